@@ -1,0 +1,21 @@
+//! conntally: exact flow accounting from the kernel's connection tracking.
+//!
+//! The modules stand in the order of the data: what a flow is ([`model`]), the kernel interfaces ([`kernel`]),
+//! where observations come from ([`source`]), how they become records ([`flow`]), where records go ([`sinks`]);
+//! then what a person meets: [`config`], [`check`], [`cli`].
+
+pub mod model;
+
+pub mod kernel;
+
+pub mod source;
+
+pub mod flow;
+
+pub mod sinks;
+
+pub mod config;
+
+pub mod check;
+
+pub mod cli;

@@ -1,0 +1,5 @@
+//! The command `conntally`.
+
+fn main() -> std::process::ExitCode {
+    conntally::cli::main()
+}

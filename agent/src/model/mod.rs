@@ -1,0 +1,29 @@
+//! The vocabulary: observations enter the flow table, records leave it. Knows no source, no sink, no kernel call.
+
+mod observation;
+mod record;
+mod status;
+mod tuple;
+
+pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
+pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};
+pub use status::Status;
+pub use tuple::{Family, Tuple, protocol};
+
+/// Packets and bytes of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// IP packets.
+    pub packets: u64,
+    /// Bytes, IP headers included.
+    pub bytes: u64,
+}
+
+/// Packets and bytes of both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// From the opener of the flow.
+    pub original: Counter,
+    /// Towards the opener of the flow.
+    pub reply: Counter,
+}
