@@ -1,10 +1,13 @@
-//! The kernel's interfaces: what it is made of, what it offers, and how to read it.
-//!
-//! In: the kernel's own descriptions of itself (BTF, symbols, security state). Out: plain values that say where
-//! things are and what is possible. Nothing here knows flows or sinks.
+//! What the agent asks of the running kernel, and what it does to it. Knows no flow table and no sink.
 
 pub mod btf;
 
 pub mod layout;
 
 pub mod symbols;
+
+pub mod netns;
+
+pub mod interface;
+
+pub mod bpf;
