@@ -115,7 +115,20 @@ max_flows = 1.5
 [output]
 format = ["json"]
 "#;
-    insta::assert_snapshot!(problems(text).join("\n"), @"");
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:1: run_dir: "run" is not absolute; begin it with /
+    conntally.toml:3: source.kind: "bfp" is not one of auto, bpf, netlink, replay; did you mean "bpf"?
+    conntally.toml:4: source.manage_sysctls: must be true or false, but is "yes"
+    conntally.toml:5: source.ring_bytes: is no power of two; 2048KiB and 4096KiB are the nearest
+    conntally.toml:6: source.netlink_buffer: unknown unit "MB" in "8MB"; use one of B, KiB, MiB, GiB, TiB
+    conntally.toml:7: source.slots: 12 is not within 1024 and 268435456
+    conntally.toml:9: source.rate_curve[0].every: "5" lacks a unit; write 5s or another of d, h, m, s, ms
+    conntally.toml:10: source.rate_curve[1].age: is missing; a step is { age = "1m", every = "20s" }
+    conntally.toml:10: source.rate_curve[1].evry: unknown key; did you mean "every"?
+    conntally.toml:11: source.rate_curve[2]: must be a table, but is a number
+    conntally.toml:14: flow.max_flows: must be a number without quotes, but is a fraction
+    conntally.toml:16: output.format: must be one of auto, table, json, null, but is a list
+    "#);
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of tables, each read by `read`; `None` when it is absent or no list.
+    /// A list of tables, each read by `read`; `None` when it is absent, no list, or an item is wrong.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
@@ -160,7 +160,7 @@ impl<'a> Section<'a> {
             values.extend(read(&mut inner));
             inner.finish();
         }
-        Some((values, node.place.clone()))
+        (values.len() == items.len()).then(|| (values, node.place.clone()))
     }
 
     /// Notes that something is wrong with `key`.

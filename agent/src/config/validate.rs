@@ -51,7 +51,7 @@ fn run_dir(top: &mut Section<'_>) -> Option<std::path::PathBuf> {
     let path = top.path("run_dir")?;
     if !path.is_absolute() {
         let place = top.place("run_dir")?;
-        top.problem("run_dir", &place, format!("{} is not absolute; begin it with /", path.display()));
+        top.problem("run_dir", &place, format!("{path:?} is not absolute; begin it with /"));
     }
     Some(path)
 }
