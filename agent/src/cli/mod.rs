@@ -1,7 +1,60 @@
-//! The command line: what a person types and reads.
+//! The command line: what a person types and reads. The only place that sees every other module.
 
-/// Runs the command that the arguments name.
+mod args;
+mod deadline;
+mod generate;
+mod logging;
+mod pump;
+mod settings;
+mod signals;
+
+use args::{Cli, Command, ConfigCommand};
+use clap::Parser;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Runs the command that the arguments name. Exit codes are told by `conntally --help`.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    cli.refuse_stray_run_flags();
+    match cli.command {
+        Some(Command::Config { command: ConfigCommand::Default }) => {
+            print(crate::config::ANNOTATED.as_bytes())
+        }
+        Some(Command::Config { command: ConfigCommand::Validate { ref file } }) => {
+            settings::check_file(&cli, file)
+        }
+        Some(Command::Completions { shell }) => print(&generate::completions(shell)),
+        Some(Command::Man { ref directory }) => match directory {
+            Some(directory) => generate::man_pages(directory).map(|()| ExitCode::SUCCESS),
+            None => print(&generate::man_page()?),
+        },
+        Some(Command::Version) => print(generate::version().as_bytes()),
+        _ => anyhow::bail!("not built yet"),
+    }
+}
+
+/// Writes what was asked for. A reader that has seen enough (`| head`) is no error.
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to standard output"))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "conntally: {error:#}");
+    ExitCode::FAILURE
 }

@@ -1,1 +1,28 @@
-//! (being written)
+//! The configuration: from files, environment and flags to one typed, checked value.
+//!
+//! It is read in two steps. First every layer becomes a raw tree that remembers where each value stands
+//! ([`Document`]: defaults < file < environment < flags). Then [`validate`] turns the tree into a [`Config`], or
+//! into *all* that is wrong with it. Nothing here opens a socket, starts a task or ends the process.
+
+mod document;
+mod environment;
+mod problem;
+mod reader;
+mod schema;
+mod search;
+mod units;
+mod validate;
+
+pub use document::Document;
+pub use environment::PREFIX;
+pub use problem::{Place, Problem, Problems};
+pub use schema::{
+    Choice, Config, FlowConfig, Hook, LogConfig, LogFormat, LogLevel, OutputConfig, OutputFormat, RateStep,
+    Slots, SourceConfig, SourceKind,
+};
+pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
+pub use units::{UnitError, duration, size};
+pub use validate::validate;
+
+/// The annotated configuration: every option, its default and what it does. `configs/conntally.toml`.
+pub const ANNOTATED: &str = include_str!("../../../configs/conntally.toml");

@@ -1,0 +1,47 @@
+//! One deadline for all steps of the shutdown, which remembers the steps that missed it.
+
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The moment at which the shutdown has to be done.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    stragglers: Vec<&'static str>,
+}
+
+impl Deadline {
+    /// The deadline that ends `after` from now.
+    pub(super) fn new(after: Duration) -> Self {
+        Self { at: Instant::now() + after, stragglers: Vec::new() }
+    }
+
+    /// Runs one step; `None` when it did not finish in time. A step is begun even after the deadline, so that what
+    /// needs no waiting still gets done.
+    pub(super) async fn step<T>(&mut self, name: &'static str, work: impl Future<Output = T>) -> Option<T> {
+        let result = timeout_at(self.at, work).await.ok();
+        if result.is_none() {
+            self.stragglers.push(name);
+        }
+        result
+    }
+
+    /// The steps that did not finish, in their order.
+    pub(super) fn stragglers(&self) -> &[&'static str] {
+        &self.stragglers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_that_hangs_is_named_and_later_ones_still_run() {
+        let mut deadline = Deadline::new(Duration::from_millis(20));
+        assert_eq!(deadline.step("quick", async { 1 }).await, Some(1));
+        assert_eq!(deadline.step("stuck", std::future::pending::<()>()).await, None);
+        assert_eq!(deadline.step("late but immediate", async { 2 }).await, Some(2));
+        assert_eq!(deadline.stragglers(), ["stuck"]);
+    }
+}

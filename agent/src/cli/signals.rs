@@ -1,0 +1,46 @@
+//! Signals that end the agent: the first asks for an orderly shutdown, the second ends it at once.
+
+use nix::sys::signal::{SigSet, Signal};
+use std::{io, process, thread};
+use tokio::sync::watch;
+
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Tells when the agent was asked to stop.
+#[derive(Clone, Debug)]
+pub(super) struct Stop(watch::Receiver<Option<&'static str>>);
+
+impl Stop {
+    /// Waits until a signal came, and names it. Cancel safe.
+    pub(super) async fn requested(&mut self) -> &'static str {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(name) => name.unwrap_or_default(),
+            // The thread that holds the other end lives as long as the process.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Starts to watch for signals. To be called before any other thread exists: the signals are blocked in the calling
+/// thread and in all that it starts, and only a thread of ours takes them. So the second signal works even when
+/// every thread of the runtime is busy.
+///
+/// # Errors
+/// When the signals cannot be blocked or the thread cannot be started.
+pub(super) fn watch() -> io::Result<Stop> {
+    let set: SigSet = ENDING.into_iter().collect();
+    set.thread_block()?;
+    let (sender, receiver) = watch::channel(None);
+    thread::Builder::new().name("signals".into()).spawn(move || wait(set, &sender))?;
+    Ok(Stop(receiver))
+}
+
+fn wait(set: SigSet, stop: &watch::Sender<Option<&'static str>>) {
+    loop {
+        let Ok(signal) = set.wait() else { continue };
+        if stop.borrow().is_some() {
+            process::exit(128 + signal as i32);
+        }
+        stop.send_replace(Some(signal.as_str()));
+    }
+}

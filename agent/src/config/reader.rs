@@ -1,0 +1,262 @@
+//! Typed access to one table of the raw configuration, which notes every problem and every key nobody asked for.
+
+use super::document::{Node, Table, Value, parse_value};
+use super::{Choice, Place, Problems, units};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A table that is being read. Each method takes one key; [`Section::finish`] reports those that are left.
+pub(super) struct Section<'a> {
+    path: String,
+    table: Option<&'a Table>,
+    asked: Vec<&'static str>,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Section<'a> {
+    /// A table under the path of its keys; empty path for the root, no table where it is absent.
+    pub(super) const fn new(path: String, table: Option<&'a Table>, problems: &'a mut Problems) -> Self {
+        Self { path, table, asked: Vec::new(), problems }
+    }
+
+    /// Reads the table `key`, by `read`, whether it is there or not.
+    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let node = self.take(key);
+        let table = match node.map(|node| (&node.value, node)) {
+            Some((Value::Table(table), _)) => Some(table),
+            Some((_, node)) => {
+                self.wrong_type(key, node, "a table");
+                None
+            }
+            None => None,
+        };
+        let mut inner = Section::new(self.path_of(key), table, self.problems);
+        let value = read(&mut inner);
+        inner.finish();
+        value
+    }
+
+    /// One of a closed list of names.
+    pub(super) fn choice<T: Choice>(&mut self, key: &'static str, default: T) -> T {
+        let Some(node) = self.take(key) else { return default };
+        let names = || T::names().collect::<Vec<_>>();
+        let (Value::String(text) | Value::Untyped(text)) = &node.value else {
+            self.wrong_type(key, node, &format!("one of {}", names().join(", ")));
+            return default;
+        };
+        T::from_name(text).unwrap_or_else(|| {
+            let hint =
+                closest(text, &names()).map_or(String::new(), |name| format!("; did you mean {name:?}?"));
+            self.problem(key, &node.place, format!("{text:?} is not one of {}{hint}", names().join(", ")));
+            default
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(node) = self.take(key) else { return default };
+        match &node.value {
+            Value::Boolean(flag) => *flag,
+            Value::Untyped(text) if text == "true" => true,
+            Value::Untyped(text) if text == "false" => false,
+            _ => {
+                self.wrong_type(key, node, "true or false");
+                default
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn count(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let Some(node) = self.take(key) else { return default };
+        self.number(key, node, range).unwrap_or(default)
+    }
+
+    /// The word `auto` (`None`) or a whole number within a range.
+    pub(super) fn auto_or_count(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let node = self.take(key)?;
+        match &node.value {
+            Value::String(text) | Value::Untyped(text) if text == "auto" => None,
+            Value::Integer(_) | Value::Untyped(_) => self.number(key, node, range),
+            _ => {
+                self.wrong_type(key, node, "\"auto\" or a number");
+                None
+            }
+        }
+    }
+
+    /// A duration within a range.
+    pub(super) fn duration(&mut self, key: &'static str, default: Duration, most: Duration) -> Duration {
+        self.required_duration(key, most).unwrap_or(default)
+    }
+
+    /// A duration up to `most`; `None` when it is absent or wrong.
+    pub(super) fn required_duration(&mut self, key: &'static str, most: Duration) -> Option<Duration> {
+        let node = self.take(key)?;
+        let value = self.unit(key, node, "a duration in quotes like \"5s\"", units::duration)?;
+        if value > most {
+            let message = format!("{} is too long; the most is {}s", text_of(node), most.as_secs());
+            self.problem(key, &node.place, message);
+            return None;
+        }
+        Some(value)
+    }
+
+    /// A size in bytes within a range.
+    pub(super) fn size(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let Some(node) = self.take(key) else { return default };
+        let Some(value) = self.unit(key, node, "a size in quotes like \"16MiB\"", units::size) else {
+            return default;
+        };
+        match u32::try_from(value) {
+            Ok(value) if range.contains(&value) => value,
+            _ => {
+                let (least, most) = (range.start() >> 10, range.end() >> 10);
+                let message = format!("{} is not within {least}KiB and {most}KiB", text_of(node));
+                self.problem(key, &node.place, message);
+                default
+            }
+        }
+    }
+
+    /// The path of a file or directory; `None` when it is absent, empty or wrong.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let node = self.take(key)?;
+        match &node.value {
+            Value::String(text) | Value::Untyped(text) if text.is_empty() => {
+                self.problem(key, &node.place, "is empty; name a path or leave the key out");
+                None
+            }
+            Value::String(text) | Value::Untyped(text) => Some(PathBuf::from(text)),
+            _ => {
+                self.wrong_type(key, node, "a path in quotes");
+                None
+            }
+        }
+    }
+
+    /// A list of tables, each read by `read`; `None` when it is absent, no list, or an item is wrong.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Option<(Vec<T>, Place)> {
+        let node = self.take(key)?;
+        let Some(Value::Array(items)) = typed(node) else {
+            self.wrong_type(key, node, "a list of tables");
+            return None;
+        };
+        let mut values = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let name = format!("{}[{index}]", self.path_of(key));
+            let Value::Table(table) = &item.value else {
+                let message = format!("must be a table, but is {}", item.value.type_name());
+                self.problems.add(&item.place, name, message);
+                continue;
+            };
+            let mut inner = Section::new(name, Some(table), self.problems);
+            values.extend(read(&mut inner));
+            inner.finish();
+        }
+        (values.len() == items.len()).then(|| (values, node.place.clone()))
+    }
+
+    /// Notes that something is wrong with `key`.
+    pub(super) fn problem(&mut self, key: &str, place: &Place, message: impl Into<String>) {
+        let path = self.path_of(key);
+        self.problems.add(place, path, message);
+    }
+
+    /// Where `key` stands, if it does.
+    pub(super) fn place(&self, key: &str) -> Option<Place> {
+        self.table?.get(key).map(|node| node.place.clone())
+    }
+
+    /// Where anything of this table stands, for a problem that concerns a key that is absent.
+    pub(super) fn any_place(&self) -> Option<Place> {
+        self.table?.values().next().map(|node| node.place.clone())
+    }
+
+    /// Reports every key that nobody asked for.
+    pub(super) fn finish(self) {
+        for (key, node) in self.table.into_iter().flatten() {
+            if self.asked.contains(&key.as_str()) {
+                continue;
+            }
+            let help = closest(key, &self.asked).map_or_else(
+                || format!("the keys here are {}", self.asked.join(", ")),
+                |name| format!("did you mean {name:?}?"),
+            );
+            self.problems.add(&node.place, self.path_of(key), format!("unknown key; {help}"));
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.asked.push(key);
+        self.table?.get(key)
+    }
+
+    fn number(&mut self, key: &str, node: &Node, range: RangeInclusive<u32>) -> Option<u32> {
+        let Some(Value::Integer(number)) = typed(node) else {
+            self.wrong_type(key, node, "a number without quotes");
+            return None;
+        };
+        let value = u32::try_from(number).ok().filter(|value| range.contains(value));
+        if value.is_none() {
+            let message = format!("{number} is not within {} and {}", range.start(), range.end());
+            self.problem(key, &node.place, message);
+        }
+        value
+    }
+
+    fn unit<T, E: Display>(
+        &mut self,
+        key: &str,
+        node: &Node,
+        wanted: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let (Value::String(text) | Value::Untyped(text)) = &node.value else {
+            self.wrong_type(key, node, wanted);
+            return None;
+        };
+        parse(text).map_err(|error| self.problem(key, &node.place, error.to_string())).ok()
+    }
+
+    fn wrong_type(&mut self, key: &str, node: &Node, wanted: &str) {
+        self.problem(key, &node.place, format!("must be {wanted}, but is {}", text_of(node)));
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// The value, after an untyped text was read as TOML.
+fn typed(node: &Node) -> Option<Value> {
+    match &node.value {
+        Value::Untyped(text) => parse_value(text, &node.place),
+        value => Some(value.clone()),
+    }
+}
+
+fn text_of(node: &Node) -> String {
+    match &node.value {
+        Value::String(text) | Value::Untyped(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        other => other.type_name().to_owned(),
+    }
+}
+
+/// The known name that a person most likely meant.
+fn closest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&typed.to_lowercase(), name), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}

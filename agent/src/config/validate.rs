@@ -1,0 +1,161 @@
+//! From the raw tree to the typed configuration, or to all that is wrong with it.
+
+use super::document::Table;
+use super::reader::Section;
+use super::{
+    Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, Slots, SourceConfig,
+    SourceKind,
+};
+use conntally_common::CURVE_STEPS;
+use std::time::Duration;
+
+/// An hour is far more than any flush needs, and no accident like `10h` for `10s` goes unnoticed.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(3_600);
+/// Deadlines are kept in 32-bit jiffies, which wrap after 49 days at 1,000 Hz; half of that compares right.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
+const LONGEST_AGE: Duration = Duration::from_secs(365 * 86_400);
+/// The coarsest clock of a kernel ticks every 10 ms.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Makes the typed configuration; keys that are absent have their default.
+///
+/// # Errors
+/// Every problem with its place and key.
+pub fn validate(document: &Document) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let config = read(&document.root, &mut problems);
+    problems.into_result(config)
+}
+
+/// Whether a key stands outside of any table.
+pub(super) fn is_top_level_key(key: &str) -> bool {
+    matches!(key, "run_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "log")
+}
+
+fn read(root: &Table, problems: &mut Problems) -> Config {
+    let default = Config::default();
+    let mut top = Section::new(String::new(), Some(root), problems);
+    let config = Config {
+        run_dir: run_dir(&mut top).unwrap_or(default.run_dir),
+        shutdown_timeout: top.duration("shutdown_timeout", default.shutdown_timeout, LONGEST_SHUTDOWN),
+        source: top.section("source", source),
+        flow: top.section("flow", flow),
+        output: top.section("output", output),
+        log: top.section("log", log),
+    };
+    top.finish();
+    config
+}
+
+fn run_dir(top: &mut Section<'_>) -> Option<std::path::PathBuf> {
+    let path = top.path("run_dir")?;
+    if !path.is_absolute() {
+        let place = top.place("run_dir")?;
+        top.problem("run_dir", &place, format!("{path:?} is not absolute; begin it with /"));
+    }
+    Some(path)
+}
+
+fn source(section: &mut Section<'_>) -> SourceConfig {
+    let default = SourceConfig::default();
+    let config = SourceConfig {
+        kind: section.choice("kind", default.kind),
+        hook: section.choice("hook", default.hook),
+        manage_sysctls: section.boolean("manage_sysctls", default.manage_sysctls),
+        enable_tracking: section.boolean("enable_tracking", default.enable_tracking),
+        rate_curve: rate_curve(section).unwrap_or(default.rate_curve),
+        slots: section.auto_or_count("slots", 1_024..=1 << 28).map_or(Slots::Auto, Slots::Count),
+        ring_bytes: ring(section, "ring_bytes", default.ring_bytes),
+        end_ring_bytes: ring(section, "end_ring_bytes", default.end_ring_bytes),
+        netlink_buffer: section.size("netlink_buffer", default.netlink_buffer, 64 << 10..=1 << 30),
+        replay: section.path("replay"),
+    };
+    replay_has_its_file(section, &config);
+    config
+}
+
+fn replay_has_its_file(section: &mut Section<'_>, config: &SourceConfig) {
+    if config.kind != SourceKind::Replay || config.replay.is_some() || section.place("replay").is_some() {
+        return;
+    }
+    if let Some(place) = section.any_place() {
+        section.problem("replay", &place, "is missing; kind = \"replay\" needs the recording to read");
+    }
+}
+
+/// The kernel takes only powers of two, and pages of up to 64 KiB must fit.
+fn ring(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
+    let bytes = section.size(key, default, 64 << 10..=1 << 30);
+    if !bytes.is_power_of_two()
+        && let Some(place) = section.place(key)
+    {
+        let (below, above) = (bytes.next_power_of_two() >> 11, bytes.next_power_of_two() >> 10);
+        section.problem(
+            key,
+            &place,
+            format!("is no power of two; {below}KiB and {above}KiB are the nearest"),
+        );
+    }
+    bytes
+}
+
+fn rate_curve(section: &mut Section<'_>) -> Option<Vec<RateStep>> {
+    let (curve, place) = section.tables("rate_curve", rate_step)?;
+    let mut wrong = |message: String| section.problem("rate_curve", &place, message);
+    match curve.first() {
+        None => wrong("has no step; the default is [{ age = \"0s\", every = \"5s\" }, …]".into()),
+        Some(first) if !first.age.is_zero() => wrong("must begin with a step of age = \"0s\"".into()),
+        Some(_) => {}
+    }
+    if curve.len() > CURVE_STEPS {
+        wrong(format!("has {} steps; the most is {CURVE_STEPS}", curve.len()));
+    }
+    if !curve.is_sorted_by(|before, after| before.age < after.age) {
+        wrong("ages must ascend, each once".into());
+    }
+    Some(curve)
+}
+
+fn rate_step(step: &mut Section<'_>) -> Option<RateStep> {
+    let age = required(step, "age", LONGEST_AGE);
+    let every = required(step, "every", LONGEST_INTERVAL);
+    if let (Some(interval), Some(place)) = (every, step.place("every"))
+        && interval < SHORTEST_INTERVAL
+    {
+        step.problem(
+            "every",
+            &place,
+            format!("is too short; the least is {}ms", SHORTEST_INTERVAL.as_millis()),
+        );
+    }
+    Some(RateStep { age: age?, every: every? })
+}
+
+fn required(step: &mut Section<'_>, key: &'static str, most: Duration) -> Option<Duration> {
+    if step.place(key).is_none()
+        && let Some(place) = step.any_place()
+    {
+        step.problem(key, &place, "is missing; a step is { age = \"1m\", every = \"20s\" }");
+    }
+    step.required_duration(key, most)
+}
+
+fn flow(section: &mut Section<'_>) -> FlowConfig {
+    FlowConfig { max_flows: section.count("max_flows", FlowConfig::default().max_flows, 1_024..=1 << 28) }
+}
+
+fn output(section: &mut Section<'_>) -> OutputConfig {
+    let default = OutputConfig::default();
+    OutputConfig {
+        format: section.choice("format", default.format),
+        queue_records: section.count("queue_records", default.queue_records, 1_024..=1 << 24),
+    }
+}
+
+fn log(section: &mut Section<'_>) -> LogConfig {
+    let default = LogConfig::default();
+    LogConfig {
+        level: section.choice("level", default.level),
+        format: section.choice("format", default.format),
+    }
+}

@@ -1,0 +1,168 @@
+//! The configuration as its user meets it: shipped files, the annotated defaults, and what a mistake is told.
+
+use conntally::config::{ANNOTATED, Config, Document, Problems, validate};
+use proptest::prelude::*;
+use std::path::{Path, PathBuf};
+
+fn check(text: &str) -> Result<Config, Problems> {
+    validate(&Document::parse(text, Path::new("conntally.toml"))?)
+}
+
+fn problems(text: &str) -> Vec<String> {
+    check(text).unwrap_err().0.iter().map(ToString::to_string).collect()
+}
+
+/// The annotated file with every option switched on: `#key = …` loses its `#`, prose (`# …`) stays.
+fn uncommented() -> String {
+    let option =
+        |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    ANNOTATED
+        .lines()
+        .map(|line| if option(&line) { line.trim_start_matches('#') } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn shipped_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let mut pending = vec![root];
+    let mut files = Vec::new();
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn every_shipped_file_is_valid() {
+    let files = shipped_files();
+    assert!(files.iter().any(|file| file.ends_with("conntally.toml")), "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let document = Document::parse(&text, &file).unwrap();
+        validate(&document).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+#[test]
+fn the_annotated_file_changes_nothing() {
+    assert_eq!(check(ANNOTATED).unwrap(), Config::default());
+}
+
+#[test]
+fn the_annotated_file_with_every_option_switched_on_is_the_default() {
+    let text = uncommented();
+    assert_eq!(check(&text).unwrap_or_else(|problems| panic!("{problems}")), Config::default());
+}
+
+#[test]
+fn the_annotated_file_names_every_option() {
+    // An option that is not asked for by any file is told in the list of keys of its table.
+    let text = uncommented();
+    for (table, field) in [("", "x"), ("source", "x"), ("flow", "x"), ("output", "x"), ("log", "x")] {
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+        let message = problems(&format!("{header}qqqqqqqqqqqq_{field} = 1\n")).remove(0);
+        let (_, keys) = message.split_once("the keys here are ").unwrap();
+        for key in keys.split(", ") {
+            let is_table = text.contains(&format!("[{key}]"));
+            let is_option =
+                text.lines().any(|line| line.trim_start_matches("## ").starts_with(&format!("{key} = ")));
+            assert!(is_table || is_option, "{table}.{key} is not explained in configs/conntally.toml");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_told_its_line_and_the_right_name() {
+    let found = problems("[source]\nkind = \"bpf\"\nmanage_sysctl = false\nrate_curv = []\n");
+    assert_eq!(
+        found,
+        [
+            "conntally.toml:3: source.manage_sysctl: unknown key; did you mean \"manage_sysctls\"?",
+            "conntally.toml:4: source.rate_curv: unknown key; did you mean \"rate_curve\"?",
+        ]
+    );
+}
+
+#[test]
+fn a_misspelt_table_is_told_the_right_name() {
+    assert_eq!(problems("[sorce]\n"), ["conntally.toml:1: sorce: unknown key; did you mean \"source\"?"]);
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_at_once_in_its_order() {
+    let text = r#"run_dir = "run"
+[source]
+kind = "bfp"
+manage_sysctls = "yes"
+ring_bytes = "3MiB"
+netlink_buffer = "8MB"
+slots = 12
+rate_curve = [
+    { age = "1m", every = "5" },
+    { every = "1s", evry = "1s" },
+    7,
+]
+[flow]
+max_flows = 1.5
+[output]
+format = ["json"]
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:1: run_dir: "run" is not absolute; begin it with /
+    conntally.toml:3: source.kind: "bfp" is not one of auto, bpf, netlink, replay; did you mean "bpf"?
+    conntally.toml:4: source.manage_sysctls: must be true or false, but is "yes"
+    conntally.toml:5: source.ring_bytes: is no power of two; 2048KiB and 4096KiB are the nearest
+    conntally.toml:6: source.netlink_buffer: unknown unit "MB" in "8MB"; use one of B, KiB, MiB, GiB, TiB
+    conntally.toml:7: source.slots: 12 is not within 1024 and 268435456
+    conntally.toml:9: source.rate_curve[0].every: "5" lacks a unit; write 5s or another of d, h, m, s, ms
+    conntally.toml:10: source.rate_curve[1].age: is missing; a step is { age = "1m", every = "20s" }
+    conntally.toml:10: source.rate_curve[1].evry: unknown key; did you mean "every"?
+    conntally.toml:11: source.rate_curve[2]: must be a table, but is a number
+    conntally.toml:14: flow.max_flows: must be a number without quotes, but is a fraction
+    conntally.toml:16: output.format: must be one of auto, table, json, null, but is a list
+    "#);
+}
+
+#[test]
+fn the_rate_curve_begins_at_zero_ascends_and_has_at_most_eight_steps() {
+    let curve = |ages: &[&str]| {
+        let steps: Vec<_> = ages.iter().map(|age| format!("{{ age = \"{age}\", every = \"1s\" }}")).collect();
+        check(&format!("[source]\nrate_curve = [{}]\n", steps.join(", ")))
+    };
+    assert!(curve(&["0s", "1s", "2s"]).is_ok());
+    assert!(curve(&[]).is_err());
+    assert!(curve(&["1s"]).is_err());
+    assert!(curve(&["0s", "2s", "1s"]).is_err());
+    assert!(curve(&["0s", "1s", "1s"]).is_err());
+    assert!(curve(&["0s", "1s", "2s", "3s", "4s", "5s", "6s", "7s"]).is_ok());
+    assert!(curve(&["0s", "1s", "2s", "3s", "4s", "5s", "6s", "7s", "8s"]).is_err());
+}
+
+#[test]
+fn a_replay_without_a_recording_is_refused() {
+    let found = problems("[source]\nkind = \"replay\"\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("source.replay: is missing"), "{found:?}");
+}
+
+proptest! {
+    #[test]
+    fn any_value_of_any_key_is_accepted_or_refused_without_a_panic(
+        table in prop::sample::select(vec!["source", "flow", "output", "log"]),
+        key in prop::sample::select(vec!["kind", "rate_curve", "slots", "ring_bytes", "max_flows", "level", "replay"]),
+        value in prop::sample::select(vec![
+            "0", "-1", "4294967296", "9223372036854775808", "0x10", "1.5", "true", "\"\"", "\"5s\"", "\"16MiB\"",
+            "[]", "[[]]", "{}", "[{}]", "[{ age = 1 }]", "1979-05-27", "\"\\u0000\"",
+        ]),
+    ) {
+        let _ = check(&format!("[{table}]\n{key} = {value}\n"));
+    }
+}
