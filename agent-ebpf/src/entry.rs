@@ -137,6 +137,13 @@ impl Head {
         self.status() & (CONFIRMED | DYING) == CONFIRMED
     }
 
+    /// Whether the entry's network namespace is being removed.
+    #[inline(always)]
+    pub fn netns_is_gone(&self) -> bool {
+        layout!(net_references) != ABSENT
+            && read::<u32>(self.field::<u64>(layout!(net)) + u64::from(layout!(net_references))) == Some(0)
+    }
+
     /// Inode of the entry's network namespace, 0 if it cannot be read.
     #[inline(always)]
     pub fn netns(&self) -> u32 {

@@ -79,12 +79,13 @@ pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
     let mut head = Head::room();
     if !head.copy(conntrack) {
         count_loss(LossReason::END_READ_FAILED);
-        warn!(ctx, "the entry of an ended flow at {:x} could not be read", conntrack.0);
+        warn!(ctx, "the entry of an ended flow could not be read: its last bytes are lost");
         return;
     }
     // Entries that never got into the table come here too.
     if head.is_confirmed() {
-        let about = About { kind: EventKind::END, now_ns: boot_ns(), born_ns, flags: flags as u8 };
+        let gone = if head.netns_is_gone() { EventFlags::NETNS_GONE } else { 0 };
+        let about = About { kind: EventKind::END, now_ns: boot_ns(), born_ns, flags: flags as u8 | gone };
         if !submit(&ENDS, conntrack, &head, &about, OwnPacket::NONE) {
             count_loss(LossReason::END_RING_FULL);
         }

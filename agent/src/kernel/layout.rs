@@ -55,6 +55,7 @@ impl Resolver<'_> {
             sctp_state: self.optional("nf_conn", "proto.sctp.state"),
             dccp_state: self.optional("nf_conn", "proto.dccp.state"),
             net_inum: self.mandatory("net", "ns.inum"),
+            net_references: self.first_of("net", &["ns.__ns_ref", "ns.count", "count"]),
             skb_nfct: self.mandatory("sk_buff", "_nfct"),
             skb_len: self.mandatory("sk_buff", "len"),
             ext_acct: self.need(Self::extension, "NF_CT_EXT_ACCT"),
@@ -71,6 +72,11 @@ impl Resolver<'_> {
 
     fn optional(&self, struct_name: &str, path: &str) -> u32 {
         self.btf.member_offset(struct_name, path).unwrap_or(ABSENT)
+    }
+
+    /// A member that moved from one kernel to the next.
+    fn first_of(&self, struct_name: &str, paths: &[&str]) -> u32 {
+        paths.iter().find_map(|path| self.btf.member_offset(struct_name, path).ok()).unwrap_or(ABSENT)
     }
 
     fn need(&mut self, find: impl Fn(&Self, &str) -> Result<u32, LookupError>, what: &str) -> u32 {

@@ -9,5 +9,7 @@ pub mod symbols;
 pub mod netns;
 
 pub mod interface;
+pub mod netlink;
+pub mod tracking;
 
 pub mod bpf;

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{KProbe, kprobe::KProbeLink},
 };
-use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS};
+use conntally_common::{ABSENT, CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS, Layout};
 
 use super::{
     abi::Plain,
@@ -22,7 +22,7 @@ use super::{
     tracing_program::{self, Target, TracingError},
 };
 use crate::kernel::{
-    btf::KernelBtf,
+    btf::{self, Btf, ReadError},
     layout::{self, LayoutError},
 };
 
@@ -31,6 +31,9 @@ const MODULE: &str = "nf_conntrack";
 
 /// Bytes at the head of an entry that the programs can copy.
 const HEAD_MAX: u32 = 256;
+
+/// Jiffies per second until they were measured, which goes on while the programs are attached.
+const PRESUMED_TICKS: u32 = 250;
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
@@ -78,17 +81,14 @@ pub enum StartError {
 impl StartError {
     fn of(error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
-        let refused = error.chain().any(|cause| {
-            cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied)
-        });
+        let refused = error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_refusal));
         if refused { Self::NotPermitted(error) } else { Self::Other(error) }
     }
 }
 
 impl From<TracingError> for StartError {
     fn from(error: TracingError) -> Self {
-        let refused = error.error().kind() == io::ErrorKind::PermissionDenied;
-        if refused { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
+        if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
     }
 }
 
@@ -124,20 +124,21 @@ impl KernelSide {
     /// # Errors
     /// When no hook can be used; nothing stays attached then.
     pub fn start(options: &KernelSideOptions) -> Result<Self, StartError> {
-        let btf = KernelBtf::load(MODULE).map_err(StartError::of)?;
-        let layout = layout::resolve(btf.vmlinux(), btf.module())?;
+        let btf = kernel_btf().map_err(StartError::of)?;
+        let layout = layout::resolve(&btf, None)?;
         let constants = Constants {
             layout,
-            head_bytes: layout::head_bytes(&layout, HEAD_MAX)?,
+            head_bytes: head_bytes(&layout).map_err(StartError::of)?,
             bucket_bits: bucket_bits(options.slots),
             rings: options.rings,
         };
         let mut side = Self::load(&constants)?;
         let tick = clock::next_tick(&mut side.object.ebpf).map_err(StartError::of)?;
-        side.ticks_per_second = clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         side.attach_life(options.hook, &btf)?;
         side.attach_packet(&options.rate_curve, &btf)?;
+        side.ticks_per_second = clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
+        side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         Ok(side)
     }
 
@@ -150,7 +151,7 @@ impl KernelSide {
             updates,
             ends,
             object,
-            ticks_per_second: 0,
+            ticks_per_second: PRESUMED_TICKS,
             kind: HookKind::Fentry,
             passed_over: Vec::new(),
             proven: Ok(()),
@@ -244,7 +245,7 @@ impl KernelSide {
     }
 
     /// Attaches what tells of the life of flows, by the first kind of hook that works.
-    fn attach_life(&mut self, preference: HookPreference, btf: &KernelBtf) -> Result<(), StartError> {
+    fn attach_life(&mut self, preference: HookPreference, btf: &Btf) -> Result<(), StartError> {
         if preference != HookPreference::Kprobe {
             match self.attach_all(HookKind::Fentry, btf) {
                 Ok(()) => return Ok(()),
@@ -255,7 +256,7 @@ impl KernelSide {
         self.attach_all(HookKind::Kprobe, btf)
     }
 
-    fn attach_all(&mut self, kind: HookKind, btf: &KernelBtf) -> Result<(), StartError> {
+    fn attach_all(&mut self, kind: HookKind, btf: &Btf) -> Result<(), StartError> {
         self.attached.clear();
         self.kind = kind;
         for role in Role::LIFE {
@@ -273,7 +274,7 @@ impl KernelSide {
 
     /// Attaches a packet hook that sees every packet exactly once: the accounting function if the kernel really
     /// calls it, else also the function into which the compiler inlined it.
-    fn attach_packet(&mut self, curve: &[RateStep], btf: &KernelBtf) -> Result<(), StartError> {
+    fn attach_packet(&mut self, curve: &[RateStep], btf: &Btf) -> Result<(), StartError> {
         let mut test = match selftest::PrivateNamespace::open() {
             Ok(test) => test,
             Err(error) => return self.attach_packet_unproven(btf, &error),
@@ -288,7 +289,6 @@ impl KernelSide {
             match test.run(self).map_err(StartError::of)? {
                 selftest::Verdict::EachOnce => {
                     self.passed_over.append(&mut tried);
-                    self.configure(curve, 0).map_err(StartError::of)?;
                     return Ok(());
                 }
                 // The function is called from elsewhere (flowtables); it stays, and the next joins it.
@@ -303,12 +303,12 @@ impl KernelSide {
     }
 
     /// Without a namespace of one's own nothing can be proven: hooks what is right on the kernels known.
-    fn attach_packet_unproven(&mut self, btf: &KernelBtf, error: &anyhow::Error) -> Result<(), StartError> {
+    fn attach_packet_unproven(&mut self, btf: &Btf, error: &anyhow::Error) -> Result<(), StartError> {
         self.proven = Err(format!("{error:#}"));
         self.attach(Role::RefreshAcct, btf)
     }
 
-    fn attach(&mut self, role: Role, btf: &KernelBtf) -> Result<(), StartError> {
+    fn attach(&mut self, role: Role, btf: &Btf) -> Result<(), StartError> {
         let (function, link) = match self.kind {
             HookKind::Fentry => self.attach_typed(role, btf)?,
             HookKind::Kprobe => self.attach_kprobe(role)?,
@@ -317,14 +317,14 @@ impl KernelSide {
         Ok(())
     }
 
-    fn attach_typed(&mut self, role: Role, btf: &KernelBtf) -> Result<(String, Link), StartError> {
-        let (function, id, in_module) = role
+    fn attach_typed(&mut self, role: Role, btf: &Btf) -> Result<(String, Link), StartError> {
+        let (function, id) = role
             .functions()
             .iter()
-            .find_map(|name| btf.function(name).map(|(id, in_module)| (*name, id, in_module)))
+            .find_map(|name| Some((*name, btf.find_func(name)?)))
             .ok_or_else(|| StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))))?;
-        let module = if in_module { tracing_program::module_btf(MODULE).map_err(StartError::of)? } else { None };
-        let target = Target { id, module: module.as_ref().map(AsFd::as_fd) };
+        let module = if btf.is_split() && btf.is_own(id) { tracing_program::module_btf(MODULE).map_err(StartError::of)? } else { None };
+        let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
         let name = role.typed_program();
         let instructions = self
             .object
@@ -356,6 +356,39 @@ impl KernelSide {
         }
         Err(StartError::of(refusals.into_iter().next().unwrap_or_else(|| anyhow!("no function to probe"))))
     }
+}
+
+/// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
+fn kernel_btf() -> Result<Btf, ReadError> {
+    let vmlinux = btf::read_vmlinux()?;
+    match btf::read_module(&vmlinux) {
+        Ok(module) => Ok(module),
+        Err(ReadError::Absent { .. }) => Ok(vmlinux),
+        Err(error) => Err(error),
+    }
+}
+
+/// How much of an entry's head holds all that the programs pick from its copy.
+fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
+    let ends = [
+        (layout.tuple_original, 40),
+        (layout.tuple_reply, 40),
+        (layout.status, 4),
+        (layout.timeout, 4),
+        (layout.net, 8),
+        (layout.ext, 8),
+        (layout.zone, 2),
+        (layout.mark, 4),
+    ];
+    let ends = ends.iter().filter(|(offset, _)| *offset != ABSENT).map(|(offset, size)| offset + size);
+    let bytes = ends.max().unwrap_or(0).next_multiple_of(8);
+    ensure!(bytes <= HEAD_MAX, "an nf_conn of this kernel is read up to byte {bytes}, more than {HEAD_MAX}");
+    Ok(bytes)
+}
+
+/// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.
+fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
 }
 
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
