@@ -17,7 +17,7 @@ use aya_ebpf::{
     macros::{fentry, fexit, kprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
-use conntally_common::Clock;
+use conntally_common::{ANNOUNCE_BATCH, Clock};
 use entry::{Conntrack, OwnPacket, Refresh};
 
 /// `NF_ACCEPT`
@@ -80,7 +80,7 @@ fn confirm(ctx: FExitContext) -> i32 {
 }
 
 /// `__nf_conntrack_confirm(skb)` is about to run: a kprobe cannot tell how it will end, so the flow only gets its
-/// slot here, and its next sight announces it.
+/// slot here; its next packet announces it, or the program `announce`, whichever comes first.
 #[kprobe]
 fn confirm_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(conntrack) = Conntrack::of_packet(argument(&ctx, 0)) {
@@ -140,6 +140,20 @@ fn clock(_ctx: RawTracePointContext) -> i32 {
     if let Some(clock) = maps::CLOCK.get_ptr_mut(0) {
         // SAFETY: the pointer is the map's value; both helpers only read a clock.
         unsafe { *clock = Clock { jiffies: bpf_jiffies64(), boot_ns: bpf_ktime_get_boot_ns() } };
+    }
+    0
+}
+
+/// Run by user space, never attached: announces flows that probes gave a slot.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn announce(_ctx: RawTracePointContext) -> i32 {
+    let mut taken = 0;
+    while taken < ANNOUNCE_BATCH && speak::announce_next() {
+        taken += 1;
+    }
+    if let Some(place) = maps::TAKEN.get_ptr_mut(0) {
+        // SAFETY: the pointer is the map's value.
+        unsafe { *place = taken };
     }
     0
 }

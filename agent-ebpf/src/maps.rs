@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, Queue, RingBuf},
 };
-use conntally_common::{Bucket, Clock, Control, LOSS_REASONS, Layout};
+use conntally_common::{Bucket, Clock, Control, LOSS_REASONS, Layout, Unannounced};
 
 /// New flows and updates. Sized at load.
 #[map]
@@ -25,6 +25,14 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// The answer of the program `clock`.
 #[map]
 pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
+
+/// Flows that only a probe has met so far. When it is full, a flow's next packet announces it.
+#[map]
+pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0);
+
+/// How many elements the last run of the program `announce` took from the queue.
+#[map]
+pub static TAKEN: Array<u32> = Array::with_max_entries(1, 0);
 
 /// How often each [`conntally_common::LossReason`] happened.
 #[map]

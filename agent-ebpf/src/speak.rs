@@ -7,11 +7,11 @@ use aya_ebpf::{
     maps::RingBuf,
 };
 use aya_log_ebpf::warn;
-use conntally_common::{CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot};
+use conntally_common::{CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced};
 
 use crate::{
     entry::{Conntrack, Head, OwnPacket, describe},
-    maps::{CONTROL, ENDS, UPDATES, count_loss},
+    maps::{CONTROL, ENDS, UNANNOUNCED, UPDATES, count_loss},
     slots,
 };
 
@@ -37,19 +37,45 @@ pub fn on_new(conntrack: Conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }
     let now_ns = boot_ns();
-    let slot = register(conntrack, now_ns, 0);
-    if slot.is_none() {
-        count_loss(LossReason::NO_SLOT);
+    match register(conntrack, now_ns) {
+        Some(slot) => submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true),
+        None => count_loss(LossReason::NO_SLOT),
     }
-    submit_update(conntrack, &head, slot, EventKind::NEW, now_ns, OwnPacket::NONE);
 }
 
 /// A flow may be about to enter the table.
 #[inline(always)]
 pub fn on_registration(conntrack: Conntrack) {
-    if register(conntrack, boot_ns(), 0).is_none() {
-        count_loss(LossReason::NO_SLOT);
+    let born_ns = boot_ns();
+    if register(conntrack, born_ns).is_none() {
+        return count_loss(LossReason::NO_SLOT);
     }
+    // A full queue is no loss: the flow is due, so its next packet announces it.
+    let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
+}
+
+/// Announces the next flow of the queue if it is still the same and nobody did; false when the queue is empty.
+///
+/// Nothing keeps the entry alive meanwhile. Its memory always holds some entry, and its slot tells whose: the
+/// slot is looked at before the entry is read and again before the event goes.
+#[inline(never)]
+pub fn announce_next() -> bool {
+    let Ok(Some(next)) = UNANNOUNCED.pop() else { return false };
+    let conntrack = Conntrack(next.conntrack);
+    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
+        return true;
+    };
+    // SAFETY: the slot lies in a map value.
+    let is_same = || unsafe {
+        (&raw const (*slot).conntrack).read_volatile() == next.conntrack
+            && (&raw const (*slot).born_ns).read_volatile() == next.born_ns
+            && (&raw const (*slot).flags).read_volatile() & Slot::ANNOUNCED == 0
+    };
+    let mut head = Head::room();
+    if is_same() && head.copy(conntrack) && head.is_live() {
+        submit_update(conntrack, &head, slot, boot_ns(), OwnPacket::NONE, is_same);
+    }
+    true
 }
 
 /// Someone deletes the entry.
@@ -86,7 +112,7 @@ pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
     if head.is_confirmed() {
         let gone = if head.netns_is_gone() { EventFlags::NETNS_GONE } else { 0 };
         let about = About { kind: EventKind::END, now_ns: boot_ns(), born_ns, flags: flags as u8 | gone };
-        if !submit(&ENDS, conntrack, &head, &about, OwnPacket::NONE) {
+        if !submit(&ENDS, conntrack, &head, &about, OwnPacket::NONE, || true) {
             count_loss(LossReason::END_RING_FULL);
         }
     }
@@ -104,50 +130,50 @@ fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
     }
     let now_ns = boot_ns();
     let Some(bucket) = slots::bucket(conntrack) else { return };
-    let slot = slots::find(bucket, conntrack)
-        .or_else(|| slots::claim(bucket, conntrack, now_ns, 0, u32::from(EventFlags::MIDLIFE)));
-    if slot.is_none() {
+    let Some(slot) = slots::find(bucket, conntrack)
+        .or_else(|| slots::claim(bucket, conntrack, now_ns, 0, u32::from(EventFlags::MIDLIFE)))
+    else {
         return count_loss(LossReason::NO_SLOT);
-    }
-    submit_update(conntrack, &head, slot, EventKind::UPDATE, now_ns, OwnPacket { direction, packets, bytes });
+    };
+    submit_update(conntrack, &head, slot, now_ns, OwnPacket { direction, packets, bytes }, || true);
 }
 
 /// Gives a new flow its slot, due at once.
 #[inline(always)]
-fn register(conntrack: Conntrack, born_ns: u64, flags: u32) -> Option<*mut Slot> {
-    slots::claim(slots::bucket(conntrack)?, conntrack, born_ns, jiffies(), flags)
+fn register(conntrack: Conntrack, born_ns: u64) -> Option<*mut Slot> {
+    slots::claim(slots::bucket(conntrack)?, conntrack, born_ns, jiffies(), 0)
 }
 
-/// Submits a new flow or an update, and says when the flow may speak again.
+/// Submits a new flow or an update if `still_valid` after the entry was read, and says when the flow may speak
+/// again.
 #[inline(always)]
 fn submit_update(
     conntrack: Conntrack,
     head: &Head,
-    slot: Option<*mut Slot>,
-    kind: u8,
+    slot: *mut Slot,
     now_ns: u64,
     own: OwnPacket,
+    still_valid: impl FnOnce() -> bool,
 ) {
-    let (born_ns, flags) = match slot {
-        // SAFETY: the slot lies in a map value.
-        Some(slot) => unsafe { ((*slot).born_ns, (*slot).flags) },
-        None => (0, 0),
-    };
+    // SAFETY: the slot lies in a map value.
+    let (born_ns, flags) = unsafe { ((*slot).born_ns, (*slot).flags) };
+    let is_known = flags & (Slot::ANNOUNCED | u32::from(EventFlags::MIDLIFE)) != 0;
+    let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
     let about = About { kind, now_ns, born_ns, flags: flags as u8 };
-    let submitted = submit(&UPDATES, conntrack, head, &about, own);
+    let submitted = submit(&UPDATES, conntrack, head, &about, own, still_valid);
     if !submitted {
         count_loss(LossReason::UPDATE_RING_FULL);
     }
-    if let (Some(slot), Some(control)) = (slot, CONTROL.get_ptr(0)) {
-        // SAFETY: both lie in map values.
-        unsafe {
-            let wait = if submitted {
-                interval(control, now_ns - born_ns, head)
-            } else {
-                (*control).retry
-            };
-            (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
-        }
+    let Some(control) = CONTROL.get_ptr(0) else { return };
+    // SAFETY: both lie in map values.
+    unsafe {
+        let wait = if submitted {
+            (*slot).flags = flags | Slot::ANNOUNCED;
+            interval(control, now_ns - born_ns, head)
+        } else {
+            (*control).retry
+        };
+        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
     }
 }
 
@@ -183,9 +209,16 @@ struct About {
     flags: u8,
 }
 
-/// Puts an event into a ring; false when the ring is full.
+/// Puts an event into a ring unless it is not `still_valid` in the end; false when the ring is full.
 #[inline(always)]
-fn submit(ring: &RingBuf, conntrack: Conntrack, head: &Head, about: &About, own: OwnPacket) -> bool {
+fn submit(
+    ring: &RingBuf,
+    conntrack: Conntrack,
+    head: &Head,
+    about: &About,
+    own: OwnPacket,
+    still_valid: impl FnOnce() -> bool,
+) -> bool {
     let Some(mut reserved) = ring.reserve::<Event>(0) else { return false };
     let event = reserved.as_mut_ptr();
     // SAFETY: the reserved memory has room for an event, and every field is written below.
@@ -203,7 +236,11 @@ fn submit(ring: &RingBuf, conntrack: Conntrack, head: &Head, about: &About, own:
             counter.bytes += u64::from(own.bytes);
         }
     }
-    reserved.submit(wakeup(ring));
+    if still_valid() {
+        reserved.submit(wakeup(ring));
+    } else {
+        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+    }
     true
 }
 

@@ -3,6 +3,7 @@
 //! BTF, symbols and settings enter; attached programs and their rings leave. Knows nothing of flows.
 
 mod abi;
+mod announce;
 mod clock;
 mod hooks;
 mod object;

@@ -87,7 +87,7 @@ fn relocate(ebpf: &Ebpf) -> Result<Object, ObjectError> {
 
 fn map_fd(map: &Map) -> Option<i32> {
     let data = match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::HashMap(data) => data,
+        Map::Array(data) | Map::PerCpuArray(data) | Map::Queue(data) | Map::RingBuf(data) => data,
         _ => return None,
     };
     Some(std::os::fd::AsFd::as_fd(data.fd()).as_raw_fd())

@@ -11,11 +11,12 @@ use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{KProbe, kprobe::KProbeLink},
 };
+use aya_log::EbpfLogger;
 use conntally_common::{ABSENT, CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS, Layout};
 
 use super::{
     abi::Plain,
-    clock,
+    announce, clock,
     hooks::{HookKind, HookPreference, HookReport, Role},
     object::{Constants, LoadedObject, RingSizes},
     selftest,
@@ -37,7 +38,7 @@ const PRESUMED_TICKS: u32 = 250;
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
-    ["update_ring_full", "end_ring_full", "no_slot", "read_failed", "end_read_failed", "call_not_stored"];
+    ["update_ring_full", "end_ring_full", "no_slot", "read_failed", "end_read_failed"];
 
 /// One step of the rate curve: flows of at least this age speak this often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,7 @@ pub struct KernelSide {
     attached: Vec<Attached>,
     updates: RingBuf<MapData>,
     ends: RingBuf<MapData>,
+    log: EbpfLogger<&'static dyn log::Log>,
     object: LoadedObject,
     ticks_per_second: u32,
     kind: HookKind,
@@ -146,10 +148,12 @@ impl KernelSide {
         let mut object = LoadedObject::load(constants).map_err(StartError::of)?;
         let updates = take_ring(&mut object, "UPDATES").map_err(StartError::of)?;
         let ends = take_ring(&mut object, "ENDS").map_err(StartError::of)?;
+        let log = EbpfLogger::init(&mut object.ebpf).map_err(StartError::of)?;
         Ok(Self {
             attached: Vec::new(),
             updates,
             ends,
+            log,
             object,
             ticks_per_second: PRESUMED_TICKS,
             kind: HookKind::Fentry,
@@ -172,6 +176,20 @@ impl KernelSide {
     /// Events of other flows that came while the self-test read the rings.
     pub fn take_set_aside(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.set_aside)
+    }
+
+    /// Has flows announced that were met but could not be announced yet. Call it before reading the rings.
+    ///
+    /// # Errors
+    /// When the program that does it cannot be run.
+    pub fn announce(&mut self) -> anyhow::Result<()> {
+        // Typed programs announce a flow at once.
+        if self.kind == HookKind::Kprobe { announce::run(&mut self.object.ebpf) } else { Ok(()) }
+    }
+
+    /// Hands what the programs logged to this process's log.
+    pub fn flush_log(&mut self) {
+        self.log.flush();
     }
 
     /// Keeps events that are not the self-test's.
@@ -253,6 +271,7 @@ impl KernelSide {
                 Err(error) => self.passed_over.push(format!("fentry: {error}")),
             }
         }
+        announce::load(&mut self.object.ebpf).map_err(StartError::of)?;
         self.attach_all(HookKind::Kprobe, btf)
     }
 

@@ -125,8 +125,9 @@ impl Seen {
     fn note(&mut self, event: &Event) {
         let packets = event.counters[0].packets;
         match event.kind {
-            EventKind::UPDATE => self.updates.push(packets),
             EventKind::END => self.end = Some(packets),
+            // A typed program announces the flow by its first packet, a probe by its second.
+            _ if packets > 1 => self.updates.push(packets),
             _ => {}
         }
     }

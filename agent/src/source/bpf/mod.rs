@@ -88,7 +88,11 @@ impl BpfSource {
 
     /// Reads the rings first and the seed last: a flow that both know was then announced by its event.
     fn fill(&mut self, batch: &mut Batch) {
+        if let Err(error) = self.side.announce() {
+            tracing::warn!("new flows are reported only at their second packet: {error:#}");
+        }
         self.rings.read(&mut self.side, batch);
+        self.side.flush_log();
         if batch.settled {
             batch.observations.append(&mut self.seeded);
         }
