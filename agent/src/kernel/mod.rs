@@ -8,3 +8,6 @@ pub mod btf;
 pub mod layout;
 
 pub mod symbols;
+
+#[cfg(test)]
+mod fixtures;
