@@ -100,3 +100,133 @@ impl Resolver<'_> {
 fn list(missing: &[LookupError]) -> String {
     missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fixtures::{self, Fixture};
+
+    fn parse((image, module): Fixture) -> (Btf, Option<Btf>) {
+        let vmlinux = Btf::parse(image.to_vec()).unwrap();
+        let module = module.map(|module| Btf::parse_split(module.to_vec(), &vmlinux).unwrap());
+        (vmlinux, module)
+    }
+
+    fn layout(fixture: Fixture) -> Layout {
+        let (vmlinux, module) = parse(fixture);
+        resolve(&vmlinux, module.as_ref()).unwrap()
+    }
+
+    /// 6.12 on x86-64, as `bpftool btf dump` shows it.
+    const X86_64_6_12: Layout = Layout {
+        tuple_original: 16 + 16,
+        tuple_reply: 16 + 56 + 16,
+        status: 128,
+        timeout: 8,
+        net: 136,
+        ext: 176,
+        zone: 12,
+        mark: 168,
+        tcp_state: 184 + 40,
+        sctp_state: 184,
+        dccp_state: 184 + 2,
+        net_inum: 120 + 16,
+        skb_nfct: 104,
+        skb_len: 112,
+        ext_acct: 3,
+        ext_tstamp: 5,
+        ext_labels: 7,
+        refresh_takes_skb: 0,
+    };
+
+    #[test]
+    fn the_layout_of_6_12_is_known() {
+        assert_eq!(layout(fixtures::X86_64_6_12), X86_64_6_12);
+    }
+
+    #[test]
+    fn the_layout_of_6_1_differs_in_the_prototype_and_in_struct_net() {
+        let expected = Layout { net_inum: 128 + 16, refresh_takes_skb: 1, ..X86_64_6_12 };
+        assert_eq!(layout(fixtures::X86_64_6_1), expected);
+    }
+
+    #[test]
+    fn the_layout_of_5_10_is_found_without_a_module() {
+        let expected = Layout {
+            net: 144,
+            ext: 184,
+            mark: 176,
+            tcp_state: 192 + 40,
+            sctp_state: 192,
+            dccp_state: 192 + 2,
+            net_inum: 128 + 16,
+            refresh_takes_skb: 1,
+            ..X86_64_6_12
+        };
+        assert_eq!(layout(fixtures::X86_64_5_10), expected);
+    }
+
+    #[test]
+    fn kernels_without_dccp_lack_only_its_state() {
+        let expected = Layout { dccp_state: ABSENT, net_inum: 152 + 24, ..X86_64_6_12 };
+        assert_eq!(layout(fixtures::X86_64_6_18), expected);
+    }
+
+    #[test]
+    fn the_layout_of_7_2_is_found_among_repeated_types() {
+        let expected = Layout { dccp_state: ABSENT, net_inum: 192 + 88, ..X86_64_6_12 };
+        assert_eq!(layout(fixtures::X86_64_7_2), expected);
+    }
+
+    #[test]
+    fn arm64_is_laid_out_as_its_own_btf_says() {
+        assert_eq!(layout(fixtures::AARCH64_6_12), Layout { ..X86_64_6_12 });
+    }
+
+    #[test]
+    fn hooks_are_found_in_the_module_under_the_kernels_numbers() {
+        for fixture in
+            [fixtures::X86_64_6_1, fixtures::X86_64_6_12, fixtures::X86_64_6_18, fixtures::X86_64_7_2]
+        {
+            let (vmlinux, module) = parse(fixture);
+            let module = module.unwrap();
+            for function in
+                ["nf_ct_acct_add", "__nf_ct_refresh_acct", "__nf_conntrack_confirm", "nf_ct_destroy"]
+            {
+                let id = module.find_func(function).unwrap();
+                assert!(module.is_own(id), "{function}");
+                assert_eq!(vmlinux.find_func(function), None, "{function}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        // Renames two members in the strings, as a future kernel might.
+        let (image, _) = fixtures::X86_64_6_12;
+        let mut bytes = image.to_vec();
+        for (name, renamed) in [
+            (&b"\0tuplehash\0"[..], &b"\0tuplehush\0"[..]),
+            (b"\0inum\0", b"\0imum\0"),
+            (b"\0mark\0", b"\0mork\0"),
+        ] {
+            let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+            bytes[at..at + name.len()].copy_from_slice(renamed);
+        }
+        let error = resolve(&Btf::parse(bytes).unwrap(), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this kernel's conntrack is laid out in an unknown way: the kernel has no nf_conn.tuplehash[0]; \
+             the kernel has no nf_conn.tuplehash[1]; the kernel has no net.ns.inum"
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_conntrack_is_told_from_one_with_an_unknown_one() {
+        let no_types =
+            [0x1_eb9f_u32, 24, 0, 0, 0, 1].iter().flat_map(|word| word.to_ne_bytes()).chain([0]).collect();
+        let error = resolve(&Btf::parse(no_types).unwrap(), None).unwrap_err();
+        assert_eq!(error.missing[0].to_string(), "the kernel has no struct nf_conn");
+        assert_eq!(error.missing.len(), 10);
+    }
+}

@@ -4,12 +4,17 @@ pub mod btf;
 
 pub mod layout;
 
+#[cfg(test)]
+pub(crate) mod fixtures;
+
 pub mod symbols;
 
 pub mod netns;
 
 pub mod interface;
+
 pub mod netlink;
+
 pub mod tracking;
 
 pub mod bpf;

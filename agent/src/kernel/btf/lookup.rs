@@ -5,6 +5,9 @@ use super::{Btf, Kind, LookupError, Member, Type, TypeId};
 /// Types may be nested, renamed and qualified this deep. The kernel's are not a quarter of it.
 const MAX_DEPTH: usize = 64;
 
+/// Members looked at before a search gives up. The kernel's largest struct has some hundreds.
+const MAX_MEMBERS: u32 = 100_000;
+
 /// A parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
@@ -20,6 +23,13 @@ struct Place {
     bits: u64,
     ty: TypeId,
     bit_size: u32,
+}
+
+/// What a search for a member may still spend: without a limit, structs that contain themselves twice would keep
+/// it busy for ever.
+struct Search {
+    depth: usize,
+    members: u32,
 }
 
 impl Btf {
@@ -117,22 +127,31 @@ impl Btf {
             Some((name, index)) => (name, Some(index.parse().ok()?)),
             None => (step, None),
         };
-        let member = self.member(self.resolve(place.ty)?.1, name.as_bytes(), MAX_DEPTH)?;
+        let search = &mut Search { depth: MAX_DEPTH, members: MAX_MEMBERS };
+        let member = self.member(self.resolve(place.ty)?.1, name.as_bytes(), search)?;
         let member = Place { bits: place.bits.checked_add(member.bits)?, ..member };
         index.map_or(Some(member), |index| self.element(member, index))
     }
 
     /// Looks for a member by name, inside of anonymous members too.
-    fn member(&self, parent: Type<'_>, name: &[u8], depth: usize) -> Option<Place> {
-        let depth = depth.checked_sub(1)?;
-        parent.members().find_map(|member| {
+    fn member(&self, parent: Type<'_>, name: &[u8], search: &mut Search) -> Option<Place> {
+        search.depth = search.depth.checked_sub(1)?;
+        for member in parent.members() {
+            search.members = search.members.checked_sub(1)?;
             let here = Place::of(member);
             if member.name != 0 {
-                return self.string_is(member.name, name).then_some(here);
+                if self.string_is(member.name, name) {
+                    return Some(here);
+                }
+                continue;
             }
-            let inner = self.member(self.resolve(member.ty)?.1, name, depth)?;
-            Some(Place { bits: here.bits.checked_add(inner.bits)?, ..inner })
-        })
+            let inner = self.resolve(member.ty).and_then(|(_, ty)| self.member(ty, name, search));
+            if let Some(inner) = inner {
+                return Some(Place { bits: here.bits.checked_add(inner.bits)?, ..inner });
+            }
+        }
+        search.depth += 1;
+        None
     }
 
     /// The element of the array at a place. An index past the end is no element; a flexible array has any.

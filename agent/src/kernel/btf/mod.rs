@@ -83,7 +83,6 @@ impl Btf {
     }
 
     /// The ids that this BTF itself defines, without those of its base.
-    #[must_use]
     pub fn own_ids(&self) -> impl Iterator<Item = TypeId> + use<> {
         (self.own.first_id().0..self.own.end_id().0).map(TypeId)
     }
