@@ -27,7 +27,7 @@ const ROOTS: [&str; 12] = [
 ];
 
 /// Structs of which only some named members are kept.
-const PRUNED: [(&str, &[&str]); 2] = [("net", &["ns"]), ("sk_buff", &["len", "_nfct"])];
+const PRUNED: [(&str, &[&str]); 2] = [("net", &["ns", "count"]), ("sk_buff", &["len", "_nfct"])];
 
 /// How often a repeated type is kept.
 const COPIES: usize = 2;

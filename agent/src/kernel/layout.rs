@@ -131,6 +131,7 @@ mod tests {
         sctp_state: 184,
         dccp_state: 184 + 2,
         net_inum: 120 + 16,
+        net_references: 120 + 20,
         skb_nfct: 104,
         skb_len: 112,
         ext_acct: 3,
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_layout_of_6_1_differs_in_the_prototype_and_in_struct_net() {
-        let expected = Layout { net_inum: 128 + 16, refresh_takes_skb: 1, ..X86_64_6_12 };
+        let expected =
+            Layout { net_inum: 128 + 16, net_references: 128 + 20, refresh_takes_skb: 1, ..X86_64_6_12 };
         assert_eq!(layout(fixtures::X86_64_6_1), expected);
     }
 
@@ -160,6 +162,7 @@ mod tests {
             sctp_state: 192,
             dccp_state: 192 + 2,
             net_inum: 128 + 16,
+            net_references: 4,
             refresh_takes_skb: 1,
             ..X86_64_6_12
         };
@@ -168,13 +171,14 @@ mod tests {
 
     #[test]
     fn kernels_without_dccp_lack_only_its_state() {
-        let expected = Layout { dccp_state: ABSENT, net_inum: 152 + 24, ..X86_64_6_12 };
+        let expected =
+            Layout { dccp_state: ABSENT, net_inum: 152 + 24, net_references: 152 + 28, ..X86_64_6_12 };
         assert_eq!(layout(fixtures::X86_64_6_18), expected);
     }
 
     #[test]
     fn the_layout_of_7_2_is_found_among_repeated_types() {
-        let expected = Layout { dccp_state: ABSENT, net_inum: 192 + 88, ..X86_64_6_12 };
+        let expected = Layout { dccp_state: ABSENT, net_inum: 192 + 88, net_references: 192, ..X86_64_6_12 };
         assert_eq!(layout(fixtures::X86_64_7_2), expected);
     }
 

@@ -19,7 +19,9 @@ pub(super) fn load(ebpf: &mut Ebpf) -> anyhow::Result<()> {
 /// Announces what waits in the queue.
 pub(super) fn run(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     for _ in 0..RUNS {
-        program(ebpf)?.test_run(RawTracePointRunOptions::new()).context("the program announce cannot be run")?;
+        program(ebpf)?
+            .test_run(RawTracePointRunOptions::new())
+            .context("the program announce cannot be run")?;
         let map = ebpf.map("TAKEN").context("the kernel programs have no map TAKEN")?;
         let taken: u32 = Array::try_from(map)?.get(&0, 0)?;
         if taken < ANNOUNCE_BATCH {

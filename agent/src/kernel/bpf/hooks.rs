@@ -123,6 +123,12 @@ pub struct HookReport {
 
 impl std::fmt::Display for HookReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} on {} per packet, {} per flow", self.kind.name(), self.packet.join("+"), self.life.join("+"))
+        write!(
+            f,
+            "{} on {} per packet, {} per flow",
+            self.kind.name(),
+            self.packet.join("+"),
+            self.life.join("+")
+        )
     }
 }

@@ -139,7 +139,8 @@ impl KernelSide {
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         side.attach_life(options.hook, &btf)?;
         side.attach_packet(&options.rate_curve, &btf)?;
-        side.ticks_per_second = clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
+        side.ticks_per_second =
+            clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         Ok(side)
     }
@@ -311,7 +312,9 @@ impl KernelSide {
                     return Ok(());
                 }
                 // The function is called from elsewhere (flowtables); it stays, and the next joins it.
-                selftest::Verdict::None => tried.push(format!("{} alone: sees no ordinary packet", role.functions().join(" or "))),
+                selftest::Verdict::None => {
+                    tried.push(format!("{} alone: sees no ordinary packet", role.functions().join(" or ")))
+                }
                 selftest::Verdict::Wrong(why) => {
                     self.attached.retain(|attached| attached.role != role);
                     tried.push(format!("{}: {why}", role.functions().join(" or ")));
@@ -337,12 +340,15 @@ impl KernelSide {
     }
 
     fn attach_typed(&mut self, role: Role, btf: &Btf) -> Result<(String, Link), StartError> {
-        let (function, id) = role
-            .functions()
-            .iter()
-            .find_map(|name| Some((*name, btf.find_func(name)?)))
-            .ok_or_else(|| StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))))?;
-        let module = if btf.is_split() && btf.is_own(id) { tracing_program::module_btf(MODULE).map_err(StartError::of)? } else { None };
+        let (function, id) =
+            role.functions().iter().find_map(|name| Some((*name, btf.find_func(name)?))).ok_or_else(
+                || StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))),
+            )?;
+        let module = if btf.is_split() && btf.is_own(id) {
+            tracing_program::module_btf(MODULE).map_err(StartError::of)?
+        } else {
+            None
+        };
         let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
         let name = role.typed_program();
         let instructions = self
@@ -370,7 +376,9 @@ impl KernelSide {
         for function in role.functions() {
             match program.attach(function, 0).and_then(|id| program.take_link(id)) {
                 Ok(link) => return Ok(((*function).to_owned(), Link::Kprobe(link))),
-                Err(error) => refusals.push(anyhow::Error::from(error).context(format!("kprobe on {function}"))),
+                Err(error) => {
+                    refusals.push(anyhow::Error::from(error).context(format!("kprobe on {function}")))
+                }
             }
         }
         Err(StartError::of(refusals.into_iter().next().unwrap_or_else(|| anyhow!("no function to probe"))))
@@ -411,7 +419,8 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
-    let map = object.ebpf.take_map(name).with_context(|| format!("the kernel programs have no map {name}"))?;
+    let map =
+        object.ebpf.take_map(name).with_context(|| format!("the kernel programs have no map {name}"))?;
     Ok(RingBuf::try_from(map)?)
 }
 

@@ -17,7 +17,12 @@ use nix::sched::{CloneFlags, unshare};
 use zerocopy::FromBytes;
 
 use super::KernelSide;
-use crate::kernel::{interface, netlink::conntrack::Conntrack, netns, tracking::Tracking};
+use crate::kernel::{
+    interface,
+    netlink::{conntrack, socket::NetfilterSocket},
+    netns,
+    tracking::Tracking,
+};
 
 /// Packets of the test's flow.
 const PACKETS: u64 = 6;
@@ -47,7 +52,7 @@ pub(super) struct PrivateNamespace {
     netns: u32,
     receiver: UdpSocket,
     senders: Vec<UdpSocket>,
-    conntrack: Conntrack,
+    conntrack: NetfilterSocket,
     _tracking: Tracking,
 }
 
@@ -63,11 +68,12 @@ impl PrivateNamespace {
         unshare(CloneFlags::CLONE_NEWNET).context("no network namespace of its own")?;
         interface::bring_up("lo").context("its loopback interface cannot be brought up")?;
         let tracking = Tracking::enable().context("its connections cannot be tracked")?;
-        fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "1").context("its accounting cannot be switched on")?;
+        fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "1")
+            .context("its accounting cannot be switched on")?;
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         receiver.set_nonblocking(true)?;
         let senders = (0..TRIALS).map(|_| sender(&receiver)).collect::<io::Result<_>>()?;
-        let conntrack = Conntrack::open().context("its connections cannot be flushed")?;
+        let conntrack = NetfilterSocket::open().context("its connections cannot be flushed")?;
         Ok(Self { netns: netns::current()?.inode, receiver, senders, conntrack, _tracking: tracking })
     }
 
@@ -85,7 +91,7 @@ impl PrivateNamespace {
             self.discard_received();
         }
         self.collect(side, &mut seen, UPDATE_PATIENCE, Seen::every_update);
-        self.conntrack.flush().context("the self-test's flow cannot be removed")?;
+        conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
         self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
         ensure!(seen.end.is_some(), "the self-test's flow was removed, but its end was not seen");
         Ok(seen.verdict())
@@ -97,7 +103,13 @@ impl PrivateNamespace {
     }
 
     /// Reads both rings until `complete` or out of patience.
-    fn collect(&self, side: &mut KernelSide, seen: &mut Seen, patience: Duration, complete: fn(&Seen) -> bool) {
+    fn collect(
+        &self,
+        side: &mut KernelSide,
+        seen: &mut Seen,
+        patience: Duration,
+        complete: fn(&Seen) -> bool,
+    ) {
         let started = Instant::now();
         loop {
             let mut others = Vec::new();
@@ -156,7 +168,9 @@ fn read_ring(ring: &mut RingBuf<MapData>, netns: u32, seen: &mut Seen, others: &
         match Event::read_from_bytes(&item) {
             Ok(event) if event.netns == netns => seen.note(&event),
             Ok(event) => others.push(event),
-            Err(_) => tracing::error!(bytes = item.len(), "an event of the wrong size came from the kernel side"),
+            Err(_) => {
+                tracing::error!(bytes = item.len(), "an event of the wrong size came from the kernel side")
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_type};
 
 /// `(info.btf_size + name)` of a BTF object in the kernel.
 pub(super) struct BtfObject {
@@ -28,7 +28,10 @@ pub(super) struct TracingProgram<'a> {
 }
 
 /// `BPF_PROG_LOAD` of a tracing program. With a buffer the verifier writes its log there.
-pub(super) fn load_tracing_program(program: &TracingProgram<'_>, log: Option<&mut Vec<u8>>) -> io::Result<OwnedFd> {
+pub(super) fn load_tracing_program(
+    program: &TracingProgram<'_>,
+    log: Option<&mut Vec<u8>>,
+) -> io::Result<OwnedFd> {
     let mut attr = zeroed_attr();
     // SAFETY: BPF_PROG_LOAD reads this member of the union, which is all zeroes so far.
     let load = unsafe { &mut attr.__bindgen_anon_3 };

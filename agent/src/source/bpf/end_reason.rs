@@ -50,7 +50,9 @@ const fn is_closing(event: &Event) -> bool {
 ///
 /// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_proto_tcp.c#L1243>
 const fn was_refused(event: &Event, status: Status) -> bool {
-    event.tuples[0].protocol == protocol::TCP && !status.has(Status::SEEN_REPLY) && event.counters[1].packets > 0
+    event.tuples[0].protocol == protocol::TCP
+        && !status.has(Status::SEEN_REPLY)
+        && event.counters[1].packets > 0
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ impl BpfSource {
         self.side.detach();
         let options = self.options.clone();
         let started = tokio::task::spawn_blocking(move || KernelSide::start(&options)).await;
-        let failed = |cause: anyhow::Error| SourceError { what: "attaching to nf_conntrack again".to_owned(), cause };
+        let failed =
+            |cause: anyhow::Error| SourceError { what: "attaching to nf_conntrack again".to_owned(), cause };
         self.side = started.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
         self.rings = Rings::open(&mut self.side).map_err(|error| failed(error.into()))?;
         tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again");
