@@ -1,1 +1,3 @@
-//! (being written)
+//! What the agent asks of the running kernel: namespaces and netlink. Knows no flow table and no sink.
+
+pub mod netns;
