@@ -1,4 +1,5 @@
 //! The accounting switches of a real network namespace, made for the test. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use conntally::kernel::netns::{self, Namespace};
 use conntally::kernel::sysctl::Sysctls;
