@@ -1,1 +1,28 @@
-//! (being written)
+//! From totals to deltas: observations enter, records leave.
+//!
+//! The [`FlowTable`] owns a flow's life. It knows no source, no sink and no system call; time comes in through
+//! [`WallClock`], identity is a pure function of what the kernel says ([`identity`]).
+
+pub mod clock;
+
+pub mod identity;
+
+pub mod community_id;
+
+mod nat;
+
+mod state;
+
+mod matching;
+
+mod slab;
+
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::{Anchor, WallClock};
+pub use community_id::CommunityId;
+pub use nat::nat_kind;
+pub use table::{FlowTable, FlowTableOptions, FlowTableStats};

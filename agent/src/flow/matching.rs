@@ -1,0 +1,105 @@
+//! Which known flow an observation speaks of, among those of the same namespace, zone and original tuple.
+//!
+//! A start stamp settles it, and so does the pair of entry address and birth. Only where one of the two sides
+//! has neither in common with the other (a kernel without timestamps, seen by a dump and by the hooks) it is
+//! judged by what is possible in time; then the rule is: rather bill too little, and count it, than twice.
+
+use super::state::{Facts, FlowState};
+use crate::model::{Observation, ObservationKind};
+
+/// Entries of clashing UDP flows are in no dump.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nf_conntrack_common.h#L104>
+const NAT_CLASH: u32 = 1 << 12;
+
+/// How far apart the stamps of a dump and of an event of the same moment may be.
+const DUMP_SLACK_NS: u64 = 1_000_000_000;
+
+/// The announcement of a flow that was known this long already is that of a successor.
+const LATE_NEW_NS: u64 = 10_000_000_000;
+
+/// How an observation relates to a known flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Relation {
+    /// It speaks of another one.
+    Other,
+    /// It speaks of its successor, so this one has ended unseen.
+    Successor,
+    /// It is late and speaks of this flow, which has ended.
+    PossiblyLate,
+    /// It may well speak of this one, and nothing tells otherwise.
+    Possible,
+    /// It speaks of this one.
+    Same,
+}
+
+/// Judges one known flow of the same tuple.
+pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
+    if flow.start_ns != 0 && o.start_ns != 0 {
+        return same_if(flow.start_ns == o.start_ns);
+    }
+    if has_incarnation(flow.conntrack, flow.born_ns) && has_incarnation(o.conntrack, o.born_ns) {
+        return same_if((flow.conntrack, flow.born_ns) == (o.conntrack, o.born_ns));
+    }
+    if differ(flow.conntrack, o.conntrack) || differ(flow.born_ns, o.born_ns) {
+        return Relation::Other;
+    }
+    if flow.facts.has(Facts::ENDED) { late(flow, o) } else { possible(flow, o) }
+}
+
+/// Among several possible flows the one that an unidentified observation most likely means.
+pub(super) fn preference(flow: &FlowState) -> (bool, u64) {
+    (!flow.status.has(NAT_CLASH), flow.first_seen_ns)
+}
+
+fn possible(flow: &FlowState, o: &Observation) -> Relation {
+    let born_after = true_birth(o.born_ns, o.midlife) > flow.last_seen_ns;
+    let seen_before_birth = true_birth(flow.born_ns, flow.facts.has(Facts::MET_MIDLIFE)) > o.boot_ns;
+    if born_after || seen_before_birth || contradicts(flow, o) {
+        return Relation::Other;
+    }
+    if o.kind == ObservationKind::New && o.boot_ns > flow.first_seen_ns.saturating_add(LATE_NEW_NS) {
+        return Relation::Successor;
+    }
+    Relation::Possible
+}
+
+/// The hooks read the counters of a flow directly, so they cannot be lower than what a dump saw earlier.
+fn contradicts(flow: &FlowState, o: &Observation) -> bool {
+    let hooked_after_dump = o.conntrack != 0 && flow.conntrack == 0 && o.boot_ns >= flow.last_seen_ns;
+    let comparable = o.has_counters && o.kind != ObservationKind::Gone && o.kind != ObservationKind::New;
+    let is_lower = |now: crate::model::Counter, seen: crate::model::Counter| {
+        now.packets < seen.packets || now.bytes < seen.bytes
+    };
+    hooked_after_dump
+        && comparable
+        && (is_lower(o.totals.original, flow.totals.original) || is_lower(o.totals.reply, flow.totals.reply))
+}
+
+/// Whether an observation of an ended flow's tuple came late, rather than from the next flow.
+fn late(flow: &FlowState, o: &Observation) -> Relation {
+    let is_dumped = o.conntrack == 0 && o.kind != ObservationKind::New;
+    let moment = match true_birth(o.born_ns, o.midlife) {
+        0 if is_dumped => o.boot_ns.saturating_sub(DUMP_SLACK_NS),
+        0 => o.boot_ns,
+        birth => birth,
+    };
+    if moment <= flow.last_seen_ns { Relation::PossiblyLate } else { Relation::Other }
+}
+
+const fn same_if(same: bool) -> Relation {
+    if same { Relation::Same } else { Relation::Other }
+}
+
+const fn has_incarnation(conntrack: u64, born_ns: u64) -> bool {
+    conntrack != 0 && born_ns != 0
+}
+
+const fn differ(known: u64, said: u64) -> bool {
+    known != 0 && said != 0 && known != said
+}
+
+/// When a flow was born by the boot clock, 0 when unknown.
+const fn true_birth(born_ns: u64, met_midlife: bool) -> u64 {
+    if met_midlife { 0 } else { born_ns }
+}

@@ -1,0 +1,237 @@
+//! Single cases of a flow's life where the kernel keeps start stamps.
+
+use super::*;
+use crate::model::{ObservationKind as Kind, RecordKind};
+
+/// Kind and packets of the original direction's delta, of each record.
+fn story(records: &[Record]) -> Vec<(RecordKind, u64)> {
+    records.iter().map(|record| (record.kind, record.delta.original.packets)).collect()
+}
+
+#[test]
+fn a_flow_is_told_from_new_over_update_to_end() {
+    let mut table = table();
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::New, 1, 5, 5, 1),
+            sight(Kind::Update, 1, 5, SECOND, 10),
+            sight(Kind::Update, 1, 5, 2 * SECOND, 10),
+            sight(Kind::End, 1, 5, 3 * SECOND, 12),
+        ],
+    );
+    assert_eq!(story(&records), [(RecordKind::New, 1), (RecordKind::Update, 9), (RecordKind::End, 2)]);
+    let end = records[2];
+    assert_eq!(end.totals, totals(12));
+    assert_eq!(end.end_reason, Some(EndReason::Timeout));
+    assert_eq!(end.duration_ns, 3 * SECOND - 5);
+    assert_eq!(end.start_ns, (EPOCH + SINCE) as i64 + 5);
+    assert_eq!(end.observed_ns, (EPOCH + SINCE + 3 * SECOND) as i64);
+    assert_eq!(records[1].last_moved_ns, Some((EPOCH + SINCE + SECOND) as i64));
+    assert!(table.is_empty());
+    assert_eq!(table.stats().bytes, 12 * 110);
+    assert!(records.iter().all(|record| record.flow_id == end.flow_id && !record.flags.weak_id));
+}
+
+#[test]
+fn an_end_at_first_sight_is_one_record_with_everything() {
+    let mut table = table();
+    let records = apply(&mut table, &[sight(Kind::End, 1, 5, SECOND, 7), sight(Kind::New, 1, 5, 5, 1)]);
+    assert_eq!(story(&records), [(RecordKind::End, 7)]);
+    assert!(!records[0].flags.first_seen_midlife);
+}
+
+#[test]
+fn what_a_flow_moved_before_the_agent_came_is_not_billed() {
+    let mut table = table();
+    let old = -5_000_000;
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::Existing, 1, old, 5, 1000),
+            sight(Kind::Update, 1, old, SECOND, 1003),
+            sight(Kind::End, 1, old, 2 * SECOND, 1004),
+            sight(Kind::End, 2, old, 2 * SECOND, 50),
+        ],
+    );
+    assert_eq!(
+        story(&records),
+        [(RecordKind::New, 0), (RecordKind::Update, 3), (RecordKind::End, 1), (RecordKind::End, 0)]
+    );
+    assert!(records.iter().all(|record| record.flags.first_seen_midlife));
+    assert_eq!(records[0].last_moved_ns, None);
+    assert_eq!(records[2].totals, totals(1004));
+}
+
+#[test]
+fn a_dump_that_meets_a_younger_flow_first_bills_it_from_birth() {
+    let mut table = table();
+    let records = apply(&mut table, &[sight(Kind::Existing, 1, 5, 10, 4), sight(Kind::New, 1, 5, 5, 1)]);
+    assert_eq!(story(&records), [(RecordKind::New, 4)]);
+    assert!(!records[0].flags.first_seen_midlife);
+}
+
+#[test]
+fn a_late_announcement_proves_that_everything_is_to_be_billed() {
+    let mut table = table();
+    let old = -5;
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::Existing, 1, old, 10, 4),
+            sight(Kind::New, 1, old, 5, 1),
+            sight(Kind::End, 1, old, 20, 6),
+        ],
+    );
+    assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::Update, 4), (RecordKind::End, 2)]);
+    assert!(records[0].flags.first_seen_midlife && !records[1].flags.first_seen_midlife);
+}
+
+#[test]
+fn late_updates_neither_revive_a_flow_nor_count_twice() {
+    let mut table = table();
+    apply(&mut table, &[sight(Kind::New, 1, 5, 5, 1), sight(Kind::End, 1, 5, SECOND, 9)]);
+    let late = [sight(Kind::Update, 1, 5, SECOND - 1, 8), sight(Kind::End, 1, 5, SECOND, 9)];
+    assert_eq!(apply(&mut table, &late), []);
+    assert_eq!(apply(&mut table, &late), []);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn the_next_flow_of_a_tuple_is_another_flow() {
+    let mut table = table();
+    let first = apply(&mut table, &[sight(Kind::New, 1, 5, 5, 1), sight(Kind::End, 1, 5, 50, 9)]);
+    let second = apply(&mut table, &[sight(Kind::Update, 1, 60, 70, 3), sight(Kind::Update, 1, 5, 40, 8)]);
+    assert_eq!(story(&second), [(RecordKind::New, 3)]);
+    assert_ne!(first[0].flow_id, second[0].flow_id);
+}
+
+#[test]
+fn a_changed_mark_is_worth_a_record_and_an_older_sight_does_not_change_it_back() {
+    let mut table = table();
+    let marked = Observation { mark: 7, ..sight(Kind::Update, 1, 5, 20, 1) };
+    let records =
+        apply(&mut table, &[sight(Kind::New, 1, 5, 5, 1), marked, sight(Kind::Update, 1, 5, 10, 1)]);
+    assert_eq!(story(&records), [(RecordKind::New, 1), (RecordKind::Update, 0)]);
+    assert_eq!(records[1].mark, 7);
+}
+
+#[test]
+fn totals_that_go_back_never_give_a_delta_and_are_counted() {
+    let mut table = table();
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::New, 1, 5, 5, 10),
+            sight(Kind::Update, 1, 5, 6, 9),
+            sight(Kind::Update, 1, 5, 5 * SECOND, 2),
+            sight(Kind::End, 1, 5, 6 * SECOND, 3),
+        ],
+    );
+    assert_eq!(story(&records), [(RecordKind::New, 10), (RecordKind::End, 0)]);
+    assert_eq!(records[1].totals, totals(10));
+    assert_eq!(loss(&table, "totals_regressed"), 2, "the sight of the same moment is only out of order");
+}
+
+#[test]
+fn a_flow_found_gone_ends_as_missed_with_its_last_totals() {
+    let mut table = table();
+    apply(&mut table, &[sight(Kind::New, 1, 5, 5, 10), sight(Kind::Update, 2, 5, SECOND, 1)]);
+    let seen_since = sight(Kind::Gone, 2, 5, SECOND - 1, 0);
+    let records = apply(&mut table, &[sight(Kind::Gone, 1, 5, SECOND, 0), seen_since]);
+    assert_eq!(story(&records), [(RecordKind::End, 0)]);
+    assert_eq!((records[0].end_reason, records[0].totals), (Some(EndReason::Missed), totals(10)));
+    assert_eq!(apply(&mut table, &[sight(Kind::End, 1, 5, SECOND, 11)]), []);
+    assert_eq!(loss(&table, "end_after_missed"), 1);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn gone_flows_that_nobody_knew_leave_no_trace() {
+    let mut table = table();
+    assert_eq!(apply(&mut table, &[sight(Kind::Gone, 1, 5, SECOND, 0)]), []);
+    assert_eq!(table.stats().flows, 0);
+}
+
+#[test]
+fn a_flow_without_counters_is_flagged_and_never_billed() {
+    let mut table = table();
+    let blind = |o: Observation| Observation { has_counters: false, totals: Totals::default(), ..o };
+    let records = apply(
+        &mut table,
+        &[
+            blind(sight(Kind::New, 1, 5, 5, 0)),
+            blind(sight(Kind::Update, 1, 5, 6, 0)),
+            blind(sight(Kind::End, 1, 5, 7, 0)),
+        ],
+    );
+    assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::End, 0)]);
+    assert!(records.iter().all(|record| record.flags.no_counters));
+}
+
+#[test]
+fn a_full_table_counts_what_it_refuses_and_still_delivers_ends_whole() {
+    let mut table = FlowTable::new(options(1));
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::New, 1, 5, 5, 1),
+            sight(Kind::New, 2, 5, 5, 1),
+            sight(Kind::Update, 2, 5, 6, 4),
+            sight(Kind::End, 2, 5, 7, 6),
+            sight(Kind::End, 1, 5, 8, 2),
+            sight(Kind::New, 3, 9, 9, 1),
+        ],
+    );
+    let expected = [(RecordKind::New, 1), (RecordKind::End, 6), (RecordKind::End, 1), (RecordKind::New, 1)];
+    assert_eq!(story(&records), expected);
+    assert_eq!(loss(&table, "flow_table_full"), 2);
+}
+
+#[test]
+fn ended_flows_are_forgotten_after_two_settled_batches_and_their_memory_is_used_again() {
+    let mut table = table();
+    for round in 0..100 {
+        let start = round * 10;
+        apply(&mut table, &[sight(Kind::New, 1, start, 5000, 1), sight(Kind::End, 1, start, 5001, 1)]);
+        assert!(table.flows.len() <= 3, "{} flows are kept", table.flows.len());
+    }
+    assert_eq!(loss(&table, "ended_flows_forgotten_early"), 0);
+}
+
+#[test]
+fn ended_flows_are_bounded_when_no_batch_ever_settles() {
+    let mut table = FlowTable::new(FlowTableOptions { max_ended: 10, ..options(1000) });
+    let mut records = Vec::new();
+    for port in 0..100 {
+        let observations = vec![sight(Kind::End, port, 5, 10, 1)];
+        table.apply(&Batch { observations, settled: false }, &mut records);
+    }
+    assert_eq!(table.flows.len(), 10);
+    assert_eq!(loss(&table, "ended_flows_forgotten_early"), 90);
+    assert_eq!(records.len(), 100);
+}
+
+#[test]
+fn a_clock_step_during_a_flow_does_not_change_its_duration_or_start() {
+    for step in [3600, -3600] {
+        let mut table = table();
+        let new = apply(&mut table, &[sight(Kind::New, 1, 5, 5, 1)]);
+        let now =
+            Anchor { real_ns: (EPOCH + SINCE) as i64 + (step + 1) * SECOND as i64, boot_ns: SINCE + SECOND };
+        assert_eq!(table.re_anchor(now), Some(step * SECOND as i64));
+        let end = apply(&mut table, &[sight(Kind::End, 1, 5, 2 * SECOND, 2)]);
+        assert_eq!(end[0].duration_ns, 2 * SECOND - 5);
+        assert_eq!(end[0].start_ns, new[0].start_ns);
+        assert_eq!(end[0].observed_ns, (EPOCH + SINCE) as i64 + (step + 2) * SECOND as i64);
+    }
+}
+
+#[test]
+fn namespaces_and_zones_keep_equal_tuples_apart() {
+    let mut table = table();
+    let new = sight(Kind::New, 1, 5, 5, 1);
+    let records = apply(&mut table, &[new, Observation { netns: 2, ..new }, Observation { zone: 3, ..new }]);
+    assert_eq!(records.len(), 3);
+    assert_eq!(table.len(), 3);
+}
