@@ -15,6 +15,8 @@ pub mod interface;
 
 pub mod netlink;
 
+pub mod sysctl;
+
 pub mod tracking;
 
 pub mod bpf;
