@@ -4,15 +4,17 @@ mod decode;
 mod end_reason;
 mod module_watch;
 mod rings;
+mod seed;
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use self::{module_watch::ModuleWatch, rings::Rings};
+use self::{module_watch::ModuleWatch, rings::Rings, seed::Chunks};
 use super::{Batch, Losses, Progress, Source, SourceError};
 use crate::{
-    kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
+    kernel::{
+        bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
+        netns,
+    },
     model::Observation,
 };
 
@@ -22,15 +24,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the module is looked for.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Observations of flows that lived before the programs were attached, in chunks.
-pub type Seed = mpsc::Receiver<Vec<Observation>>;
-
 /// The kernel programs as a source.
 pub struct BpfSource {
     options: KernelSideOptions,
     side: KernelSide,
     rings: Rings,
-    seed: Option<Seed>,
+    /// The dump, until it has ended.
+    seed: Option<Chunks>,
     seeded: Vec<Observation>,
     watch: Option<ModuleWatch>,
     watched: tokio::time::Instant,
@@ -52,17 +52,13 @@ impl BpfSource {
             options,
             side,
             rings,
-            seed: None,
+            // Begun after the programs were attached: what it does not see, they do.
+            seed: Some(seed::start(netns::reachable())),
             seeded: Vec::new(),
             watch,
             watched: tokio::time::Instant::now(),
             past_losses: Vec::new(),
         })
-    }
-
-    /// Observations of a dump that was begun after the programs were attached.
-    pub fn seed_with(&mut self, seed: Seed) {
-        self.seed = Some(seed);
     }
 
     /// Which hooks are in place, and why.
@@ -86,14 +82,16 @@ impl BpfSource {
         }
     }
 
-    /// Reads the rings first and the seed last: a flow that both know was then announced by its event.
+    /// Reads the rings first and the seed last: a flow that both know was then announced by its event. Until the
+    /// seed is complete it may still bring a flow whose end was read already, so nothing is settled.
     fn fill(&mut self, batch: &mut Batch) {
         if let Err(error) = self.side.announce() {
             tracing::warn!("new flows are reported only at their second packet: {error:#}");
         }
         self.rings.read(&mut self.side, batch);
         self.side.flush_log();
-        if batch.settled {
+        if self.rings.was_emptied() {
+            batch.settled = self.seed.is_none() && self.seeded.is_empty();
             batch.observations.append(&mut self.seeded);
         }
     }
@@ -124,7 +122,7 @@ impl Source for BpfSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         self.wait().await;
         self.fill(batch);
-        if batch.settled {
+        if self.rings.was_emptied() {
             self.follow_module().await?;
         }
         Ok(Progress::More)
@@ -133,6 +131,7 @@ impl Source for BpfSource {
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         self.side.detach();
         self.seed = None;
+        self.seeded.clear();
         self.fill(batch);
         Ok(if batch.settled { Progress::Finished } else { Progress::More })
     }
@@ -144,7 +143,7 @@ impl Source for BpfSource {
     }
 }
 
-async fn next_chunk(seed: &mut Option<Seed>) -> Option<Vec<Observation>> {
+async fn next_chunk(seed: &mut Option<Chunks>) -> Option<Vec<Observation>> {
     match seed {
         Some(seed) => seed.recv().await,
         None => std::future::pending().await,

@@ -59,7 +59,6 @@ impl Rings {
         let ends_emptied = self.ends.len() < READ_LIMIT && take(side.ends(), &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
-        batch.settled = self.emptied;
         if updates_emptied {
             batch.observations.append(&mut self.ends);
         }
