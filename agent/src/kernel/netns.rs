@@ -28,6 +28,7 @@ pub struct Namespace {
     pub inode: u32,
     /// `init` for the one of process 1, else the name that `ip netns` or the container engine gave it.
     pub name: Option<String>,
+    path: PathBuf,
     handle: OwnedFd,
 }
 
@@ -41,7 +42,7 @@ impl Namespace {
         let inode = inode_of(&file)?.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no network namespace", path.display()))
         })?;
-        Ok(Self { inode, name, handle: file.into() })
+        Ok(Self { inode, name, path: path.to_path_buf(), handle: file.into() })
     }
 
     /// A second handle on the same namespace.
@@ -49,7 +50,29 @@ impl Namespace {
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { inode: self.inode, name: self.name.clone(), handle: self.handle.try_clone()? })
+        let handle = self.handle.try_clone()?;
+        Ok(Self { inode: self.inode, name: self.name.clone(), path: self.path.clone(), handle })
+    }
+
+    /// Where it was found, for a cheap look later whether it is still there.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { inode: self.inode, candidate: Candidate { path: self.path.clone(), name: None } }
+    }
+}
+
+/// Where a namespace was found. Unlike [`Namespace`] it does not keep it alive.
+#[derive(Debug)]
+pub struct Place {
+    inode: u32,
+    candidate: Candidate,
+}
+
+impl Place {
+    /// Whether the namespace is still there. If not it may have other places: look with [`reachable_inodes`].
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.candidate.inode(namespace_device()) == Some(self.inode)
     }
 }
 
@@ -78,11 +101,9 @@ fn network_inode(link: &OsStr) -> Option<u32> {
 /// When /proc is not mounted.
 pub fn current() -> io::Result<Namespace> {
     let mut namespace = Namespace::open(Path::new(OWN), None)?;
-    namespace.name = named()
-        .chain([init()])
-        .filter(|candidate| candidate.inode() == Some(namespace.inode))
-        .last()
-        .and_then(|candidate| candidate.name);
+    let device = namespace_device();
+    let found = [init()].into_iter().chain(named()).find(|c| c.inode(device) == Some(namespace.inode));
+    namespace.name = found.and_then(|candidate| candidate.name);
     Ok(namespace)
 }
 
@@ -90,10 +111,11 @@ pub fn current() -> io::Result<Namespace> {
 /// calling thread's. Each once. What may not be looked at is left out: without privileges only the own remains.
 #[must_use]
 pub fn reachable() -> Vec<Namespace> {
+    let device = namespace_device();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for candidate in [init()].into_iter().chain(named()).chain(processes()).chain([own()]) {
-        let Some(inode) = candidate.inode() else { continue };
+    for candidate in candidates() {
+        let Some(inode) = candidate.inode(device) else { continue };
         if seen.contains(&inode) {
             continue;
         }
@@ -109,7 +131,8 @@ pub fn reachable() -> Vec<Namespace> {
 /// The numbers of every namespace that [`reachable`] would find, without opening any.
 #[must_use]
 pub fn reachable_inodes() -> HashSet<u32> {
-    [init()].into_iter().chain(named()).chain(processes()).chain([own()]).filter_map(|c| c.inode()).collect()
+    let device = namespace_device();
+    candidates().filter_map(|candidate| candidate.inode(device)).collect()
 }
 
 /// Runs `f` inside a namespace, on a thread of its own, so that the caller's thread never changes its namespace.
@@ -130,7 +153,7 @@ pub fn within<T: Send>(ns: &Namespace, f: impl FnOnce() -> T + Send) -> io::Resu
 
 /// Moves the calling thread into a namespace, unless it is there already: that needs no privilege.
 fn enter(ns: &Namespace) -> io::Result<()> {
-    if own().inode() == Some(ns.inode) {
+    if own().inode(namespace_device()) == Some(ns.inode) {
         return Ok(());
     }
     setns(ns.handle.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| {
@@ -142,6 +165,7 @@ fn enter(ns: &Namespace) -> io::Result<()> {
 }
 
 /// A path that may stand for a namespace.
+#[derive(Debug)]
 struct Candidate {
     path: PathBuf,
     name: Option<String>,
@@ -149,11 +173,20 @@ struct Candidate {
 
 impl Candidate {
     /// The namespace's number, if the path is on the kernel's namespace file system at all.
-    fn inode(&self) -> Option<u32> {
+    fn inode(&self, device: Option<u64>) -> Option<u32> {
         let metadata = fs::metadata(&self.path).ok()?;
-        let nsfs = fs::metadata(OWN).ok()?.st_dev();
-        (metadata.st_dev() == nsfs).then(|| u32::try_from(metadata.st_ino()).ok()).flatten()
+        (device == Some(metadata.st_dev())).then(|| u32::try_from(metadata.st_ino()).ok()).flatten()
     }
+}
+
+/// The device number of the kernel's namespace file system.
+fn namespace_device() -> Option<u64> {
+    Some(fs::metadata(OWN).ok()?.st_dev())
+}
+
+/// In the order in which they may give a name. The own namespace comes last: the others may know its name.
+fn candidates() -> impl Iterator<Item = Candidate> {
+    [init()].into_iter().chain(named()).chain(processes()).chain([own()])
 }
 
 fn own() -> Candidate {

@@ -1,0 +1,235 @@
+//! One network namespace under watch: its sockets, its dump under way, its known flows.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use super::{
+    clock::Moment,
+    known::{Known, Rules},
+    losses::{LossCounters, count},
+};
+use crate::{
+    kernel::{
+        netlink::{
+            conntrack::{self, MESSAGE_DELETE, MESSAGE_NEW},
+            dump::{Dump, DumpProgress},
+            message::Messages,
+            socket::{GROUP_DESTROY, GROUP_NEW, NetfilterSocket},
+        },
+        netns::{Namespace, Place, within},
+    },
+    model::Observation,
+};
+
+/// Datagrams of a dump that are read before events get their turn.
+const DUMP_DATAGRAMS: usize = 8;
+
+/// What a turn of work needs besides the watch itself.
+pub(super) struct Turn<'a> {
+    pub(super) buffer: &'a mut [u8],
+    pub(super) out: &'a mut Vec<Observation>,
+    pub(super) losses: &'a LossCounters,
+}
+
+/// A namespace under watch. Its sockets keep the namespace alive, so it must be dissolved soon after everyone else
+/// has left.
+#[derive(Debug)]
+pub(super) struct Watch {
+    inode: u32,
+    place: Place,
+    events: NetfilterSocket,
+    requests: NetfilterSocket,
+    known: Known,
+    dump: Option<Dump>,
+    sequence: u32,
+    dump_started: Instant,
+    next_dump: Instant,
+    /// Events were lost: the next dump is wanted whatever the figures say.
+    urgent: bool,
+    dissolving: bool,
+}
+
+impl Watch {
+    /// Listens first and dumps later, so that nothing falls between.
+    pub(super) fn open(namespace: &Namespace, receive_buffer: usize, rules: Rules) -> io::Result<Self> {
+        let (events, requests) = within(namespace, || {
+            let events = NetfilterSocket::listen(receive_buffer, &[GROUP_NEW, GROUP_DESTROY])?;
+            io::Result::Ok((events, NetfilterSocket::open()?))
+        })??;
+        let now = Instant::now();
+        Ok(Self {
+            inode: namespace.inode,
+            place: namespace.place(),
+            events,
+            requests,
+            known: Known::new(namespace.inode, rules),
+            dump: None,
+            sequence: 0,
+            dump_started: now,
+            next_dump: now,
+            urgent: true,
+            dissolving: false,
+        })
+    }
+
+    pub(super) const fn inode(&self) -> u32 {
+        self.inode
+    }
+
+    /// The bytes that the kernel granted to the event socket.
+    pub(super) fn receive_buffer(&self) -> io::Result<usize> {
+        self.events.receive_buffer()
+    }
+
+    pub(super) fn event_socket(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Whether the namespace is still where it was found. Cheap.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.place.holds()
+    }
+
+    /// Follows the namespace to another place.
+    pub(super) fn move_to(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    pub(super) const fn is_dumping(&self) -> bool {
+        self.dump.is_some()
+    }
+
+    /// Reads events until there are none, or until `out` holds `limit` observations. True when there are none.
+    pub(super) fn read_events(&mut self, turn: &mut Turn<'_>, limit: usize) -> bool {
+        while turn.out.len() < limit {
+            let datagram = match self.events.receive(turn.buffer) {
+                Ok(datagram) => datagram,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.event_error(&error, turn.losses);
+                    continue;
+                }
+            };
+            let now = Moment::now();
+            for message in Messages::new(datagram) {
+                let flow = message.and_then(|message| match message.kind {
+                    MESSAGE_NEW | MESSAGE_DELETE => conntrack::decode(&message).map(Some),
+                    _ => Ok(None),
+                });
+                match flow {
+                    Ok(Some(flow)) if flow.destroyed => self.known.ended(&flow, now, turn.out),
+                    Ok(Some(flow)) => self.known.born(&flow, now),
+                    Ok(None) => {}
+                    Err(_) => count(&turn.losses.malformed),
+                }
+            }
+        }
+        false
+    }
+
+    fn event_error(&mut self, error: &io::Error, losses: &LossCounters) {
+        if error.raw_os_error() == Some(libc::ENOBUFS) {
+            count(&losses.overflow);
+            self.urgent = true;
+            self.next_dump = Instant::now();
+            tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
+        } else {
+            count(&losses.malformed);
+            tracing::debug!(netns = self.inode, %error, "cannot read conntrack events");
+        }
+    }
+
+    /// Starts a dump when it is time for one and it could tell something.
+    pub(super) fn start_dump(&mut self, turn: &mut Turn<'_>, interval: Duration) {
+        let now = Instant::now();
+        if self.dump.is_some() || now < self.next_dump {
+            return;
+        }
+        self.next_dump = now + interval;
+        self.dump_started = now;
+        if let Err(error) = self.try_start_dump(turn) {
+            self.dump_failed(&error, turn.losses);
+        }
+    }
+
+    fn try_start_dump(&mut self, turn: &mut Turn<'_>) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let entries = conntrack::entries(&self.requests, self.sequence)?;
+        if entries == 0 {
+            self.finish_dump(turn);
+            return Ok(());
+        }
+        if self.urgent || self.dissolving || self.known.wants_dump(entries, Moment::now()) {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.dump = Some(Dump::start(&self.requests, self.sequence)?);
+        }
+        Ok(())
+    }
+
+    /// Reads a part of the dump under way.
+    pub(super) fn continue_dump(&mut self, turn: &mut Turn<'_>) {
+        for _ in 0..DUMP_DATAGRAMS {
+            let Some(mut dump) = self.dump.take() else { return };
+            match self.read_dump(&mut dump, turn) {
+                Ok(DumpProgress::More) => self.dump = Some(dump),
+                Ok(DumpProgress::Complete) => self.finish_dump(turn),
+                Ok(DumpProgress::Interrupted) => self.pause(),
+                Err(error) => self.dump_failed(&error, turn.losses),
+            }
+        }
+    }
+
+    fn read_dump(&mut self, dump: &mut Dump, turn: &mut Turn<'_>) -> io::Result<DumpProgress> {
+        let now = Moment::now();
+        let (known, dissolving) = (&mut self.known, self.dissolving);
+        dump.next(&self.requests, turn.buffer, |flow| match flow {
+            Ok(flow) if dissolving => known.dissolved(&flow, now, turn.out),
+            Ok(flow) => {
+                if !known.dumped(&flow, now, turn.out) {
+                    count(&turn.losses.table_full);
+                }
+            }
+            Err(_) => count(&turn.losses.malformed),
+        })
+    }
+
+    /// An end that the kernel told of while the dump ran must be known before anything is found gone.
+    fn finish_dump(&mut self, turn: &mut Turn<'_>) {
+        self.read_events(turn, usize::MAX);
+        self.known.judge(Moment::now(), turn.out);
+        self.urgent = false;
+        self.pause();
+    }
+
+    fn dump_failed(&mut self, error: &io::Error, losses: &LossCounters) {
+        count(&losses.dump_failed);
+        self.pause();
+        tracing::debug!(netns = self.inode, %error, "cannot dump conntrack, trying again");
+    }
+
+    /// Dumping takes half of a core at most.
+    fn pause(&mut self) {
+        self.next_dump = self.next_dump.max(Instant::now() + self.dump_started.elapsed());
+    }
+
+    /// Everyone has left the namespace: reads its flows a last time and ends them. Takes the time of a dump.
+    pub(super) fn dissolve(mut self, turn: &mut Turn<'_>) {
+        self.read_events(turn, usize::MAX);
+        self.dissolving = true;
+        while self.dump.is_some() {
+            self.continue_dump(turn);
+        }
+        if let Err(error) = self.try_start_dump(turn) {
+            self.dump_failed(&error, turn.losses);
+        }
+        while self.dump.is_some() {
+            self.continue_dump(turn);
+        }
+        self.read_events(turn, usize::MAX);
+        self.known.abandon(Moment::now(), turn.out);
+    }
+}

@@ -1,0 +1,239 @@
+//! The thread of the netlink source: it follows namespaces, reads events and dumps, and sends what they told.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
+
+use super::{
+    Delivery, NetlinkOptions, Shared,
+    clock::Moment,
+    curve::Curve,
+    known::Rules,
+    losses::count,
+    watch::{Turn, Watch},
+};
+use crate::{
+    kernel::{
+        netlink::socket::DATAGRAM,
+        netns::{self, Namespace},
+    },
+    model::Observation,
+};
+
+/// How long nothing may happen before an empty delivery says so.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Events that come within this time are delivered together: a wake-up for each would cost more than it tells.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How often new namespaces are looked for.
+const SCAN: Duration = Duration::from_secs(1);
+
+/// How often losses are told of in the log, at most.
+const WARN: Duration = Duration::from_secs(10);
+
+/// Observations that are delivered together, about.
+const DELIVERY: usize = 4096;
+
+/// Owns every socket and all that is known of the flows.
+#[derive(Debug)]
+pub(super) struct Worker {
+    options: NetlinkOptions,
+    rules: Rules,
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<Delivery>,
+    watches: Vec<Watch>,
+    /// Namespaces that were refused: told of once.
+    refused: HashSet<u32>,
+    next_scan: Instant,
+    next_warning: Instant,
+    overflows_told: u64,
+    buffer: Vec<u8>,
+    out: Vec<Observation>,
+}
+
+impl Worker {
+    /// Listens in the calling thread's namespace.
+    pub(super) fn new(
+        options: NetlinkOptions,
+        shared: Arc<Shared>,
+        sender: mpsc::Sender<Delivery>,
+    ) -> io::Result<Self> {
+        let rules = Rules {
+            curve: Curve::new(&options.rate_curve),
+            since_real_ns: Moment::now().real_ns,
+            max_flows: options.max_flows,
+            tracked: Arc::new(AtomicUsize::new(0)),
+        };
+        let now = Instant::now();
+        let mut worker = Self {
+            options,
+            rules,
+            shared,
+            sender,
+            watches: Vec::new(),
+            refused: HashSet::new(),
+            next_scan: now,
+            next_warning: now,
+            overflows_told: 0,
+            buffer: vec![0; DATAGRAM],
+            out: Vec::new(),
+        };
+        let own = netns::current()?;
+        if !worker.options.ignore_netns.contains(&own.inode) {
+            worker.watch(&own)?;
+        }
+        Ok(worker)
+    }
+
+    /// Works until it is told to stop or nobody reads any more.
+    pub(super) fn run(mut self) {
+        loop {
+            let stop = self.shared.stop.load(Ordering::Acquire);
+            let as_of = self.shared.handed.load(Ordering::Acquire);
+            if !stop {
+                self.follow_namespaces();
+            }
+            let settled = self.read_events();
+            if !stop {
+                self.dump();
+            }
+            self.warn();
+            if self.deliver(settled.then_some(as_of)).is_none() || (stop && settled) {
+                return;
+            }
+            self.wait(settled);
+        }
+    }
+
+    /// True when every event socket was read until empty.
+    fn read_events(&mut self) -> bool {
+        let (watches, mut turn) = self.turn();
+        let mut empty = true;
+        for watch in watches {
+            empty &= watch.read_events(&mut turn, DELIVERY);
+        }
+        empty
+    }
+
+    fn dump(&mut self) {
+        let interval = self.options.dump_interval;
+        let (watches, mut turn) = self.turn();
+        for watch in watches {
+            watch.start_dump(&mut turn, interval);
+            watch.continue_dump(&mut turn);
+        }
+    }
+
+    fn turn(&mut self) -> (&mut Vec<Watch>, Turn<'_>) {
+        let Self { watches, buffer, out, shared, .. } = self;
+        (watches, Turn { buffer, out, losses: &shared.losses })
+    }
+
+    /// `None` when nobody reads any more.
+    fn deliver(&mut self, as_of: Option<u64>) -> Option<()> {
+        let observations = std::mem::take(&mut self.out);
+        self.sender.blocking_send(Delivery { observations, as_of }).ok()
+    }
+
+    /// Until an event comes or it is time to look around, unless there is work.
+    fn wait(&self, settled: bool) {
+        if !settled || self.watches.iter().any(Watch::is_dumping) {
+            return;
+        }
+        let mut sockets: Vec<_> =
+            self.watches.iter().map(|w| PollFd::new(w.event_socket(), PollFlags::POLLIN)).collect();
+        let timeout = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::ZERO);
+        if !matches!(poll(&mut sockets, timeout), Ok(0)) {
+            thread::sleep(GATHER);
+        }
+    }
+
+    /// Looks for namespaces that came or went: often at the places of the known ones, as the agent's sockets keep
+    /// alive what others have left; now and then everywhere.
+    fn follow_namespaces(&mut self) {
+        if Instant::now() < self.next_scan && self.watches.iter().all(Watch::is_in_place) {
+            return;
+        }
+        self.next_scan = Instant::now() + SCAN;
+        let inodes = netns::reachable_inodes();
+        self.leave(&inodes);
+        let all_known = inodes.iter().all(|inode| self.is_known(*inode));
+        if all_known && self.watches.iter().all(Watch::is_in_place) {
+            return;
+        }
+        for namespace in netns::reachable() {
+            self.meet(&namespace);
+        }
+    }
+
+    fn is_known(&self, inode: u32) -> bool {
+        self.options.ignore_netns.contains(&inode) || self.watches.iter().any(|w| w.inode() == inode)
+    }
+
+    /// Ends the flows of namespaces that nobody can reach any more.
+    fn leave(&mut self, inodes: &HashSet<u32>) {
+        self.refused.retain(|inode| inodes.contains(inode));
+        let (watches, mut turn) = self.turn();
+        for left in watches.extract_if(.., |watch| !inodes.contains(&watch.inode())) {
+            tracing::info!(netns = left.inode(), "network namespace is gone");
+            left.dissolve(&mut turn);
+        }
+    }
+
+    fn meet(&mut self, namespace: &Namespace) {
+        if let Some(watch) = self.watches.iter_mut().find(|w| w.inode() == namespace.inode) {
+            watch.move_to(namespace.place());
+        } else if !self.is_known(namespace.inode)
+            && let Err(error) = self.watch(namespace)
+            && self.refused.insert(namespace.inode)
+        {
+            count(&self.shared.losses.namespace_refused);
+            let (netns, name) = (namespace.inode, namespace.name.as_deref());
+            tracing::error!(netns, name, %error, "flows of this network namespace are not seen; run with CAP_SYS_ADMIN and CAP_NET_ADMIN");
+        }
+    }
+
+    fn watch(&mut self, namespace: &Namespace) -> io::Result<()> {
+        let wanted = self.options.receive_buffer;
+        let watch = Watch::open(namespace, wanted, self.rules.clone())?;
+        let granted = watch.receive_buffer()?;
+        let (netns, name) = (namespace.inode, namespace.name.as_deref());
+        tracing::debug!(netns, name, granted, "listening to conntrack by netlink");
+        if granted < wanted {
+            tracing::warn!(
+                netns,
+                name,
+                wanted,
+                granted,
+                "the netlink receive buffer is smaller than asked for; raise net.core.rmem_max or run with CAP_NET_ADMIN"
+            );
+        }
+        self.watches.push(watch);
+        Ok(())
+    }
+
+    /// An overflow is mended by the dump that follows, yet a person may want a larger buffer.
+    fn warn(&mut self) {
+        let overflows = self.shared.losses.overflow.load(Ordering::Relaxed);
+        if overflows > self.overflows_told && Instant::now() >= self.next_warning {
+            let times = overflows - self.overflows_told;
+            tracing::warn!(
+                times,
+                "conntrack events came faster than they were read and were found by dumps instead; enlarge the receive buffer"
+            );
+            self.overflows_told = overflows;
+            self.next_warning = Instant::now() + WARN;
+        }
+    }
+}
