@@ -180,7 +180,7 @@ mod tests {
             ),
             (
                 icmp(58, "3ffe:501:410:0:2c0:dfff:fe47:33e", "3ffe:507:0:1:200:86ff:fe05:80da", 1, 4),
-                "1:hLZd0XWGojozrvxqE0dWB1iM6R0=",
+                "1:hLZd0XGWojozrvxqE0dWB1iM6R0=",
             ),
         ];
         for (tuple, expected) in vectors {

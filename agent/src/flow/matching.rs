@@ -25,8 +25,8 @@ pub(super) enum Relation {
     Other,
     /// It speaks of its successor, so this one has ended unseen.
     Successor,
-    /// It is late and speaks of this flow, which has ended.
-    PossiblyLate,
+    /// It may speak of this one but has nothing to add: the flow has ended, or the hooks read its counters.
+    Redundant,
     /// It may well speak of this one, and nothing tells otherwise.
     Possible,
     /// It speaks of this one.
@@ -61,7 +61,10 @@ fn possible(flow: &FlowState, o: &Observation) -> Relation {
     if o.kind == ObservationKind::New && o.boot_ns > flow.first_seen_ns.saturating_add(LATE_NEW_NS) {
         return Relation::Successor;
     }
-    Relation::Possible
+    // A dump that cannot say which flow of the tuple it saw might lend one flow the totals of the next.
+    let is_life_sign = !matches!(o.kind, ObservationKind::End | ObservationKind::Gone);
+    let is_vague = o.conntrack == 0 && flow.conntrack != 0 && is_life_sign;
+    if is_vague { Relation::Redundant } else { Relation::Possible }
 }
 
 /// The hooks read the counters of a flow directly, so they cannot be lower than what a dump saw earlier.
@@ -84,7 +87,7 @@ fn late(flow: &FlowState, o: &Observation) -> Relation {
         0 => o.boot_ns,
         birth => birth,
     };
-    if moment <= flow.last_seen_ns { Relation::PossiblyLate } else { Relation::Other }
+    if moment <= flow.last_seen_ns { Relation::Redundant } else { Relation::Other }
 }
 
 const fn same_if(same: bool) -> Relation {

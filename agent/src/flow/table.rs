@@ -159,9 +159,10 @@ impl FlowTable {
     fn observe(&mut self, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
         let hash = self.flows.hash(o);
         match self.find(hash, o) {
-            (Relation::Same | Relation::Possible | Relation::PossiblyLate, position) => {
+            (Relation::Same | Relation::Possible, position) => {
                 self.observe_known(position, o, forget_at, records);
             }
+            (Relation::Redundant, position) => self.note_late(position, o),
             (Relation::Successor, position) => {
                 self.end(position, Some(EndReason::Missed), forget_at, Default::default(), records);
                 self.observe_unknown(hash, o, forget_at, records);
@@ -183,9 +184,7 @@ impl FlowTable {
         let born_while_counting = self.is_born_while_counting(o);
         let Some(flow) = self.flows.get_mut(position) else { return };
         if flow.facts.has(Facts::ENDED) {
-            let unbilled = o.kind == ObservationKind::End && flow.facts.has(Facts::MISSED);
-            self.counts.end_after_missed += u64::from(unbilled && flow.is_behind(&o.totals));
-            return;
+            return self.note_late(position, o);
         }
         if o.kind == ObservationKind::Gone {
             if o.boot_ns >= flow.last_seen_ns {
@@ -203,6 +202,14 @@ impl FlowTable {
             let record = flow.record(RecordKind::Update, change.delta, None, &self.clock);
             self.hand_out(record, records);
         }
+    }
+
+    /// Nothing more is said of an ended flow; but if it was found gone, its true end may tell of more traffic.
+    fn note_late(&mut self, position: u32, o: &Observation) {
+        let is_unbilled = self.flows.get(position).is_some_and(|flow| {
+            o.kind == ObservationKind::End && flow.facts.has(Facts::MISSED) && flow.is_behind(&o.totals)
+        });
+        self.counts.end_after_missed += u64::from(is_unbilled);
     }
 
     fn observe_unknown(&mut self, hash: u64, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {

@@ -1,1 +1,14 @@
-//! (being written)
+//! Where records go. Records enter, bytes leave; nothing here knows where records come from.
+
+mod time;
+
+pub mod names;
+
+pub mod json;
+
+pub mod table;
+
+pub mod stdout;
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,161 @@
+//! Keeps the kernel's accounting on in every network namespace while the agent runs, as configured.
+
+use crate::config::Config;
+use crate::kernel::netns;
+use crate::kernel::sysctl::{Adopted, Restored, SysctlError, Sysctls};
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How soon a new namespace, or the module when it is loaded, gets its switches turned on.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The agent's care for the switches; to be ended when the last counter was read.
+#[derive(Debug, Default)]
+pub(super) struct Accounting {
+    sysctls: Option<Arc<Sysctls>>,
+    follower: Option<Follower>,
+}
+
+/// The thread that looks for new namespaces. It ends when `_stop` is dropped.
+#[derive(Debug)]
+struct Follower {
+    _stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Accounting {
+    /// Turns accounting on where it is off, if that is configured. What is not possible is logged: flows are then
+    /// flagged `no_counters`.
+    pub(super) fn begin(config: &Config) -> Self {
+        // Held also by an agent that changes nothing: others must not turn accounting off while it reads.
+        let sysctls = match Sysctls::hold(&config.run_dir) {
+            Ok(sysctls) => Arc::new(sysctls),
+            Err(error) => {
+                tracing::warn!("nf_conntrack_acct and nf_conntrack_timestamp stay as they are: {error}");
+                return Self::default();
+            }
+        };
+        if !config.source.manage_sysctls {
+            return Self { sysctls: Some(sysctls), follower: None };
+        }
+        let mut switches = Switches::new(Arc::clone(&sysctls));
+        switches.look();
+        let follower = follow(switches).inspect_err(|error| {
+            tracing::warn!("cannot start a thread: accounting stays off in namespaces made later: {error}");
+        });
+        Self { sysctls: Some(sysctls), follower: follower.ok() }
+    }
+
+    /// Puts back what agents changed, if this is the last one.
+    pub(super) fn end(self) {
+        if let Some(Follower { _stop: stop, thread }) = self.follower {
+            drop(stop);
+            // It can only have panicked, which was reported.
+            let _ = thread.join();
+        }
+        if let Some(sysctls) = self.sysctls {
+            report_restored(sysctls.release());
+        }
+    }
+}
+
+fn follow(mut switches: Switches) -> std::io::Result<Follower> {
+    let (stop, stopped) = channel();
+    let body = move || {
+        while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            switches.look();
+        }
+    };
+    Ok(Follower { _stop: stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
+}
+
+/// Which switches were seen to.
+struct Switches {
+    sysctls: Arc<Sysctls>,
+    /// Which incarnation of the module was seen to: loaded again, it has forgotten everything.
+    module: Option<u64>,
+    /// Whether namespaces made from now on begin with everything on.
+    new_ones_are_on: bool,
+    namespaces: HashSet<u32>,
+}
+
+impl Switches {
+    fn new(sysctls: Arc<Sysctls>) -> Self {
+        Self { sysctls, module: None, new_ones_are_on: false, namespaces: HashSet::new() }
+    }
+
+    /// Sees to whatever is new since the last look.
+    fn look(&mut self) {
+        let module = std::fs::metadata("/sys/module/nf_conntrack").ok().map(|metadata| metadata.ino());
+        if module.is_none() {
+            return;
+        }
+        if module != self.module {
+            self.module = module;
+            self.namespaces.clear();
+            self.adopt_module();
+        } else if self.new_ones_are_on {
+            return;
+        }
+        self.adopt_namespaces();
+    }
+
+    fn adopt_module(&mut self) {
+        let adopted = self.sysctls.adopt_module();
+        self.new_ones_are_on =
+            adopted.as_ref().is_ok_and(|adopted| adopted.refused.is_empty() && adopted.absent.is_empty());
+        report_adopted(adopted);
+    }
+
+    fn adopt_namespaces(&mut self) {
+        let present = netns::reachable_inodes();
+        self.namespaces.retain(|inode| present.contains(inode));
+        if present.len() == self.namespaces.len() {
+            return;
+        }
+        for namespace in netns::reachable() {
+            if self.namespaces.insert(namespace.inode) {
+                report_adopted(self.sysctls.adopt(&namespace));
+            }
+        }
+    }
+}
+
+fn report_adopted(adopted: Result<Adopted, SysctlError>) {
+    let adopted = match adopted {
+        Ok(adopted) => adopted,
+        Err(error) => return tracing::warn!("accounting is left as it is: {error}"),
+    };
+    for name in adopted.changed {
+        tracing::info!("turned on {name}");
+    }
+    for (name, error) in adopted.refused {
+        tracing::warn!("cannot turn on {name}: {error}");
+    }
+    for name in adopted.absent {
+        tracing::debug!("there is no {name}");
+    }
+}
+
+fn report_restored(restored: Result<Restored, SysctlError>) {
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(error) => return tracing::error!("accounting was not turned off again: {error}"),
+    };
+    if restored.others_run {
+        tracing::info!("another agent runs: accounting stays on");
+    }
+    for name in restored.restored {
+        tracing::info!("turned {name} off again");
+    }
+    for name in restored.left {
+        tracing::info!("left {name} alone: it is off already");
+    }
+    for (name, error) in restored.failed {
+        tracing::error!("cannot turn {name} off again: {error}; do it by hand");
+    }
+}

@@ -1,0 +1,79 @@
+//! Calendar time in UTC, from nanoseconds since the Unix epoch.
+
+/// Days from 0000-03-01 to 1970-01-01 in the Gregorian calendar.
+const EPOCH_DAYS: i64 = 719_468;
+
+/// Days in 400 years.
+const ERA_DAYS: i64 = 146_097;
+
+const DAY_NS: i64 = 86_400_000_000_000;
+
+/// `YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`, RFC 3339.
+pub(crate) fn rfc3339(unix_ns: i64) -> [u8; 30] {
+    let (year, month, day) = civil(unix_ns.div_euclid(DAY_NS));
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    digits(&mut text, 0..4, year);
+    digits(&mut text, 5..7, month);
+    digits(&mut text, 8..10, day);
+    let of_day = unix_ns.rem_euclid(DAY_NS);
+    let seconds = of_day / 1_000_000_000;
+    digits(&mut text, 11..13, seconds / 3600);
+    digits(&mut text, 14..16, seconds / 60 % 60);
+    digits(&mut text, 17..19, seconds % 60);
+    digits(&mut text, 20..29, of_day % 1_000_000_000);
+    text
+}
+
+/// Year, month and day of a day counted from the epoch. Years run from March, so that the leap day is the last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + EPOCH_DAYS;
+    let (era, of_era) = (days.div_euclid(ERA_DAYS), days.rem_euclid(ERA_DAYS));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+/// Writes a number into its place, right aligned.
+fn digits(text: &mut [u8; 30], place: std::ops::Range<usize>, mut value: i64) {
+    for digit in text.get_mut(place).into_iter().flatten().rev() {
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(unix_ns: i64) -> String {
+        String::from_utf8(rfc3339(unix_ns).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn known_moments_are_written_as_their_calendar_has_them() {
+        assert_eq!(text(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(text(951_782_400_000_000_007), "2000-02-29T00:00:00.000000007Z");
+        assert_eq!(text(1_709_251_199_500_000_000), "2024-02-29T23:59:59.500000000Z");
+        assert_eq!(text(4_107_542_400_000_000_000), "2100-03-01T00:00:00.000000000Z");
+        assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn days_follow_each_other_for_four_hundred_years() {
+        let mut previous = civil(0);
+        for day in 1..ERA_DAYS {
+            let (year, month, of_month) = civil(day);
+            let is_next = (year, month, of_month) == (previous.0, previous.1, previous.2 + 1);
+            let is_month = (year, month, of_month) == (previous.0, previous.1 + 1, 1);
+            let is_year = (year, month, of_month) == (previous.0 + 1, 1, 1) && previous.1 == 12;
+            assert!(is_next || is_month || is_year, "{previous:?} {year}-{month}-{of_month}");
+            previous = (year, month, of_month);
+        }
+        assert_eq!(previous, (2369, 12, 31));
+    }
+}
