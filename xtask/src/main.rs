@@ -26,6 +26,8 @@ mod bench;
 
 mod demo;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Build, test and measure conntally.
@@ -54,9 +56,19 @@ enum Task {
     Demo(demo::Options),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
     let paths = paths::Paths::discover()?;
-    match Arguments::parse().task {
+    match task {
         Task::Setup => setup::run(&paths),
         Task::Ebpf(options) => ebpf::run(&paths, &options),
         Task::Vm(task) => vm::run(&paths, task),

@@ -32,8 +32,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 
 /// Lints the kernel programs for the target they are built for.
 pub(crate) fn clippy(paths: &Paths) -> Result<Count> {
-    let mut cargo = toolchain::clippy(paths)?;
-    command::run(cargo.args(["--", "-D", "warnings"]))?;
+    command::run(toolchain::clippy(paths).args(["--", "-D", "warnings"]))?;
     Ok(Count::success())
 }
 

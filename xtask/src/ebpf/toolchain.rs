@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    command::{self, cargo},
+    command::{self, cargo, program},
     paths::{Paths, cargo_home},
 };
 
@@ -21,25 +21,25 @@ pub(crate) fn build(paths: &Paths) -> Result<Command> {
     if !Path::new("/usr/lib/rustlib").join(TARGET).exists() || !command::exists("bpf-linker") {
         bail!("the compiler or linker of the kernel programs is missing: run `cargo xtask setup`");
     }
-    let mut command = with_target(paths, "build");
-    command
-        .args(["--release", "--locked", "--target-dir"])
+    let mut command = cargo();
+    command.arg("build");
+    target_arguments(&mut command, paths)
+        .arg("--target-dir")
         .arg(target_folder(paths))
-        .env("RUSTC", RUSTC)
         // The flags come as one list, as paths may have blanks in them.
         .env("CARGO_ENCODED_RUSTFLAGS", flags(paths)?.join("\u{1f}"));
     Ok(command)
 }
 
-/// The command that lints them. The linter must be of the compiler's own version, so it is rustup's, which finds
-/// Debian's core library by that compiler's sysroot.
-pub(crate) fn clippy(paths: &Paths) -> Result<Command> {
-    let mut command = with_target(paths, "clippy");
-    command
-        .args(["--locked", "--release", "--target-dir"])
+/// The command that lints them, by the linter of the compiler's own version.
+pub(crate) fn clippy(paths: &Paths) -> Command {
+    let mut command = program("/usr/bin/cargo-clippy");
+    command.arg("clippy").env("CARGO", cargo().get_program());
+    target_arguments(&mut command, paths)
+        .arg("--target-dir")
         .arg(paths.target.join("ebpf-clippy"))
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3");
-    Ok(command)
+    command
 }
 
 /// Where the build leaves the object.
@@ -50,18 +50,17 @@ pub(crate) fn built(paths: &Paths) -> PathBuf {
 /// What decides about the bytes of the object, in one line.
 pub(crate) fn describe() -> Result<String> {
     let rustc = command::output(Command::new(RUSTC).arg("--version"))?;
-    let linker = command::output(command::program("bpf-linker").arg("--version"))?;
+    let linker = command::output(program("bpf-linker").arg("--version"))?;
     Ok(format!("{}, {}", rustc.trim(), linker.trim()))
 }
 
-fn with_target(paths: &Paths, task: &str) -> Command {
-    let mut command = cargo();
+fn target_arguments<'a>(command: &'a mut Command, paths: &Paths) -> &'a mut Command {
     command
         .current_dir(paths.root.join("agent-ebpf"))
+        .env("RUSTC", RUSTC)
         // aya-ebpf uses unstable features of the compiler.
         .env("RUSTC_BOOTSTRAP", "1")
-        .args([task, "--quiet", "--target", TARGET]);
-    command
+        .args(["--quiet", "--locked", "--release", "--target", TARGET])
 }
 
 /// BTF in the object, and no path of this machine in it.

@@ -24,6 +24,11 @@ impl Tree {
         Ok(Self { root })
     }
 
+    /// Where it is on the host.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A path in the tree, of one in the guest; the folder it is in exists then.
     pub(crate) fn at(&self, inside: &str) -> Result<PathBuf> {
         let path = self.root.join(inside.trim_start_matches('/'));
@@ -35,7 +40,8 @@ impl Tree {
 
     /// Makes a folder.
     pub(crate) fn folder(&self, inside: &str) -> Result<()> {
-        self.at(&format!("{inside}/.")).map(drop)
+        let path = self.root.join(inside);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))
     }
 
     /// Writes a file that can be run.

@@ -99,7 +99,7 @@ fn fill(tree: &Tree, kernel: &Kernel) -> Result<()> {
             tree.copy(&from, &format!("{modules}/{list}"))?;
         }
     }
-    run(program("depmod").arg("-b").arg(tree.at(".")?).arg(&kernel.release))
+    run(program("depmod").arg("-b").arg(tree.root()).arg(&kernel.release))
 }
 
 /// Uncompressed, as busybox loads them only so.

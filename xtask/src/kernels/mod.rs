@@ -73,7 +73,13 @@ impl Kernel {
 
     fn module_chain(&self, name: &str) -> Vec<PathBuf> {
         let mut modprobe = program("modprobe");
-        modprobe.arg("-d").arg(&self.folder).args(["-S", &self.release, "--show-depends", name]);
+        // Options that the host sets for its own modules are none of the guest's.
+        modprobe.args(["-C", "/dev/null"]).arg("-d").arg(&self.folder).args([
+            "-S",
+            &self.release,
+            "--show-depends",
+            name,
+        ]);
         // The exit code says that it does not exist here, or is built in.
         let Ok(output) = modprobe.output() else { return Vec::new() };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

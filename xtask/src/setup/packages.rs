@@ -1,5 +1,7 @@
 //! The Debian packages that the tasks need.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::command::{exists, program};
@@ -25,6 +27,7 @@ pub(crate) const NEEDED: &[Package] = &[
     package("g++", "g++", "links bpf-linker with LLVM"),
     package("rustc-web", "/usr/bin/rustc", "a compiler with a prebuilt core library for BPF"),
     package("libstd-rust-web-dev-bpf", "/usr/lib/rustlib/bpfel-unknown-none", "that library"),
+    package("rust-web-clippy", "/usr/bin/clippy-driver", "the linter of that compiler"),
     package("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config", "what bpf-linker is built with"),
     package("zlib1g-dev", "/usr/include/zlib.h", "the same"),
     package("qemu-system-x86", "qemu-system-x86_64", "runs guests with other kernels"),
@@ -53,13 +56,9 @@ pub(crate) fn missing() -> Result<Vec<&'static Package>> {
         .collect())
 }
 
-/// Without dpkg, or where somebody installed the tool in another way, its own file tells. The compilers must be
-/// the packages' own.
+/// Without dpkg, or where somebody installed the tool in another way, its own file tells.
 fn found(package: &Package) -> bool {
-    match package.probe.strip_prefix('/') {
-        Some(_) => std::path::Path::new(package.probe).exists() && package.name != "rustc-web",
-        None => exists(package.probe),
-    }
+    if package.probe.starts_with('/') { Path::new(package.probe).exists() } else { exists(package.probe) }
 }
 
 /// Names of the needed packages that dpkg says are installed.
