@@ -1,9 +1,22 @@
-//! x
-#[derive(clap::Subcommand)]
+//! `cargo xtask bench`: what the project promises in figures.
+
+mod kernel;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::paths::Paths;
+
+/// What to measure.
+#[derive(Subcommand)]
 pub(crate) enum Task {
-    /// x
-    Kernel,
+    /// Instructions added to a packet of a known flow that is not due, by kernel and hook
+    Kernel(kernel::Options),
 }
-pub(crate) fn run(_p: &crate::paths::Paths, _t: Task) -> anyhow::Result<()> {
-    Ok(())
+
+/// Does what the command line says.
+pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
+    match task {
+        Task::Kernel(options) => kernel::run(paths, &options),
+    }
 }

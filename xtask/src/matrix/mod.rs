@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-pub(crate) use plan::{Case, all, pairwise};
+pub(crate) use plan::{Case, Hook, all, pairwise};
 pub(crate) use report::Tally;
 
 use crate::{

@@ -14,13 +14,20 @@ use packages::Package;
 /// Installs what the other tasks need; quick, and offline, when all is there.
 pub(crate) fn run(paths: &Paths) -> Result<()> {
     require_components()?;
-    let missing = packages::missing()?;
+    let missing = packages::missing(packages::NEEDED.iter())?;
     if missing.is_empty() {
         println!("setup: all {} packages are there", packages::NEEDED.len());
     } else {
         install(&missing)?;
     }
     bpf_linker::ensure(paths)
+}
+
+/// Installs what is missing of a few packages.
+pub(crate) fn ensure(names: &[&str]) -> Result<()> {
+    let wanted = packages::NEEDED.iter().filter(|package| names.contains(&package.name));
+    let missing = packages::missing(wanted)?;
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 /// Formatter and linter come with the Rust toolchain, which is the user's to install.

@@ -47,13 +47,10 @@ pub(crate) const NEEDED: &[Package] = &[
     package("tcpdump", "tcpdump", "looks at packets when a test fails"),
 ];
 
-/// Those that are not there.
-pub(crate) fn missing() -> Result<Vec<&'static Package>> {
+/// Those of them that are not there.
+pub(crate) fn missing(wanted: impl Iterator<Item = &'static Package>) -> Result<Vec<&'static Package>> {
     let listed = if exists("dpkg-query") { installed()? } else { Vec::new() };
-    Ok(NEEDED
-        .iter()
-        .filter(|package| !listed.iter().any(|name| name == package.name) && !found(package))
-        .collect())
+    Ok(wanted.filter(|package| !listed.iter().any(|name| name == package.name) && !found(package)).collect())
 }
 
 /// Without dpkg, or where somebody installed the tool in another way, its own file tells.
