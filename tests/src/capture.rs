@@ -65,7 +65,6 @@ impl Capture {
     }
 
     /// The ledger with everything booked that was sent until now.
-    #[must_use]
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.shared.lock();
         self.shared.pump(&mut ledger);

@@ -24,3 +24,9 @@ pub mod records;
 pub mod compare;
 
 pub mod conntrack;
+
+pub mod agent;
+
+pub mod scenario;
+
+pub mod demo;

@@ -53,8 +53,16 @@ impl Lab {
     /// # Errors
     /// When something of it cannot be made, which needs root.
     pub fn direct() -> Result<Self> {
-        let lab = topology::direct()?;
-        lab.track(&[CLIENT, SERVER])?;
+        Self::direct_tracking(&[CLIENT, SERVER])
+    }
+
+    /// Client and server joined directly, with tracking at these places only.
+    ///
+    /// # Errors
+    /// See [`Lab::direct`].
+    pub fn direct_tracking(places: &[usize]) -> Result<Self> {
+        let mut lab = topology::direct()?;
+        lab.track(places)?;
         Ok(lab)
     }
 
@@ -63,7 +71,7 @@ impl Lab {
     /// # Errors
     /// See [`Lab::direct`].
     pub fn routed() -> Result<Self> {
-        let lab = topology::routed()?;
+        let mut lab = topology::routed()?;
         lab.track(&[ROUTER])?;
         Ok(lab)
     }
@@ -208,6 +216,7 @@ impl Lab {
         if place >= self.nodes.len() {
             bail!("this network has no such namespace");
         }
+        self.quiet();
         let node = self.nodes.remove(place);
         let accounts = node.capture.as_ref().map(|capture| capture.ledger().accounts());
         Ok(accounts.unwrap_or_default())
@@ -254,8 +263,13 @@ impl Lab {
         Ok(())
     }
 
-    fn track(&self, places: &[usize]) -> Result<()> {
-        places.iter().try_for_each(|place| topology::track(self.namespace(*place)?))
+    fn track(&mut self, places: &[usize]) -> Result<()> {
+        for place in places {
+            let node = self.nodes.get_mut(*place).context("this network has no such namespace")?;
+            topology::track(&node.namespace)?;
+            node.tracked = true;
+        }
+        Ok(())
     }
 
     fn tracked_nodes(&self) -> impl Iterator<Item = &Node> {

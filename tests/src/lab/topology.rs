@@ -53,8 +53,8 @@ struct Port<'a> {
 }
 
 pub(super) fn direct() -> Result<Lab> {
-    let client = node("a", Vantage::Host, true)?;
-    let server = node("b", Vantage::Host, true)?;
+    let client = node("a", Vantage::Host)?;
+    let server = node("b", Vantage::Host)?;
     join(
         &Port { namespace: &client.namespace, name: "left", addresses: ["10.203.1.2/24", "fd20:3:1::2/64"] },
         &Port { namespace: &server.namespace, name: "right", addresses: ["10.203.1.3/24", "fd20:3:1::3/64"] },
@@ -63,9 +63,9 @@ pub(super) fn direct() -> Result<Lab> {
 }
 
 pub(super) fn routed() -> Result<Lab> {
-    let client = node("a", Vantage::Host, false)?;
-    let server = node("b", Vantage::Host, false)?;
-    let router = node("r", Vantage::Router, true)?;
+    let client = node("a", Vantage::Host)?;
+    let server = node("b", Vantage::Host)?;
+    let router = node("r", Vantage::Router)?;
     let to_client =
         Port { namespace: &router.namespace, name: "left", addresses: ["10.203.1.1/24", "fd20:3:1::1/64"] };
     let to_server =
@@ -123,11 +123,11 @@ fn ula(net: u16, host: u16) -> IpAddr {
     IpAddr::from([0xfd20, 3, net, 0, 0, 0, 0, host])
 }
 
-fn node(role: &str, vantage: Vantage, tracked: bool) -> Result<Node> {
+fn node(role: &str, vantage: Vantage) -> Result<Node> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let namespace = Namespace::create(format!("ct{}-{number}{role}", process::id()))?;
-    Ok(Node { capture: None, namespace, vantage, tracked })
+    Ok(Node { capture: None, namespace, vantage, tracked: false })
 }
 
 fn join(one: &Port<'_>, other: &Port<'_>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! UDP: exchanges of any sizes, and bursts of one-packet flows.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, bail};
@@ -104,7 +105,8 @@ pub fn exchange(
     flow.sent()
 }
 
-/// As many one-packet flows as there are source ports. Nothing answers; sizes vary from flow to flow.
+/// As many one-packet flows as there are source ports. Nothing answers; sizes vary from flow to flow. Packets
+/// that the client's own conntrack refuses, because its table is full, were not sent.
 ///
 /// # Errors
 /// When a packet cannot be sent.
@@ -117,7 +119,10 @@ pub fn burst(path: &Path<'_>, source_ports: std::ops::Range<u16>, port: u16) -> 
         for source_port in source_ports {
             let size = usize::from(source_port % 700);
             let client = socket(SocketAddr::new(from, source_port))?;
-            client.send_to(&vec![0x63; size], target)?;
+            match client.send_to(&vec![0x63; size], target) {
+                Err(refused) if refused.kind() == ErrorKind::PermissionDenied => continue,
+                other => other.context("cannot send a UDP packet")?,
+            };
             let packet = Counter::packet(path.ip_header() + HEADER + size as u64);
             let tuple = path.tuple(protocol::UDP, source_port, port);
             all.push(Sent::mirrored(tuple, packet, Counter::default()));
