@@ -3,3 +3,5 @@
 pub mod netns;
 
 pub mod netlink;
+
+pub mod tracking;
