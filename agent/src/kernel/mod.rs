@@ -20,3 +20,4 @@ pub mod sysctl;
 pub mod tracking;
 
 pub mod bpf;
+pub mod tracking;

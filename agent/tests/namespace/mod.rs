@@ -1,0 +1,87 @@
+//! A network namespace of its own for each test, with loopback up and accounting on.
+
+use std::{
+    net::UdpSocket,
+    path::Path,
+    process::{Command, id},
+};
+
+use conntally::kernel::netns::{Namespace, within};
+
+/// Removed when dropped.
+pub(crate) struct TestNamespace {
+    name: String,
+    namespace: Option<Namespace>,
+}
+
+impl TestNamespace {
+    /// `None`, with the reason on stderr, where the test cannot run.
+    pub(crate) fn create(purpose: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: network namespaces need root");
+            return None;
+        }
+        let name = format!("ctt-{purpose}-{}", id());
+        run(&["ip", "netns", "add", &name]);
+        run(&["ip", "-n", &name, "link", "set", "lo", "up"]);
+        let path = format!("/run/netns/{name}");
+        let namespace = Namespace::open(Path::new(&path), Some(name.clone())).unwrap();
+        let created = Self { name, namespace: Some(namespace) };
+        created.sysctl("nf_conntrack_acct", "1");
+        created.sysctl("nf_conntrack_timestamp", "1");
+        Some(created)
+    }
+
+    /// The handle on it; keeps it alive, so not after [`Self::delete`].
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.namespace.as_ref().unwrap()
+    }
+
+    /// Sets one of `net.netfilter`.
+    pub(crate) fn sysctl(&self, key: &str, value: &str) {
+        within(self.namespace(), || std::fs::write(format!("/proc/sys/net/netfilter/{key}"), value))
+            .unwrap()
+            .unwrap();
+    }
+
+    /// Runs a command inside, which must succeed.
+    pub(crate) fn run(&self, command: &[&str]) {
+        self.output(command);
+    }
+
+    /// What a command says inside.
+    pub(crate) fn output(&self, command: &[&str]) -> String {
+        let inside = [&["ip", "netns", "exec", &self.name], command].concat();
+        run(&inside)
+    }
+
+    /// Removes the name and the own handle, as `ip netns del` does.
+    pub(crate) fn delete(&mut self) {
+        if self.namespace.take().is_some() {
+            run(&["ip", "netns", "del", &self.name]);
+        }
+    }
+}
+
+impl Drop for TestNamespace {
+    fn drop(&mut self) {
+        self.delete();
+    }
+}
+
+fn run(command: &[&str]) -> String {
+    let (program, arguments) = command.split_first().unwrap();
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Sends so many datagrams of 100 bytes, which someone receives.
+pub(crate) fn udp(from: &str, to: &str, datagrams: u32) {
+    let receiver = UdpSocket::bind(to).unwrap();
+    let sender = UdpSocket::bind(from).unwrap();
+    for _ in 0..datagrams {
+        sender.send_to(&[7; 100], to).unwrap();
+        receiver.recv(&mut [0; 128]).unwrap();
+    }
+}
