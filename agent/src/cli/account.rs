@@ -1,6 +1,7 @@
 //! The account given at exit: what was seen, what was delivered, what was lost.
 
 use crate::flow::FlowTableStats;
+use crate::sinks::stdout::SinkReport;
 use crate::source::Losses;
 
 /// What went through the agent.
@@ -15,6 +16,14 @@ pub(super) struct Account {
 }
 
 impl Account {
+    /// Adds up what each stage tells.
+    pub(super) fn new(table: (FlowTableStats, Losses), source: Losses, output: Option<&SinkReport>) -> Self {
+        let (flows, mut losses) = table;
+        losses.extend(source);
+        losses.extend(output.map(|report| ("output_queue_full", report.dropped)));
+        Self { flows, written: output.map_or(0, |report| report.written), losses }
+    }
+
     /// Logs it: as a warning when something was lost.
     pub(super) fn log(&self) {
         let lost: Vec<_> = self.losses.iter().filter(|(_, count)| *count > 0).collect();

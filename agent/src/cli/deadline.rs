@@ -26,9 +26,17 @@ impl Deadline {
         result
     }
 
-    /// The steps that did not finish, in their order.
-    pub(super) fn stragglers(&self) -> &[&'static str] {
-        &self.stragglers
+    /// Whether all steps finished.
+    ///
+    /// # Errors
+    /// Names those that did not, and how long they had.
+    pub(super) fn verdict(&self, given: Duration) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.stragglers.is_empty(),
+            "the shutdown did not finish within {given:?} (shutdown_timeout): {}",
+            self.stragglers.join(", ")
+        );
+        Ok(())
     }
 }
 
@@ -42,6 +50,7 @@ mod tests {
         assert_eq!(deadline.step("quick", async { 1 }).await, Some(1));
         assert_eq!(deadline.step("stuck", std::future::pending::<()>()).await, None);
         assert_eq!(deadline.step("late but immediate", async { 2 }).await, Some(2));
-        assert_eq!(deadline.stragglers(), ["stuck"]);
+        let verdict = deadline.verdict(Duration::from_millis(20)).unwrap_err().to_string();
+        assert_eq!(verdict, "the shutdown did not finish within 20ms (shutdown_timeout): stuck");
     }
 }

@@ -1,12 +1,18 @@
 //! The command line: what a person types and reads. The only place that sees every other module.
 
+mod account;
+mod accounting;
 mod args;
+mod consumer;
 mod deadline;
 mod generate;
 mod logging;
+mod netns_names;
 mod pump;
+mod run;
 mod settings;
 mod signals;
+mod sources;
 
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
@@ -38,6 +44,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             None => print(&generate::man_page()?),
         },
         Some(Command::Version) => print(generate::version().as_bytes()),
+        None | Some(Command::Run(_)) => run::run(&cli),
         _ => anyhow::bail!("not built yet"),
     }
 }
@@ -54,7 +61,37 @@ fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
+    let refused = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_refusal);
+    let hint = if refused { "\nit needs root, or what `conntally check` names" } else { "" };
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr(), "conntally: {error:#}");
+    let _ = writeln!(io::stderr(), "conntally: {}{hint}", message(error));
     ExitCode::FAILURE
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// The error and its causes, less those that the error before already tells.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let twice = anyhow::anyhow!("denied").context("cannot read: denied").context("start");
+        assert_eq!(message(&twice), "start: cannot read: denied");
+    }
 }

@@ -18,7 +18,7 @@ pub(super) enum Ended {
 pub(super) async fn pump<S: Source>(
     source: &mut S,
     stop: impl Future<Output = &'static str>,
-    mut deliver: impl FnMut(&Batch),
+    mut deliver: impl AsyncFnMut(&Batch),
 ) -> Result<Ended, SourceError> {
     let mut batch = Batch::default();
     let mut stop = std::pin::pin!(stop);
@@ -29,7 +29,7 @@ pub(super) async fn pump<S: Source>(
             reason = &mut stop => return Ok(Ended::Stopped(reason)),
             progress = source.read(&mut batch) => progress,
         };
-        deliver(&batch);
+        deliver(&batch).await;
         if progress? == Progress::Finished {
             return Ok(Ended::Finished);
         }
@@ -44,13 +44,13 @@ pub(super) async fn pump<S: Source>(
 /// When it cannot be read. What was read before was delivered.
 pub(super) async fn drain<S: Source>(
     source: &mut S,
-    mut deliver: impl FnMut(&Batch),
+    mut deliver: impl AsyncFnMut(&Batch),
 ) -> Result<(), SourceError> {
     let mut batch = Batch::default();
     loop {
         batch.clear();
         let progress = source.drain(&mut batch).await;
-        deliver(&batch);
+        deliver(&batch).await;
         if progress? == Progress::Finished {
             return Ok(());
         }
@@ -102,7 +102,9 @@ mod tests {
     #[tokio::test]
     async fn every_batch_is_delivered_the_last_one_too() {
         let mut delivered = 0;
-        let ended = pump(&mut script(3, false), std::future::pending(), |_| delivered += 1).await.unwrap();
+        let ended = pump(&mut script(3, false), std::future::pending(), async |_: &Batch| delivered += 1)
+            .await
+            .unwrap();
         assert_eq!((ended, delivered), (Ended::Finished, 4));
     }
 
@@ -113,7 +115,8 @@ mod tests {
             tokio::task::yield_now().await;
             "SIGTERM"
         };
-        let ended = pump(&mut script(usize::MAX, false), stop, |_| delivered += 1).await.unwrap();
+        let ended =
+            pump(&mut script(usize::MAX, false), stop, async |_: &Batch| delivered += 1).await.unwrap();
         assert_eq!(ended, Ended::Stopped("SIGTERM"));
         assert!(delivered >= 1);
     }
@@ -121,7 +124,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_failing_source_read_is_delivered() {
         let mut delivered = 0;
-        let result = pump(&mut script(1, true), std::future::pending(), |_| delivered += 1).await;
+        let result =
+            pump(&mut script(1, true), std::future::pending(), async |_: &Batch| delivered += 1).await;
         assert_eq!(result.unwrap_err().to_string(), "read: broken");
         assert_eq!(delivered, 2);
     }
@@ -129,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn draining_delivers_until_nothing_is_under_way() {
         let mut delivered = 0;
-        drain(&mut script(0, false), |_| delivered += 1).await.unwrap();
+        drain(&mut script(0, false), async |_: &Batch| delivered += 1).await.unwrap();
         assert_eq!(delivered, 2);
     }
 }

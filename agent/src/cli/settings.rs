@@ -1,14 +1,15 @@
 //! The configuration as the commands get it, and `config validate`.
 
 use super::args::Cli;
-use crate::config::{LoadError, Loaded, Request, load};
+use super::logging;
+use crate::config::{Config, LoadError, Loaded, Request, load};
 use anyhow::bail;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Loads the configuration that the command line asks for.
-pub(super) fn get(cli: &Cli) -> anyhow::Result<Loaded> {
+fn get(cli: &Cli) -> anyhow::Result<Loaded> {
     match load(&request(cli)) {
         Ok(loaded) => Ok(loaded),
         Err(LoadError::Invalid(problems)) => {
@@ -17,6 +18,20 @@ pub(super) fn get(cli: &Cli) -> anyhow::Result<Loaded> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Loads the configuration, starts logging as it says, and tells where it comes from.
+pub(super) fn start(cli: &Cli) -> anyhow::Result<Config> {
+    let Loaded { config, file, unknown_variables } = get(cli)?;
+    logging::start(&config.log);
+    match file {
+        Some(file) => tracing::info!("configuration: {}", file.display()),
+        None => tracing::debug!("no configuration file; the defaults"),
+    }
+    for name in unknown_variables {
+        tracing::warn!("environment variable {name} names no configuration key; ignored");
+    }
+    Ok(config)
 }
 
 /// `conntally config validate [FILE]`

@@ -1,0 +1,170 @@
+//! `conntally run` as a process: start, signals, broken pipes, a kill. Needs root; everything happens in network,
+//! mount and process namespaces of its own, except for the module's parameters, which belong to the machine.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::process::Command;
+
+/// What every script begins with: a namespace that tracks connections, and helpers.
+const PRELUDE: &str = r#"
+set -u
+mount -t tmpfs none /run/netns 2>/dev/null
+ip link set lo up
+nft 'add table inet t; add chain inet t o { type filter hook output priority 0; }; add rule inet t o ct state new'
+cd "$(mktemp -d)"
+for switch in acct timestamp; do echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
+export CONNTALLY_RUN_DIR="$PWD/run" CONNTALLY_SOURCE__KIND=netlink CONNTALLY_OUTPUT__FORMAT=json
+wait_for() { for _ in $(seq 100); do grep -q "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }
+acct() { cat /proc/sys/net/netfilter/nf_conntrack_acct; }
+traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
+"#;
+
+/// Runs a script in namespaces of its own and gives what it printed; `None`, with the reason said, without root.
+fn script(body: &str) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root to make network namespaces");
+        return None;
+    }
+    let output = Command::new("timeout")
+        .args([
+            "-k",
+            "5",
+            "60",
+            "unshare",
+            "-n",
+            "-m",
+            "-p",
+            "-f",
+            "--mount-proc",
+            "--kill-child",
+            "bash",
+            "-c",
+        ])
+        .arg(format!("{PRELUDE}\n{body}"))
+        .env("AGENT", env!("CARGO_BIN_EXE_conntally"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    Some(text)
+}
+
+#[test]
+fn a_signal_ends_it_in_good_order_with_an_account_and_accounting_as_it_was() {
+    let script = script(
+        r#"
+echo "before $(acct)"
+"$AGENT" >out 2>err & agent=$!
+wait_for ^ready err
+echo "during $(acct)"
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
+kill -TERM $agent; wait $agent; echo "exit $?"
+echo "after $(acct)"
+grep -c '"final":true' out
+grep -o "account: nothing was lost flows=1 ends=1 live=0 records=2 written=2 bytes=168" err
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(
+        text,
+        "before 0\nduring 1\nexit 0\nafter 0\n1\n\
+         account: nothing was lost flows=1 ends=1 live=0 records=2 written=2 bytes=168\n"
+    );
+}
+
+#[test]
+fn after_a_kill_the_next_agent_puts_accounting_back() {
+    let script = script(
+        r#"
+"$AGENT" >/dev/null 2>err & agent=$!
+wait_for ^ready err
+kill -KILL $agent; wait $agent 2>/dev/null
+echo "killed $(acct)"
+"$AGENT" >/dev/null 2>err & agent=$!
+wait_for ^ready err
+kill -INT $agent; wait $agent; echo "exit $?"
+echo "after $(acct)"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "killed 1\nexit 0\nafter 0\n");
+}
+
+#[test]
+fn the_first_of_two_agents_to_leave_leaves_accounting_on() {
+    let script = script(
+        r#"
+"$AGENT" >/dev/null 2>err1 & first=$!
+wait_for ^ready err1
+"$AGENT" >/dev/null 2>err2 & second=$!
+wait_for ^ready err2
+kill -TERM $first; wait $first; echo "first $? $(acct)"
+kill -TERM $second; wait $second; echo "second $? $(acct)"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "first 0 1\nsecond 0 0\n");
+}
+
+/// A pipe that is full and that nobody reads, as standard output.
+const STUCK_OUTPUT: &str = r#"
+mkfifo pipe; exec 3<>pipe; dd if=/dev/zero of=pipe bs=65536 count=1 2>/dev/null
+"$AGENT" >pipe 2>err 3<&- & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5
+"#;
+
+#[test]
+fn a_shutdown_that_takes_too_long_names_what_did_not_finish() {
+    let Some(text) = script(&format!(
+        r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s
+{STUCK_OUTPUT}
+kill -TERM $agent; wait $agent; echo "exit $?"; acct
+grep ^conntally err"#
+    )) else {
+        return;
+    };
+    assert_eq!(
+        text,
+        "exit 1\n0\nconntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+    );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let Some(text) = script(&format!(
+        r#"{STUCK_OUTPUT}
+kill -TERM $agent; sleep 0.3; kill -INT $agent; wait $agent; echo "exit $?""#
+    )) else {
+        return;
+    };
+    assert_eq!(text, "exit 130\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let script = script(
+        r#"
+{ timeout 20 "$AGENT" -q 2>err; echo "exit $?" >code; } | head -n 1 >line &
+wait_for ^ready err
+for _ in $(seq 20); do traffic; sleep 0.2; [ -e code ] && break; done
+wait
+cat code; wc -l <line; grep -v ^ready err; acct
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "exit 0\n1\n0\n");
+}
+
+#[test]
+fn without_privilege_it_says_what_is_missing() {
+    let Some(text) =
+        script(r#"setpriv --bounding-set -all --inh-caps -all "$AGENT" -qq 2>&1; echo "exit $?""#)
+    else {
+        return;
+    };
+    assert_eq!(
+        text,
+        "conntally: cannot listen to conntrack by netlink: Operation not permitted (os error 1)\n\
+         it needs root, or what `conntally check` names\nexit 1\n"
+    );
+}
