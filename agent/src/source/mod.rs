@@ -1,5 +1,7 @@
 //! Where observations come from. A source knows the kernel or a file; it knows nothing of flow tables or sinks.
 
+pub mod replay;
+
 use crate::model::Observation;
 
 /// Observations read together, in the order in which they may be applied.
