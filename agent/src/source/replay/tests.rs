@@ -74,11 +74,11 @@ fn any_observation() -> impl Strategy<Value = Observation> {
     })
 }
 
-fn any_batch() -> impl Strategy<Value = (Vec<Observation>, bool)> {
+fn any_batch() -> impl Strategy<Value = Recorded> {
     (prop::collection::vec(any_observation(), 0..5), any::<bool>())
 }
 
-fn record(batches: &[(Vec<Observation>, bool)]) -> Vec<u8> {
+fn record(batches: &[Recorded]) -> Vec<u8> {
     let mut writer = RecordingWriter::new(Vec::new(), &HEADER).unwrap();
     for (boot_ns, (observations, settled)) in (100..).zip(batches) {
         let batch = Batch { observations: observations.clone(), settled: *settled };
@@ -87,8 +87,11 @@ fn record(batches: &[(Vec<Observation>, bool)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// The observations of a batch and whether it was settled.
+type Recorded = (Vec<Observation>, bool);
+
 /// All batches of a recording and the source at its end.
-fn replay(bytes: Vec<u8>) -> Result<(Vec<(Vec<Observation>, bool)>, ReplaySource), RecordingError> {
+fn replay(bytes: Vec<u8>) -> Result<(Vec<Recorded>, ReplaySource), RecordingError> {
     let mut source = ReplaySource::new(Cursor::new(bytes))?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut batches = Vec::new();
