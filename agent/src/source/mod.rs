@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod netlink;
+pub mod replay;
 
 use crate::model::Observation;
 
