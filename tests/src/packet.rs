@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::key::{Tuple, protocol};
+use crate::sys;
 
 /// As many bytes of a packet as [`parse`] ever looks at.
 pub const SNAP: usize = 128;
@@ -74,6 +75,7 @@ fn ports(protocol: u8, payload: &[u8]) -> Option<(u16, u16)> {
     match protocol {
         protocol::ICMP => echo(payload, &[0, 8]),
         protocol::ICMPV6 => echo(payload, &[128, 129]),
+        protocol::UDPLITE if !sys::knows_udplite() => Some((0, 0)),
         protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE => {
             Some((u16_at(payload, 0)?, u16_at(payload, 2)?))
         }

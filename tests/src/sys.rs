@@ -4,6 +4,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// A raw IP socket for one protocol number, in the calling thread's network namespace.
 ///
@@ -18,6 +19,24 @@ pub fn raw_socket(ipv6: bool, protocol: u8) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether this kernel knows UDP-Lite. Newer ones have dropped it, from their sockets and from conntrack alike:
+/// to those it is a protocol without ports.
+pub fn knows_udplite() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        // SAFETY: no pointer is passed.
+        let fd = unsafe {
+            libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_UDPLITE)
+        };
+        if fd < 0 {
+            return false;
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        true
+    })
 }
 
 /// How many packets a packet socket dropped since it was last asked (packet(7), `PACKET_STATISTICS`).

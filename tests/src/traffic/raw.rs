@@ -115,6 +115,7 @@ pub fn udplite(
     for size in back {
         ends.back(&udplite_packet((path.at, port), (path.from, source_port), *size))?;
     }
+    let (source_port, port) = if sys::knows_udplite() { (source_port, port) } else { (0, 0) };
     let tuple = path.tuple(protocol::UDPLITE, source_port, port);
     Ok(Sent::mirrored(tuple, ends.totals.original, ends.totals.reply))
 }
