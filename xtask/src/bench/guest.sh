@@ -30,9 +30,10 @@ TOML
 set_in_a() { ip netns exec a sysctl -qw "net.netfilter.$1=$2"; }
 
 port=20000
-# Each call is a flow of its own.
+# Each run is a flow of its own: whether the kernel counts a flow is decided when it begins.
+new_flow() { port=$((port + 1)); }
+
 packets() {
-    port=$((port + 1))
     ip netns exec a conntally-pps --to 10.99.0.2:9 --from "10.99.0.1:$port" --packets "$PACKETS"
 }
 
@@ -40,6 +41,7 @@ field() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
 
 measure() {
     for _ in 1 2 3; do
+        new_flow
         line=$(packets)
         echo "$1 $(field median_ns <<<"$line") $(field mean_ns <<<"$line")"
     done
@@ -74,6 +76,7 @@ prove() { # HOOK
     start_agent "$1" json
     sysctl -qw kernel.bpf_stats_enabled=1
     before=$(runs)
+    new_flow
     sent=$(packets | field packets)
     after=$(runs)
     sysctl -qw kernel.bpf_stats_enabled=0
