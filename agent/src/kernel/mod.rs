@@ -20,4 +20,3 @@ pub mod sysctl;
 pub mod tracking;
 
 pub mod bpf;
-pub mod tracking;

@@ -41,11 +41,7 @@ impl Namespace {
     /// When the path cannot be opened or is no network namespace.
     pub fn open(path: &Path, name: Option<String>) -> io::Result<Self> {
         let file = File::open(path)?;
-<<<<<<< HEAD
-        let inode = inode_of(&file)?.ok_or_else(|| {
-=======
         let inode = network_inode(&file)?.ok_or_else(|| {
->>>>>>> netlink
             io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no network namespace", path.display()))
         })?;
         Ok(Self { inode, name, path: path.to_path_buf(), handle: file.into() })
@@ -82,25 +78,6 @@ impl Place {
     }
 }
 
-<<<<<<< HEAD
-/// The number of the network namespace that an open file stands for.
-///
-/// The link of the descriptor tells kind and number, except for a bind mount (`ip netns` makes such): it shows where
-/// it is mounted. Then only the file system tells, and the kind is checked when the namespace is entered.
-fn inode_of(file: &File) -> io::Result<Option<u32>> {
-    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    if !link.is_absolute() {
-        return Ok(network_inode(link.as_os_str()));
-    }
-    let (metadata, own) = (file.metadata()?, fs::metadata(OWN)?);
-    let same_file_system = metadata.st_dev() == own.st_dev();
-    Ok(u32::try_from(metadata.st_ino()).ok().filter(|_| same_file_system))
-}
-
-/// The number in `net:[4026531840]`.
-fn network_inode(link: &OsStr) -> Option<u32> {
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
-=======
 /// The namespace's number, if the file is one of a network.
 fn network_inode(file: &File) -> io::Result<Option<u32>> {
     let metadata = file.metadata()?;
@@ -112,7 +89,6 @@ fn network_inode(file: &File) -> io::Result<Option<u32>> {
 fn kind(file: &File) -> libc::c_int {
     // SAFETY: the descriptor is open, and this request takes no argument and touches no memory.
     unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) }
->>>>>>> netlink
 }
 
 /// The namespace of the calling thread.
