@@ -1,11 +1,18 @@
 //! Opens the source that the configuration asks for.
 
-use crate::config::{Config, SourceKind};
-use crate::kernel::netns;
+use crate::config::{Config, Hook, Slots, SourceKind};
+use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes};
+use crate::kernel::{limits, netns};
+use crate::source::bpf::BpfSource;
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
+
+/// The kernel's default of `nf_conntrack_max` on a machine of some size.
+const DEFAULT_MAX: u32 = 262_144;
 
 /// A source that is in place, and what the line `ready` tells of it.
 pub(super) enum Opened {
+    /// The kernel programs.
+    Bpf(Box<BpfSource>, String),
     /// ctnetlink dumps and events.
     Netlink(NetlinkSource, String),
 }
@@ -13,9 +20,56 @@ pub(super) enum Opened {
 /// Opens the source of `source.kind`.
 pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
     match config.source.kind {
-        SourceKind::Auto | SourceKind::Netlink => netlink(config),
-        SourceKind::Bpf => anyhow::bail!("the kernel programs are not wired yet; use --source netlink"),
+        SourceKind::Auto => bpf(config).or_else(|error| {
+            tracing::warn!("netlink is used instead of the kernel programs: {error:#}");
+            netlink(config)
+        }),
+        SourceKind::Bpf => bpf(config),
+        SourceKind::Netlink => netlink(config),
         SourceKind::Replay => anyhow::bail!("a recording is read by `conntally replay FILE`"),
+    }
+}
+
+fn bpf(config: &Config) -> anyhow::Result<Opened> {
+    let source = BpfSource::start(kernel_side(config))?;
+    let report = source.report();
+    tell(&report);
+    let hooks = format!("{}:{}", report.kind.name(), [report.packet, report.life].concat().join("+"));
+    Ok(Opened::Bpf(Box::new(source), place("bpf", &hooks)))
+}
+
+/// What the configuration means for the kernel programs.
+pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
+    let source = &config.source;
+    let slots = match source.slots {
+        Slots::Count(slots) => slots,
+        Slots::Auto => {
+            limits::flows(limits::conntrack_max().unwrap_or(DEFAULT_MAX), netns::reachable_inodes().len())
+        }
+    };
+    KernelSideOptions {
+        hook: match source.hook {
+            Hook::Auto => HookPreference::Auto,
+            Hook::Fentry => HookPreference::Fentry,
+            Hook::Kprobe => HookPreference::Kprobe,
+        },
+        slots,
+        rings: RingSizes { updates: source.ring_bytes, ends: source.end_ring_bytes },
+        rate_curve: source
+            .rate_curve
+            .iter()
+            .map(|step| RateStep { age: step.age, every: step.every })
+            .collect(),
+    }
+}
+
+fn tell(report: &HookReport) {
+    for why in &report.passed_over {
+        tracing::info!("not used: {why}");
+    }
+    match &report.proven {
+        Ok(()) => tracing::info!("packets of a test namespace were each seen once: {report}"),
+        Err(why) => tracing::warn!("the hooks could not be proven ({why}): {report}"),
     }
 }
 
