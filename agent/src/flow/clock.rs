@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use crate::model::Anchor;
+
 /// Differences smaller than this are noise of reading two clocks one after the other, not a step.
 const STEP_NS: i64 = 1_000_000;
 
@@ -16,17 +18,8 @@ const MAX_PERIODS: usize = 64;
 /// Readings of which the tightest is taken.
 const READINGS: usize = 4;
 
-/// Both clocks at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Anchor {
-    /// `CLOCK_REALTIME`, nanoseconds since the Unix epoch.
-    pub real_ns: i64,
-    /// `CLOCK_BOOTTIME`, nanoseconds.
-    pub boot_ns: u64,
-}
-
 impl Anchor {
-    /// Reads both clocks now.
+    /// Reads both clocks.
     ///
     /// # Errors
     /// When the kernel has no such clock.
@@ -36,10 +29,6 @@ impl Anchor {
             best = std::cmp::min_by_key(best, read_once()?, |&(_, spread)| spread);
         }
         Ok(best.0)
-    }
-
-    fn offset(self) -> i64 {
-        self.real_ns.saturating_sub_unsigned(self.boot_ns)
     }
 }
 

@@ -22,7 +22,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use clock::{Anchor, WallClock};
+pub use crate::model::Anchor;
+pub use clock::WallClock;
 pub use community_id::CommunityId;
 pub use nat::nat_kind;
 pub use table::{FlowTable, FlowTableOptions, FlowTableStats};

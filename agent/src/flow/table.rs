@@ -11,12 +11,12 @@
 
 use std::collections::VecDeque;
 
-use super::clock::{Anchor, WallClock};
+use super::clock::WallClock;
 use super::identity::flow_id;
 use super::matching::{Relation, preference, relation};
 use super::slab::Slab;
 use super::state::{Facts, FlowState};
-use crate::model::{EndReason, Observation, ObservationKind, Record, RecordKind};
+use crate::model::{Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Totals};
 use crate::source::{Batch, Losses};
 
 /// Settled batches after which nothing late can come from an ended flow: one would do by the source's promise.
@@ -164,7 +164,7 @@ impl FlowTable {
             }
             (Relation::Redundant, position) => self.note_late(position, o),
             (Relation::Successor, position) => {
-                self.end(position, Some(EndReason::Missed), forget_at, Default::default(), records);
+                self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
                 self.observe_unknown(hash, o, forget_at, records);
             }
             (Relation::Other, _) => self.observe_unknown(hash, o, forget_at, records),
@@ -190,7 +190,7 @@ impl FlowTable {
             if o.boot_ns >= flow.last_seen_ns {
                 flow.last_seen_ns = o.boot_ns;
                 let reason = o.end_reason.or(Some(EndReason::Missed));
-                self.end(position, reason, forget_at, Default::default(), records);
+                self.end(position, reason, forget_at, Totals::default(), records);
             }
             return;
         }
@@ -238,7 +238,7 @@ impl FlowTable {
         position: u32,
         reason: Option<EndReason>,
         forget_at: u64,
-        delta: crate::model::Totals,
+        delta: Totals,
         records: &mut Vec<Record>,
     ) {
         let Some(flow) = self.flows.get_mut(position) else { return };
@@ -276,7 +276,7 @@ impl FlowTable {
         o.kind == ObservationKind::New || born || started
     }
 
-    fn flow_id(&self, o: &Observation) -> crate::model::FlowId {
+    fn flow_id(&self, o: &Observation) -> FlowId {
         let first_sight = if o.born_ns == 0 { o.boot_ns } else { o.born_ns };
         let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
         flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start)

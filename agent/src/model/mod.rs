@@ -1,10 +1,12 @@
 //! The vocabulary: observations enter the flow table, records leave it. Knows no source, no sink, no kernel call.
 
+mod anchor;
 mod observation;
 mod record;
 mod status;
 mod tuple;
 
+pub use anchor::Anchor;
 pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
 pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};
 pub use status::Status;

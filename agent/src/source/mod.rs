@@ -2,6 +2,8 @@
 
 pub mod netlink;
 
+pub mod replay;
+
 use crate::model::Observation;
 
 /// Observations read together, in the order in which they may be applied.

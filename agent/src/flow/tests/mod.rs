@@ -4,9 +4,9 @@ mod cases;
 mod order;
 mod weak;
 
-use super::{Anchor, FlowTable, FlowTableOptions};
+use super::{FlowTable, FlowTableOptions};
 use crate::model::{
-    Counter, EndReason, Family, Observation, ObservationKind, Record, Status, Totals, Tuple, protocol,
+    Anchor, Counter, EndReason, Family, Observation, ObservationKind, Record, Status, Totals, Tuple, protocol,
 };
 use crate::source::Batch;
 
