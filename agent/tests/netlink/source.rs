@@ -1,11 +1,8 @@
 //! The netlink source against the running kernel: births, updates, ends, namespaces that come and go.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod namespace;
-
 use std::time::{Duration, Instant};
 
+use crate::namespace::{TestNamespace, udp};
 use conntally::{
     kernel::{
         netlink::{conntrack, socket::NetfilterSocket},
@@ -18,7 +15,6 @@ use conntally::{
         netlink::{NetlinkOptions, NetlinkSource, dump_all},
     },
 };
-use namespace::{TestNamespace, udp};
 
 /// IPv4 and UDP headers and 100 bytes of payload.
 const DATAGRAM: u64 = 20 + 8 + 100;

@@ -1,9 +1,11 @@
 //! A network namespace of its own for each test, with loopback up and accounting on.
 
 use std::{
+    io::ErrorKind,
     net::UdpSocket,
     path::Path,
     process::{Command, id},
+    thread,
 };
 
 use conntally::kernel::netns::{Namespace, within};
@@ -78,10 +80,20 @@ fn run(command: &[&str]) -> String {
 
 /// Sends so many datagrams of 100 bytes, which someone receives.
 pub(crate) fn udp(from: &str, to: &str, datagrams: u32) {
-    let receiver = UdpSocket::bind(to).unwrap();
-    let sender = UdpSocket::bind(from).unwrap();
+    let receiver = bind(to);
+    let sender = bind(from);
     for _ in 0..datagrams {
         sender.send_to(&[7; 100], to).unwrap();
         receiver.recv(&mut [0; 128]).unwrap();
+    }
+}
+
+/// A command that another test starts at this moment holds copies of sockets that were closed here, until it runs.
+fn bind(address: &str) -> UdpSocket {
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => thread::yield_now(),
+            bound => return bound.unwrap(),
+        }
     }
 }
