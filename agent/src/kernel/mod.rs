@@ -5,3 +5,5 @@ pub mod netns;
 pub mod sysctl;
 
 pub mod netlink;
+
+pub mod tracking;

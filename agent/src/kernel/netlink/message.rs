@@ -21,6 +21,31 @@ const NESTED: u16 = 1 << 15;
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words about an error.
 const ERROR_TEXT: u16 = 1;
 
+/// The kernel's refusal of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelError {
+    /// The error number.
+    pub errno: i32,
+    /// What the kernel added in words (`NETLINK_EXT_ACK`).
+    pub text: Option<String>,
+}
+
+impl std::fmt::Display for KernelError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
+        self.text.iter().try_for_each(|text| write!(f, ": {text}"))
+    }
+}
+
+impl std::error::Error for KernelError {}
+
+impl From<KernelError> for io::Error {
+    fn from(error: KernelError) -> Self {
+        let plain = Self::from_raw_os_error(error.errno);
+        if error.text.is_none() { plain } else { Self::new(plain.kind(), error) }
+    }
+}
+
 /// One message of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -59,25 +84,15 @@ impl<'a> Message<'a> {
     /// What `NLMSG_ERROR` or `NLMSG_DONE` says about a request: `Ok` also for a mere acknowledgement.
     ///
     /// # Errors
-    /// The kernel's refusal, or a message too short to tell.
-    pub fn outcome(&self) -> io::Result<()> {
+    /// The kernel's refusal; `EBADMSG` for a message too short to tell.
+    pub fn outcome(&self) -> Result<(), KernelError> {
         let Some((number, rest)) = self.payload.split_first_chunk::<4>() else {
-            return Err(io::Error::other("the kernel's answer is too short to hold an error number"));
+            return Err(KernelError { errno: libc::EBADMSG, text: None });
         };
         match i32::from_ne_bytes(*number) {
-            0 => Ok(()),
-            // A number of matched entries or the like: only negative values are errors.
-            number if number > 0 => Ok(()),
-            number => Err(self.refusal(number.saturating_neg(), rest)),
-        }
-    }
-
-    /// The errno together with the text that the kernel may have added (`NETLINK_EXT_ACK`).
-    fn refusal(&self, errno: i32, rest: &[u8]) -> io::Error {
-        let error = io::Error::from_raw_os_error(errno);
-        match self.error_text(rest) {
-            Some(text) => io::Error::new(error.kind(), format!("{error}: {text}")),
-            None => error,
+            // A positive number counts entries or the like.
+            0.. => Ok(()),
+            number => Err(KernelError { errno: number.saturating_neg(), text: self.error_text(rest) }),
         }
     }
 
@@ -269,7 +284,7 @@ mod tests {
         bytes
     }
 
-    fn outcome(bytes: &[u8]) -> io::Result<()> {
+    fn outcome(bytes: &[u8]) -> Result<(), KernelError> {
         Messages::new(bytes).next().unwrap().unwrap().outcome()
     }
 
@@ -284,13 +299,16 @@ mod tests {
         text.string(ERROR_TEXT, "no such thing");
         let bytes = error(libc::EPERM, libc::NLM_F_CAPPED | libc::NLM_F_ACK_TLVS, &text.into_bytes());
         let error = outcome(&bytes).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(error.errno, libc::EPERM);
         assert!(error.to_string().ends_with(": no such thing"), "{error}");
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]
     fn a_refusal_without_words_keeps_its_number() {
-        assert_eq!(outcome(&error(libc::ENOENT, 0, &[])).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let error = outcome(&error(libc::ENOENT, 0, &[])).unwrap_err();
+        assert_eq!(error, KernelError { errno: libc::ENOENT, text: None });
+        assert_eq!(io::Error::from(error).raw_os_error(), Some(libc::ENOENT));
     }
 
     proptest! {

@@ -9,3 +9,5 @@ pub mod socket;
 pub mod conntrack;
 
 pub mod dump;
+
+pub mod nftables;

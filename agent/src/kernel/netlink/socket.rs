@@ -2,11 +2,15 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     os::fd::{AsFd, BorrowedFd},
 };
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use nix::sys::{
+    socket::{getsockopt, setsockopt, sockopt},
+    time::TimeVal,
+};
 
 use super::{attribute::Malformed, message::Messages};
 
@@ -18,6 +22,28 @@ pub const DATAGRAM: usize = 64 * 1024;
 pub const GROUP_NEW: u32 = 1;
 /// `NFNLGRP_CONNTRACK_DESTROY`
 pub const GROUP_DESTROY: u32 = 3;
+
+/// How long an answer of the kernel may take, in seconds: it makes it while the request is sent.
+const ANSWER: libc::time_t = 10;
+
+/// What the kernel said no to.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Refused {
+    /// Sequence number of the request; `None` when there was no answer at all.
+    pub sequence: Option<u32>,
+    /// The error number, if there is one.
+    pub errno: Option<i32>,
+    /// Why.
+    #[source]
+    pub cause: io::Error,
+}
+
+impl From<io::Error> for Refused {
+    fn from(cause: io::Error) -> Self {
+        Self { sequence: None, errno: cause.raw_os_error(), cause }
+    }
+}
 
 /// A socket in the network namespace in which it was opened, wherever it is used later. It keeps that namespace
 /// alive.
@@ -43,6 +69,7 @@ impl NetfilterSocket {
         // Only better words for errors: a kernel without them answers as well.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER, 0))?;
         Ok(Self { socket })
     }
 
@@ -98,7 +125,10 @@ impl NetfilterSocket {
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let capacity = buffer.len();
         loop {
-            let (length, sender) = self.socket.recv_from(&mut &mut *buffer, libc::MSG_TRUNC)?;
+            let (length, sender) = match self.socket.recv_from(&mut &mut *buffer, libc::MSG_TRUNC) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
             if sender.port_number() != 0 {
                 continue;
             }
@@ -112,22 +142,28 @@ impl NetfilterSocket {
         }
     }
 
-    /// Sends requests and waits until the kernel has acknowledged the one with this sequence number, which must
-    /// bear `NLM_F_ACK`.
+    /// Sends requests with these sequence numbers and waits until the kernel has acknowledged the last one, which
+    /// must bear `NLM_F_ACK`.
     ///
     /// # Errors
     /// The first refusal of any of them.
-    pub fn acknowledged(&self, requests: &[u8], last: u32) -> io::Result<()> {
+    pub fn acknowledged(&self, requests: &[u8], sequences: RangeInclusive<u32>) -> Result<(), Refused> {
         self.send(requests)?;
         let mut buffer = vec![0; DATAGRAM];
         loop {
             for message in Messages::new(self.receive(&mut buffer)?) {
                 let message = message.map_err(malformed)?;
-                if message.kind == libc::NLMSG_ERROR as u16 {
-                    message.outcome()?;
-                    if message.sequence == last {
-                        return Ok(());
-                    }
+                let sequence = message.sequence;
+                if message.kind != libc::NLMSG_ERROR as u16 || !sequences.contains(&sequence) {
+                    continue;
+                }
+                message.outcome().map_err(|refusal| Refused {
+                    sequence: Some(sequence),
+                    errno: Some(refusal.errno),
+                    cause: refusal.into(),
+                })?;
+                if sequence == *sequences.end() {
+                    return Ok(());
                 }
             }
         }

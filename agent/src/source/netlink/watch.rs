@@ -27,6 +27,9 @@ use crate::{
 /// Datagrams of a dump that are read before events get their turn.
 const DUMP_DATAGRAMS: usize = 8;
 
+/// Ends that are read at most before flows are judged. With more of them waiting the next dump judges.
+const CATCH_UP: usize = 1 << 16;
+
 /// What a turn of work needs besides the watch itself.
 pub(super) struct Turn<'a> {
     pub(super) buffer: &'a mut [u8],
@@ -199,9 +202,10 @@ impl Watch {
 
     /// An end that the kernel told of while the dump ran must be known before anything is found gone.
     fn finish_dump(&mut self, turn: &mut Turn<'_>) {
-        self.read_events(turn, usize::MAX);
-        self.known.judge(Moment::now(), turn.out);
-        self.urgent = false;
+        if self.read_events(turn, turn.out.len() + CATCH_UP) {
+            self.known.judge(Moment::now(), turn.out);
+            self.urgent = false;
+        }
         self.pause();
     }
 

@@ -34,7 +34,8 @@ pub fn dump(sequence: u32) -> Vec<u8> {
 /// # Errors
 /// When the kernel refuses (CAP_NET_ADMIN is needed).
 pub fn flush(socket: &NetfilterSocket) -> io::Result<()> {
-    socket.acknowledged(&request(MESSAGE_DELETE, libc::NLM_F_ACK, 1), 1)
+    let request = request(MESSAGE_DELETE, libc::NLM_F_ACK, 1);
+    socket.acknowledged(&request, 1..=1).map_err(|refused| refused.cause)
 }
 
 /// How many entries the socket's namespace has. Far cheaper than a dump, which walks the table of all namespaces.
