@@ -1,4 +1,5 @@
 //! The configuration as its user meets it: shipped files, the annotated defaults, and what a mistake is told.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use conntally::config::{ANNOTATED, Config, Document, Problems, validate};
 use proptest::prelude::*;

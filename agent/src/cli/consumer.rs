@@ -1,16 +1,20 @@
 //! What stands behind a source: the flow table, and the way of its records to standard output.
 
 use super::netns_names::NetnsNames;
+use super::pump::Flow;
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
 use crate::model::Record;
 use crate::sinks::json::EncodeContext;
-use crate::sinks::stdout::{Output, SinkHandle, StdoutSink};
+use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::source::{Batch, Losses};
 use anyhow::Context;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
+
+/// Why it ends when a pipe breaks.
+pub(super) const READER_GONE: &str = "the reader of the output has gone";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -27,9 +31,7 @@ pub(super) struct Consumer {
 impl Consumer {
     /// For a source of this machine that is in place now.
     pub(super) fn live(config: &Config) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
-        let boot_id = parse_boot_id(&text).with_context(|| format!("{BOOT_ID} holds no boot id"))?;
-        Ok(Self::new(config, boot_id, Anchor::now().context("cannot read the clocks")?))
+        Ok(Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
@@ -40,20 +42,20 @@ impl Consumer {
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
-    pub(super) fn take(&mut self, batch: &Batch, sink: &SinkHandle) {
+    pub(super) fn take(&mut self, batch: &Batch, sink: &SinkHandle) -> Flow {
         if let Some(step) = Anchor::now().ok().and_then(|now| self.table.re_anchor(now)) {
             tracing::info!(step_ns = step, "the wall clock was set; durations do not depend on it");
         }
-        if let Some(records) = self.records_of(batch) {
-            // What became of it shows in the sink's report, and its end by `closed`.
-            let _ = sink.offer(records);
-        }
+        // What did not fit shows in the sink's report.
+        go_on(self.records_of(batch).map(|records| sink.offer(records)))
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
-    pub(super) async fn replay(&mut self, batch: &Batch, sink: &SinkHandle) {
-        if let Some(records) = self.records_of(batch) {
-            let _ = sink.send(records).await;
+    pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
+        self.table.re_anchor(recorded);
+        match self.records_of(batch) {
+            Some(records) => go_on(Some(sink.send(records).await)),
+            None => Flow::Continue(()),
         }
     }
 
@@ -67,6 +69,17 @@ impl Consumer {
         self.table.apply(batch, &mut self.records);
         (!self.records.is_empty()).then(|| Arc::from(self.records.as_slice()))
     }
+}
+
+/// The machine's boot.
+pub(super) fn boot_id() -> anyhow::Result<[u8; 16]> {
+    let text = std::fs::read_to_string(BOOT_ID).with_context(|| format!("cannot read {BOOT_ID}"))?;
+    parse_boot_id(&text).with_context(|| format!("{BOOT_ID} holds no boot id"))
+}
+
+/// Nobody writes any more once the reader of the output has gone.
+fn go_on(offered: Option<Offered>) -> Flow {
+    if offered == Some(Offered::Closed) { Flow::Break(READER_GONE) } else { Flow::Continue(()) }
 }
 
 /// Starts to write to standard output.

@@ -7,8 +7,11 @@ mod consumer;
 mod deadline;
 mod generate;
 mod logging;
+mod machine;
 mod netns_names;
 mod pump;
+mod record;
+mod replay;
 mod run;
 mod settings;
 mod signals;
@@ -44,7 +47,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             None => print(&generate::man_page()?),
         },
         Some(Command::Version) => print(generate::version().as_bytes()),
-        None | Some(Command::Run(_)) => run::run(&cli),
+        None | Some(Command::Run(_) | Command::Replay { .. }) => run::run(&cli),
+        Some(Command::Record { ref file, .. }) => record::run(&cli, file),
         _ => anyhow::bail!("not built yet"),
     }
 }

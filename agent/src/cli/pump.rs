@@ -1,6 +1,10 @@
 //! The main loop: reads a source until it ends or someone asks to stop.
 
 use crate::source::{Batch, Progress, Source, SourceError};
+use std::ops::ControlFlow;
+
+/// Whether to go on after a batch, or why not.
+pub(super) type Flow = ControlFlow<&'static str>;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,14 +15,14 @@ pub(super) enum Ended {
     Finished,
 }
 
-/// Hands every batch to `deliver` until the source ends or `stop` does.
+/// Hands every batch to `deliver` until the source ends, `stop` does, or `deliver` wants no more.
 ///
 /// # Errors
 /// When the source cannot go on. What it read before was delivered.
 pub(super) async fn pump<S: Source>(
     source: &mut S,
     stop: impl Future<Output = &'static str>,
-    mut deliver: impl AsyncFnMut(&Batch),
+    mut deliver: impl AsyncFnMut(&Batch) -> Flow,
 ) -> Result<Ended, SourceError> {
     let mut batch = Batch::default();
     let mut stop = std::pin::pin!(stop);
@@ -29,7 +33,9 @@ pub(super) async fn pump<S: Source>(
             reason = &mut stop => return Ok(Ended::Stopped(reason)),
             progress = source.read(&mut batch) => progress,
         };
-        deliver(&batch).await;
+        if let Flow::Break(reason) = deliver(&batch).await {
+            return Ok(Ended::Stopped(reason));
+        }
         if progress? == Progress::Finished {
             return Ok(Ended::Finished);
         }
@@ -38,20 +44,20 @@ pub(super) async fn pump<S: Source>(
     }
 }
 
-/// Stops the source and delivers what was still under way.
+/// Stops the source and delivers what was still under way, until `deliver` wants no more.
 ///
 /// # Errors
 /// When it cannot be read. What was read before was delivered.
 pub(super) async fn drain<S: Source>(
     source: &mut S,
-    mut deliver: impl AsyncFnMut(&Batch),
+    mut deliver: impl AsyncFnMut(&Batch) -> Flow,
 ) -> Result<(), SourceError> {
     let mut batch = Batch::default();
     loop {
         batch.clear();
         let progress = source.drain(&mut batch).await;
-        deliver(&batch).await;
-        if progress? == Progress::Finished {
+        let wanted = deliver(&batch).await;
+        if progress? == Progress::Finished || wanted.is_break() {
             return Ok(());
         }
         tokio::task::yield_now().await;
@@ -99,12 +105,28 @@ mod tests {
         Script { reads, fails, drains: 2 }
     }
 
+    fn count(delivered: &mut usize) -> Flow {
+        *delivered += 1;
+        Flow::Continue(())
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_no_more_gets_no_more() {
+        let full = async |_: &Batch| Flow::Break("full");
+        let ended = pump(&mut script(3, false), std::future::pending(), full).await.unwrap();
+        assert_eq!(ended, Ended::Stopped("full"));
+        let mut source = script(0, false);
+        drain(&mut source, full).await.unwrap();
+        assert_eq!(source.drains, 1);
+    }
+
     #[tokio::test]
     async fn every_batch_is_delivered_the_last_one_too() {
         let mut delivered = 0;
-        let ended = pump(&mut script(3, false), std::future::pending(), async |_: &Batch| delivered += 1)
-            .await
-            .unwrap();
+        let ended =
+            pump(&mut script(3, false), std::future::pending(), async |_: &Batch| count(&mut delivered))
+                .await
+                .unwrap();
         assert_eq!((ended, delivered), (Ended::Finished, 4));
     }
 
@@ -115,8 +137,9 @@ mod tests {
             tokio::task::yield_now().await;
             "SIGTERM"
         };
-        let ended =
-            pump(&mut script(usize::MAX, false), stop, async |_: &Batch| delivered += 1).await.unwrap();
+        let ended = pump(&mut script(usize::MAX, false), stop, async |_: &Batch| count(&mut delivered))
+            .await
+            .unwrap();
         assert_eq!(ended, Ended::Stopped("SIGTERM"));
         assert!(delivered >= 1);
     }
@@ -125,7 +148,7 @@ mod tests {
     async fn what_a_failing_source_read_is_delivered() {
         let mut delivered = 0;
         let result =
-            pump(&mut script(1, true), std::future::pending(), async |_: &Batch| delivered += 1).await;
+            pump(&mut script(1, true), std::future::pending(), async |_: &Batch| count(&mut delivered)).await;
         assert_eq!(result.unwrap_err().to_string(), "read: broken");
         assert_eq!(delivered, 2);
     }
@@ -133,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn draining_delivers_until_nothing_is_under_way() {
         let mut delivered = 0;
-        drain(&mut script(0, false), async |_: &Batch| delivered += 1).await.unwrap();
+        drain(&mut script(0, false), async |_: &Batch| count(&mut delivered)).await.unwrap();
         assert_eq!(delivered, 2);
     }
 }

@@ -1,105 +1,133 @@
 //! `conntally run`: a source, the flow table and standard output, from the first observation to the last record.
 
 use super::account::Account;
-use super::accounting::Accounting;
 use super::args::Cli;
-use super::consumer::{self, Consumer};
+use super::consumer::{self, Consumer, READER_GONE};
 use super::deadline::Deadline;
+use super::machine::Machine;
 use super::pump::{Ended, drain, pump};
 use super::signals::{self, Stop};
-use super::sources::{self, Opened};
-use super::{logging, settings};
-use crate::config::Config;
+use super::sources::{self, LiveSource, Opened};
+use super::{logging, replay, settings};
+use crate::config::{Config, SourceKind};
+use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
 use crate::source::{Batch, Source};
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs the agent until a signal comes, or until the reader of the output has gone.
 pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = settings::start(cli)?;
-    let stop = signals::watch().context("cannot watch for signals")?;
-    let runtime = runtime()?;
-    let result = runtime.block_on(agent(&config, stop));
-    // A write that nobody reads must not hold the process.
-    runtime.shutdown_background();
-    result
+    until_stopped(async |stop| match config.source.kind {
+        SourceKind::Replay => replay::replay(&config, stop).await,
+        _ => agent(&config, stop).await,
+    })
 }
 
-/// The runtime of every command that works until it is stopped.
-pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// Runs a command that works until it is done or a signal comes.
+pub(super) fn until_stopped(work: impl AsyncFnOnce(Stop) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    // Before the runtime has threads.
+    let stop = signals::watch().context("cannot watch for signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("cannot start the runtime")
+    let runtime = runtime.context("cannot start the runtime")?;
+    let result = runtime.block_on(work(stop));
+    // A write that nobody reads must not hold the process.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says that everything is in place.
+pub(super) fn announce(config: &Config, place: &str) {
+    logging::ready(&config.log, place);
+    notify(NotifyState::Ready);
+}
+
+/// Says why the main loop ended.
+pub(super) fn announce_end(ended: Ended) {
+    notify(NotifyState::Stopping);
+    if let Ended::Stopped(reason) = ended {
+        tracing::info!("shutting down: {reason}");
+    }
 }
 
 /// Tells the service manager, if there is one.
-pub(super) fn notify(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(false, &[state]) {
         tracing::debug!("cannot notify the service manager: {error}");
     }
 }
 
-async fn agent(config: &Config, stop: Stop) -> anyhow::Result<ExitCode> {
-    // Before the source: a flow that begins while accounting is off is never counted.
-    let accounting = Accounting::begin(config);
-    match sources::open(config) {
-        Ok(Opened::Netlink(source, place)) => serve(source, &place, config, stop, accounting).await,
-        Err(error) => {
-            accounting.end();
-            Err(error)
-        }
+async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
+    if let Some(signal) = conntrack_awaited(&mut stop).await {
+        tracing::info!("nothing was accounted: {signal} came before conntrack was loaded");
+        return Ok(());
     }
-}
-
-async fn serve<S: Source>(
-    mut source: S,
-    place: &str,
-    config: &Config,
-    mut stop: Stop,
-    accounting: Accounting,
-) -> anyhow::Result<ExitCode> {
+    let machine = Machine::prepare(config)?;
+    let Opened { mut source, place } = sources::open(config)?;
     let mut consumer = Consumer::live(config)?;
     let sink = consumer::sink(config);
-    logging::ready(&config.log, place);
-    notify(NotifyState::Ready);
+    announce(config, &place);
 
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
-            () = sink.closed() => "the reader of the output has gone",
+            () = sink.closed() => READER_GONE,
         }
     };
     let ended = pump(&mut source, asked, async |batch: &Batch| consumer.take(batch, &sink)).await;
-    notify(NotifyState::Stopping);
-    if let Ok(Ended::Stopped(reason)) = &ended {
-        tracing::info!("shutting down: {reason}");
+    let failure = ended.map(announce_end);
+    shut_down(source, consumer, sink, machine, config).await?;
+    failure.context("the source failed")
+}
+
+/// Loads conntrack, or waits until somebody does; returns the signal that ended the wait.
+pub(super) async fn conntrack_awaited(stop: &mut Stop) -> Option<&'static str> {
+    if module::is_present() {
+        return None;
     }
-    shut_down(source, consumer, sink, config, accounting).await?;
-    ended.context("the source failed")?;
-    Ok(ExitCode::SUCCESS)
+    match module::load() {
+        Ok(()) => {
+            tracing::info!("loaded the module nf_conntrack");
+            return None;
+        }
+        Err(error) => tracing::warn!(
+            "nf_conntrack is not loaded and cannot be loaded ({error}): waiting until it is; `modprobe nf_conntrack`, or \
+             a firewall rule that uses `ct state`, loads it"
+        ),
+    }
+    let present = async {
+        while !module::is_present() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = present => None,
+        signal = stop.requested() => Some(signal),
+    }
 }
 
 /// Ends everything in the order of the data, under one deadline.
-async fn shut_down<S: Source>(
-    mut source: S,
+async fn shut_down(
+    mut source: LiveSource,
     mut consumer: Consumer,
     sink: SinkHandle,
+    machine: Machine,
     config: &Config,
-    accounting: Accounting,
 ) -> anyhow::Result<()> {
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let draining = drain(&mut source, async |batch: &Batch| consumer.take(batch, &sink));
     let drained = deadline.step("draining the source", draining).await;
     let source_losses = source.losses();
     drop(source);
-    let put_back = tokio::task::spawn_blocking(move || accounting.end());
+    let restored = tokio::task::spawn_blocking(move || machine.restore());
     let report = deadline.step("writing the output", sink.finish()).await;
     // A panic in it was reported; it must not hide the account.
-    let _ = deadline.step("turning accounting off again", put_back).await;
+    let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    let account = Account::new(consumer.finish(), source_losses, report.as_ref());
-    account.log();
+    Account::new(consumer.finish(), source_losses, report.as_ref()).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
     report

@@ -5,16 +5,48 @@ use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep
 use crate::kernel::{limits, netns};
 use crate::source::bpf::BpfSource;
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
+use crate::source::{Batch, Losses, Progress, Source, SourceError};
+use anyhow::bail;
 
 /// The kernel's default of `nf_conntrack_max` on a machine of some size.
 const DEFAULT_MAX: u32 = 262_144;
 
-/// A source that is in place, and what the line `ready` tells of it.
-pub(super) enum Opened {
+/// A source of this machine, whichever it is.
+pub(super) enum LiveSource {
     /// The kernel programs.
-    Bpf(Box<BpfSource>, String),
+    Bpf(Box<BpfSource>),
     /// ctnetlink dumps and events.
-    Netlink(NetlinkSource, String),
+    Netlink(NetlinkSource),
+}
+
+/// A source that is in place.
+pub(super) struct Opened {
+    pub(super) source: LiveSource,
+    /// What the line `ready` tells of it.
+    pub(super) place: String,
+}
+
+impl Source for LiveSource {
+    async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+        match self {
+            Self::Bpf(source) => source.read(batch).await,
+            Self::Netlink(source) => source.read(batch).await,
+        }
+    }
+
+    async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+        match self {
+            Self::Bpf(source) => source.drain(batch).await,
+            Self::Netlink(source) => source.drain(batch).await,
+        }
+    }
+
+    fn losses(&self) -> Losses {
+        match self {
+            Self::Bpf(source) => source.losses(),
+            Self::Netlink(source) => source.losses(),
+        }
+    }
 }
 
 /// Opens the source of `source.kind`.
@@ -26,7 +58,7 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
         }),
         SourceKind::Bpf => bpf(config),
         SourceKind::Netlink => netlink(config),
-        SourceKind::Replay => anyhow::bail!("a recording is read by `conntally replay FILE`"),
+        SourceKind::Replay => bail!("a recording cannot be recorded; use --source bpf or netlink"),
     }
 }
 
@@ -35,7 +67,7 @@ fn bpf(config: &Config) -> anyhow::Result<Opened> {
     let report = source.report();
     tell(&report);
     let hooks = format!("{}:{}", report.kind.name(), [report.packet, report.life].concat().join("+"));
-    Ok(Opened::Bpf(Box::new(source), place("bpf", &hooks)))
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
 }
 
 /// What the configuration means for the kernel programs.
@@ -80,8 +112,8 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         max_flows: config.flow.max_flows as usize,
         ..NetlinkOptions::default()
     };
-    let source = NetlinkSource::start(options)?;
-    Ok(Opened::Netlink(source, place("netlink", "none")))
+    let source = LiveSource::Netlink(NetlinkSource::start(options)?);
+    Ok(Opened { source, place: place("netlink", "none") })
 }
 
 /// What the line `ready` tells.

@@ -28,7 +28,10 @@ pub(super) fn start(namespaces: Vec<Namespace>) -> Chunks {
 fn report(seeded: &netlink::Seeded) {
     tracing::debug!(flows = seeded.flows, "flows that already lived are known");
     if seeded.malformed > 0 {
-        tracing::warn!(messages = seeded.malformed, "some flows of the dump could not be read: they are met when they move");
+        tracing::warn!(
+            messages = seeded.malformed,
+            "some flows of the dump could not be read: they are met when they move"
+        );
     }
     for (netns, error) in &seeded.failed {
         tracing::warn!(netns, %error, "the flows of a namespace could not be dumped: they are met when they move");

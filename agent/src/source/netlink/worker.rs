@@ -39,6 +39,9 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often new namespaces are looked for.
 const SCAN: Duration = Duration::from_secs(1);
 
+/// How often the places of the known ones are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How often losses are told of in the log, at most.
 const WARN: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,7 @@ pub(super) struct Worker {
     /// Namespaces that were refused: told of once.
     refused: HashSet<u32>,
     next_scan: Instant,
+    next_look: Instant,
     next_warning: Instant,
     overflows_told: u64,
     buffer: Vec<u8>,
@@ -84,6 +88,7 @@ impl Worker {
             watches: Vec::new(),
             refused: HashSet::new(),
             next_scan: now,
+            next_look: now,
             next_warning: now,
             overflows_told: 0,
             buffer: vec![0; DATAGRAM],
@@ -162,10 +167,15 @@ impl Worker {
     /// Looks for namespaces that came or went: often at the places of the known ones, as the agent's sockets keep
     /// alive what others have left; now and then everywhere.
     fn follow_namespaces(&mut self) {
-        if Instant::now() < self.next_scan && self.watches.iter().all(Watch::is_in_place) {
+        let now = Instant::now();
+        if now < self.next_look {
             return;
         }
-        self.next_scan = Instant::now() + SCAN;
+        self.next_look = now + LOOK;
+        if now < self.next_scan && self.watches.iter().all(Watch::is_in_place) {
+            return;
+        }
+        self.next_scan = now + SCAN;
         let inodes = netns::reachable_inodes();
         self.leave(&inodes);
         let all_known = inodes.iter().all(|inode| self.is_known(*inode));

@@ -1,9 +1,11 @@
 //! A network namespace of its own for each test, with loopback up and accounting on.
 
 use std::{
-    net::UdpSocket,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::{Command, id},
+    thread,
 };
 
 use conntally::kernel::netns::{Namespace, within};
@@ -30,6 +32,11 @@ impl TestNamespace {
         created.sysctl("nf_conntrack_acct", "1");
         created.sysctl("nf_conntrack_timestamp", "1");
         Some(created)
+    }
+
+    /// Its name for `ip netns`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The handle on it; keeps it alive, so not after [`Self::delete`].
@@ -78,10 +85,32 @@ fn run(command: &[&str]) -> String {
 
 /// Sends so many datagrams of 100 bytes, which someone receives.
 pub(crate) fn udp(from: &str, to: &str, datagrams: u32) {
-    let receiver = UdpSocket::bind(to).unwrap();
-    let sender = UdpSocket::bind(from).unwrap();
+    let receiver = bind(to);
+    let sender = bind(from);
     for _ in 0..datagrams {
         sender.send_to(&[7; 100], to).unwrap();
         receiver.recv(&mut [0; 128]).unwrap();
+    }
+}
+
+/// Sends so many bytes over a connection that both ends close. Returns the client's port and those bytes.
+pub(crate) fn tcp(listen: &str, bytes: u64) -> (u16, u64) {
+    let listener = TcpListener::bind(listen).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(&vec![7; usize::try_from(bytes).unwrap()]).unwrap();
+    let port = client.local_addr().unwrap().port();
+    drop(client);
+    server.read_to_end(&mut Vec::new()).unwrap();
+    (port, bytes)
+}
+
+/// A command that another test starts at this moment holds copies of sockets that were closed here, until it runs.
+fn bind(address: &str) -> UdpSocket {
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => thread::yield_now(),
+            bound => return bound.unwrap(),
+        }
     }
 }

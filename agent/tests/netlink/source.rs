@@ -1,11 +1,8 @@
 //! The netlink source against the running kernel: births, updates, ends, namespaces that come and go.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod namespace;
-
 use std::time::{Duration, Instant};
 
+use crate::namespace::{TestNamespace, tcp, udp};
 use conntally::{
     kernel::{
         netlink::{conntrack, socket::NetfilterSocket},
@@ -18,7 +15,6 @@ use conntally::{
         netlink::{NetlinkOptions, NetlinkSource, dump_all},
     },
 };
-use namespace::{TestNamespace, udp};
 
 /// IPv4 and UDP headers and 100 bytes of payload.
 const DATAGRAM: u64 = 20 + 8 + 100;
@@ -32,10 +28,14 @@ struct Listener {
 
 impl Listener {
     fn start(netns: u32) -> Self {
+        Self::with(netns, NetlinkOptions::default())
+    }
+
+    fn with(netns: u32, options: NetlinkOptions) -> Self {
         let options = NetlinkOptions {
             dump_interval: Duration::from_millis(100),
             rate_curve: vec![(Duration::ZERO, Duration::from_millis(200))],
-            ..NetlinkOptions::default()
+            ..options
         };
         Self { source: NetlinkSource::start(options).unwrap(), netns, heard: Vec::new() }
     }
@@ -177,11 +177,81 @@ async fn a_namespace_that_goes_ends_its_flows_with_their_totals_and_is_let_go() 
 }
 
 #[tokio::test]
+async fn a_namespace_is_let_go_soon_after_everyone_else_has_left_it() {
+    let (Some(stays), Some(mut goes)) = (TestNamespace::create("stays"), TestNamespace::create("goes"))
+    else {
+        return;
+    };
+    // The kernel removes the near end of the pair when it destroys the namespace of the far end.
+    stays.run(&["ip", "link", "add", "near", "type", "veth", "peer", "name", "far"]);
+    stays.run(&["ip", "link", "set", "far", "netns", goes.name()]);
+    let mut listener = Listener::start(goes.namespace().inode);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    goes.delete();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while stays.output(&["ip", "link"]).contains("near") {
+        assert!(Instant::now() < deadline, "the source keeps the namespace alive");
+        listener.read().await;
+    }
+}
+
+#[tokio::test]
+async fn an_ignored_namespace_is_not_listened_to() {
+    let Some((ns, _tracking)) = tracked("ignored") else { return };
+    let inode = ns.namespace().inode;
+    let options = NetlinkOptions { ignore_netns: vec![inode], ..NetlinkOptions::default() };
+    let mut listener = Listener::with(inode, options);
+    let deadline = Instant::now() + Duration::from_millis(1_500);
+    while Instant::now() < deadline {
+        send(&ns, 5_001, 1);
+        listener.read().await;
+    }
+    assert!(listener.heard.is_empty(), "{:?}", listener.heard);
+}
+
+#[tokio::test]
+async fn each_reason_of_an_end_that_the_kernel_tells_is_named() {
+    let Some((ns, _tracking)) = tracked("reasons") else { return };
+    ns.sysctl("nf_conntrack_udp_timeout", "1");
+    ns.sysctl("nf_conntrack_tcp_timeout_time_wait", "1");
+    let mut listener = Listener::start(ns.namespace().inode);
+    listener.wait_until_watching(&ns).await;
+
+    send(&ns, 5_001, 1);
+    let (client, bytes) = within(ns.namespace(), || tcp("[::1]:0", 5_000)).unwrap();
+    let timeout = listener.wait_for(ObservationKind::End, 5_001).await;
+    assert_eq!(timeout.end_reason, Some(EndReason::Timeout));
+
+    let closed = listener.wait_for(ObservationKind::End, client).await;
+    assert_eq!(closed.end_reason, Some(EndReason::Closed));
+    assert_eq!(closed.original.source().to_string(), "::1");
+    let overhead = (40 + 20) * closed.totals.original.packets;
+    assert!(closed.totals.original.bytes >= overhead + bytes, "{:?}", closed.totals);
+    assert!(closed.totals.reply.packets >= 3, "{:?}", closed.totals);
+}
+
+#[tokio::test]
+async fn pings_of_both_families_have_type_code_and_identifier() {
+    let Some((ns, _tracking)) = tracked("ping") else { return };
+    let mut listener = Listener::start(ns.namespace().inode);
+    listener.wait_until_watching(&ns).await;
+    for (address, asked, answered, size) in [("127.0.0.1", 8, 0, 84), ("::1", 128, 129, 104)] {
+        ns.run(&["ping", "-q", "-c", "2", "-i", "0.2", "-e", "4711", address]);
+        flush(&ns);
+        let end = listener.wait_for(ObservationKind::End, 4711).await;
+        assert_eq!(end.original.destination().to_string(), address);
+        assert_eq!((end.original.dst_port, end.reply.dst_port), (asked << 8, answered << 8));
+        assert_eq!((end.totals.original.packets, end.totals.reply.packets), (2, 2));
+        assert_eq!(end.totals.original.bytes, 2 * size);
+        listener.heard.clear();
+    }
+}
+
+#[tokio::test]
 async fn an_overflow_is_counted_and_no_end_is_lost() {
     let Some((ns, _tracking)) = tracked("flood") else { return };
     let options = NetlinkOptions { receive_buffer: 4096, ..NetlinkOptions::default() };
-    let mut listener = Listener::start(ns.namespace().inode);
-    listener.source = NetlinkSource::start(options).unwrap();
+    let mut listener = Listener::with(ns.namespace().inode, options);
     listener.wait_until_watching(&ns).await;
     for round in 0..40 {
         for port in 0..50 {

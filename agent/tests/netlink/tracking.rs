@@ -1,15 +1,11 @@
 //! The nftables table that makes a namespace track its connections, against the running kernel.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-mod namespace;
-
+use crate::namespace::{TestNamespace, udp};
 use conntally::kernel::{
     netlink::{conntrack, socket::NetfilterSocket},
     netns::within,
     tracking::Tracking,
 };
-use namespace::{TestNamespace, udp};
 
 fn entries() -> u32 {
     conntrack::entries(&NetfilterSocket::open().unwrap(), 1).unwrap()

@@ -1,0 +1,92 @@
+//! `conntally record`: a source into a file, for `replay`.
+
+use super::args::Cli;
+use super::consumer::boot_id;
+use super::deadline::Deadline;
+use super::machine::Machine;
+use super::pump::{Flow, drain, pump};
+use super::run::{announce, announce_end, until_stopped};
+use super::settings;
+use super::signals::Stop;
+use super::sources::{self, Opened};
+use crate::config::Config;
+use crate::model::Anchor;
+use crate::source::replay::RecordingWriter;
+use crate::source::replay::format::Header;
+use crate::source::{Batch, Source};
+use anyhow::Context;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Records until a signal comes.
+pub(super) fn run(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
+    let config = settings::start(cli)?;
+    until_stopped(async |stop| record(&config, file, stop).await)
+}
+
+async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<()> {
+    let cannot = || format!("cannot record to {}", file.display());
+    let out = create(file).with_context(cannot)?;
+    let machine = Machine::prepare(config)?;
+    let Opened { mut source, place } = sources::open(config)?;
+    let since = Anchor::now().context("cannot read the clocks")?;
+    let mut recorder = Recorder::new(out, &Header { boot_id: boot_id()?, accounting_since: since });
+    announce(config, &place);
+
+    let failure = pump(&mut source, stop.requested(), async |batch: &Batch| recorder.write(batch)).await;
+    let failure = failure.map(announce_end);
+    let mut deadline = Deadline::new(config.shutdown_timeout);
+    let draining = drain(&mut source, async |batch: &Batch| recorder.write(batch));
+    let drained = deadline.step("draining the source", draining).await;
+    drop(source);
+    let restored = tokio::task::spawn_blocking(move || machine.restore());
+    let _ = deadline.step("restoring what was changed on the machine", restored).await;
+
+    let records = recorder.finish().with_context(cannot)?;
+    tracing::info!(observations = records, "recorded to {}", file.display());
+    failure.context("the source failed")?;
+    drained.transpose().context("what was under way is lost")?;
+    deadline.verdict(config.shutdown_timeout)
+}
+
+/// A new file, and never one that is there already. It tells who talked to whom: readable by its owner alone.
+fn create(file: &Path) -> io::Result<BufWriter<File>> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map(BufWriter::new)
+}
+
+/// Writes until something fails, and remembers what.
+struct Recorder {
+    writer: io::Result<RecordingWriter<BufWriter<File>>>,
+}
+
+impl Recorder {
+    fn new(out: BufWriter<File>, header: &Header) -> Self {
+        Self { writer: RecordingWriter::new(out, header) }
+    }
+
+    fn write(&mut self, batch: &Batch) -> Flow {
+        let Ok(writer) = &mut self.writer else { return Flow::Break("the recording cannot be written") };
+        if batch.observations.is_empty() && !batch.settled {
+            return Flow::Continue(());
+        }
+        match Anchor::now().and_then(|now| writer.write(batch, now)) {
+            Ok(()) => Flow::Continue(()),
+            Err(error) => {
+                self.writer = Err(error);
+                Flow::Break("the recording cannot be written")
+            }
+        }
+    }
+
+    /// Ends the file; tells how many observations are in it.
+    fn finish(self) -> io::Result<u64> {
+        let writer = self.writer?;
+        let records = writer.records();
+        let out = writer.finish()?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(records)
+    }
+}

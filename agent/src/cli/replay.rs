@@ -1,0 +1,39 @@
+//! `conntally replay`: a recording, the flow table and standard output.
+
+use super::account::Account;
+use super::consumer::{self, Consumer, READER_GONE};
+use super::deadline::Deadline;
+use super::pump::pump;
+use super::run::{announce, announce_end};
+use super::signals::Stop;
+use crate::config::Config;
+use crate::source::replay::ReplaySource;
+use crate::source::{Batch, Source};
+use anyhow::{Context, ensure};
+
+/// Reads the recording as fast as the output takes it.
+pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
+    let file = config.source.replay.as_deref().context("source.replay names no recording")?;
+    let mut source = ReplaySource::open(file)?;
+    let header = *source.header();
+    let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since);
+    let sink = consumer::sink(config);
+    announce(config, &format!("source=replay file={}", file.display()));
+
+    let asked = async {
+        tokio::select! {
+            signal = stop.requested() => signal,
+            () = sink.closed() => READER_GONE,
+        }
+    };
+    let deliver = async |batch: &Batch| consumer.replay(batch, header.accounting_since, &sink).await;
+    let failure = pump(&mut source, asked, deliver).await.map(announce_end);
+
+    let mut deadline = Deadline::new(config.shutdown_timeout);
+    let report = deadline.step("writing the output", sink.finish()).await;
+    Account::new(consumer.finish(), source.losses(), report.as_ref()).log();
+    failure.context("the recording cannot be read")?;
+    deadline.verdict(config.shutdown_timeout)?;
+    ensure!(!source.is_damaged(), "{} is damaged; what could be read was replayed", file.display());
+    Ok(())
+}
