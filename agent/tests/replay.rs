@@ -51,16 +51,16 @@ fn table(header: &Header) -> FlowTable {
     FlowTable::new(FlowTableOptions::new(100, header.boot_id, header.accounting_since))
 }
 
-async fn replayed(path: &std::path::Path) -> Vec<Record> {
-    let mut source = ReplaySource::open(path).unwrap();
+async fn replayed(path: &std::path::Path) -> anyhow::Result<Vec<Record>> {
+    let mut source = ReplaySource::open(path)?;
     let mut table = table(source.header());
     let (mut batch, mut records) = (Batch::default(), Vec::new());
-    while source.read(&mut batch).await.unwrap() == Progress::More {
+    while source.read(&mut batch).await? == Progress::More {
         table.re_anchor(source.anchor());
         table.apply(&batch, &mut records);
         batch.clear();
     }
-    records
+    Ok(records)
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn a_recording_tells_the_same_story_each_time() {
         live.apply(&batch, &mut direct);
     }
     file.write_all(&writer.finish().unwrap()).unwrap();
-    assert_eq!(replayed(file.path()).await, direct);
-    assert_eq!(replayed(file.path()).await, direct);
+    assert_eq!(replayed(file.path()).await.unwrap(), direct);
+    assert_eq!(replayed(file.path()).await.unwrap(), direct);
     let ends: Vec<_> = direct.iter().filter(|record| record.kind == RecordKind::End).collect();
     assert_eq!(ends.len(), 2);
     assert_eq!(direct.iter().map(|record| record.delta.original.packets).sum::<u64>(), 10);
