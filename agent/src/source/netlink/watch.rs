@@ -168,6 +168,7 @@ impl Watch {
         }
         if self.urgent || self.dissolving || self.known.wants_dump(entries, Moment::now()) {
             self.sequence = self.sequence.wrapping_add(1);
+            self.known.begin_dump();
             self.dump = Some(Dump::start(&self.requests, self.sequence)?);
         }
         Ok(())
@@ -217,23 +218,25 @@ impl Watch {
 
     /// Dumping takes half of a core at most.
     fn pause(&mut self) {
+        self.known.end_dump();
         self.next_dump = self.next_dump.max(Instant::now() + self.dump_started.elapsed());
     }
 
     /// Everyone has left the namespace: reads its flows a last time and ends them. Takes the time of a dump.
     pub(super) fn dissolve(mut self, turn: &mut Turn<'_>) {
-        self.read_events(turn, usize::MAX);
+        self.finish_running_dump(turn);
         self.dissolving = true;
-        while self.dump.is_some() {
-            self.continue_dump(turn);
-        }
         if let Err(error) = self.try_start_dump(turn) {
             self.dump_failed(&error, turn.losses);
         }
+        self.finish_running_dump(turn);
+        self.known.abandon(Moment::now(), turn.out);
+    }
+
+    fn finish_running_dump(&mut self, turn: &mut Turn<'_>) {
         while self.dump.is_some() {
             self.continue_dump(turn);
         }
-        self.read_events(turn, usize::MAX);
-        self.known.abandon(Moment::now(), turn.out);
+        self.read_events(turn, turn.out.len() + CATCH_UP);
     }
 }
