@@ -11,7 +11,7 @@ use std::sync::{
 
 use hashbrown::{HashMap, HashSet, hash_map::Entry};
 
-use super::{clock::Moment, curve::Curve};
+use super::{clock::Moment, curve::Curve, recent::RecentEnds};
 use crate::{
     kernel::netlink::conntrack::ConntrackMessage,
     model::{EndReason, Observation, ObservationKind, Status, Totals, Tuple},
@@ -73,8 +73,7 @@ pub(super) struct Known {
     /// for it, so that a part may show a flow alive whose end was read already.
     ended_in_dump: HashSet<Key>,
     dumping: bool,
-    /// Flows that [`Self::dissolved`] has ended.
-    dissolved: HashSet<Key>,
+    recent_ends: RecentEnds,
 }
 
 impl Known {
@@ -87,7 +86,7 @@ impl Known {
             earliest_due_ns: u64::MAX,
             ended_in_dump: HashSet::new(),
             dumping: false,
-            dissolved: HashSet::new(),
+            recent_ends: RecentEnds::default(),
         }
     }
 
@@ -133,7 +132,9 @@ impl Known {
     /// The event of a flow's end.
     pub(super) fn ended(&mut self, flow: &ConntrackMessage, now: Moment, out: &mut Vec<Observation>) {
         let key = Key::of(flow);
-        if self.dissolved.contains(&key) {
+        let told = self.recent_ends.remember((key, flow.start_ns, packets(flow)), now.boot_ns);
+        // Without a start the same again may be the end of the next flow, if one is known to live.
+        if told && (flow.start_ns != 0 || !self.flows.contains_key(&key)) {
             return;
         }
         if self.dumping {
@@ -241,7 +242,6 @@ impl Known {
         }
         let first = out.len();
         self.ended(flow, now, out);
-        self.dissolved.insert(Key::of(flow));
         for end in out.iter_mut().skip(first).filter(|o| o.kind == ObservationKind::End) {
             end.end_reason = Some(EndReason::Deleted);
         }

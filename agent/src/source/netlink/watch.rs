@@ -111,10 +111,14 @@ impl Watch {
             let datagram = match self.events.receive(turn.buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    self.event_error(&error, turn.losses);
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.overflowed(turn.losses);
                     continue;
+                }
+                Err(error) => {
+                    count(&turn.losses.malformed);
+                    tracing::debug!(netns = self.inode, %error, "cannot read conntrack events");
+                    return true;
                 }
             };
             let now = Moment::now();
@@ -134,16 +138,12 @@ impl Watch {
         false
     }
 
-    fn event_error(&mut self, error: &io::Error, losses: &LossCounters) {
-        if error.raw_os_error() == Some(libc::ENOBUFS) {
-            count(&losses.overflow);
-            self.urgent = true;
-            self.next_dump = Instant::now();
-            tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
-        } else {
-            count(&losses.malformed);
-            tracing::debug!(netns = self.inode, %error, "cannot read conntrack events");
-        }
+    /// The kernel repeats the ends that it could not deliver; births are found by a dump at once.
+    fn overflowed(&mut self, losses: &LossCounters) {
+        count(&losses.overflow);
+        self.urgent = true;
+        self.next_dump = Instant::now();
+        tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
     }
 
     /// Starts a dump when it is time for one and it could tell something.
