@@ -30,6 +30,11 @@ const DUMP_DATAGRAMS: usize = 8;
 /// Ends that are read at most before flows are judged. With more of them waiting the next dump judges.
 const CATCH_UP: usize = 1 << 16;
 
+/// How long after an overflow nothing is found gone: the kernel repeats undelivered ends every 10 ms until they are
+/// delivered or overflow the socket again.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_ecache.c#L33>
+const REPEATS: Duration = Duration::from_secs(2);
+
 /// What a turn of work needs besides the watch itself.
 pub(super) struct Turn<'a> {
     pub(super) buffer: &'a mut [u8],
@@ -50,8 +55,11 @@ pub(super) struct Watch {
     sequence: u32,
     dump_started: Instant,
     next_dump: Instant,
+    /// Not even an overflow makes a dump come sooner.
+    pause_until: Instant,
     /// Events were lost: the next dump is wanted whatever the figures say.
     urgent: bool,
+    last_overflow: Option<Instant>,
     dissolving: bool,
 }
 
@@ -73,7 +81,9 @@ impl Watch {
             sequence: 0,
             dump_started: now,
             next_dump: now,
+            pause_until: now,
             urgent: true,
+            last_overflow: None,
             dissolving: false,
         })
     }
@@ -142,7 +152,9 @@ impl Watch {
     fn overflowed(&mut self, losses: &LossCounters) {
         count(&losses.overflow);
         self.urgent = true;
-        self.next_dump = Instant::now();
+        let now = Instant::now();
+        self.next_dump = self.pause_until.max(now);
+        self.last_overflow = Some(now);
         tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
     }
 
@@ -203,9 +215,11 @@ impl Watch {
 
     /// An end that the kernel told of while the dump ran must be known before anything is found gone.
     fn finish_dump(&mut self, turn: &mut Turn<'_>) {
-        if self.read_events(turn, turn.out.len() + CATCH_UP) {
+        self.urgent = false;
+        let all_read = self.read_events(turn, turn.out.len() + CATCH_UP);
+        let ends_may_be_repeated = self.last_overflow.is_some_and(|last| last.elapsed() < REPEATS);
+        if all_read && !ends_may_be_repeated {
             self.known.judge(Moment::now(), turn.out);
-            self.urgent = false;
         }
         self.pause();
     }
@@ -219,7 +233,8 @@ impl Watch {
     /// Dumping takes half of a core at most.
     fn pause(&mut self) {
         self.known.end_dump();
-        self.next_dump = self.next_dump.max(Instant::now() + self.dump_started.elapsed());
+        self.pause_until = Instant::now() + self.dump_started.elapsed();
+        self.next_dump = self.next_dump.max(self.pause_until);
     }
 
     /// Everyone has left the namespace: reads its flows a last time and ends them. Takes the time of a dump.
