@@ -97,7 +97,8 @@ impl Tracking {
 impl Drop for Tracking {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
-            tracing::warn!(table = self.table, %error, "cannot remove the nftables table; remove it with `nft delete table inet`");
+            let table = &self.table;
+            tracing::warn!(%error, "cannot remove the nftables table; run `nft delete table inet {table}`");
         }
     }
 }

@@ -1,6 +1,13 @@
 //! The netlink source against the running kernel: births, updates, ends, namespaces that come and go.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use crate::namespace::{TestNamespace, tcp, udp};
 use conntally::{
@@ -28,15 +35,10 @@ struct Listener {
 
 impl Listener {
     fn start(netns: u32) -> Self {
-        Self::with(netns, NetlinkOptions::default())
+        Self::with(netns, quick())
     }
 
     fn with(netns: u32, options: NetlinkOptions) -> Self {
-        let options = NetlinkOptions {
-            dump_interval: Duration::from_millis(100),
-            rate_curve: vec![(Duration::ZERO, Duration::from_millis(200))],
-            ..options
-        };
         Self { source: NetlinkSource::start(options).unwrap(), netns, heard: Vec::new() }
     }
 
@@ -79,6 +81,15 @@ impl Listener {
 
     fn count(&self, kind: ObservationKind, port: u16) -> usize {
         self.heard.iter().filter(|o| o.kind == kind && o.original.src_port == port).count()
+    }
+}
+
+/// Options with which a test need not wait for seconds.
+fn quick() -> NetlinkOptions {
+    NetlinkOptions {
+        dump_interval: Duration::from_millis(100),
+        rate_curve: vec![(Duration::ZERO, Duration::from_millis(200))],
+        ..NetlinkOptions::default()
     }
 }
 
@@ -199,7 +210,7 @@ async fn a_namespace_is_let_go_soon_after_everyone_else_has_left_it() {
 async fn an_ignored_namespace_is_not_listened_to() {
     let Some((ns, _tracking)) = tracked("ignored") else { return };
     let inode = ns.namespace().inode;
-    let options = NetlinkOptions { ignore_netns: vec![inode], ..NetlinkOptions::default() };
+    let options = NetlinkOptions { ignore_netns: vec![inode], ..quick() };
     let mut listener = Listener::with(inode, options);
     let deadline = Instant::now() + Duration::from_millis(1_500);
     while Instant::now() < deadline {
@@ -247,10 +258,60 @@ async fn pings_of_both_families_have_type_code_and_identifier() {
     }
 }
 
+/// The same few tuples come and go while dumps run all the time.
+#[tokio::test]
+async fn under_churn_every_flow_ends_exactly_once_and_nothing_follows_its_end() {
+    let Some((ns, _tracking)) = tracked("churn") else { return };
+    let options = NetlinkOptions {
+        dump_interval: Duration::ZERO,
+        rate_curve: vec![(Duration::ZERO, Duration::ZERO)],
+        ..NetlinkOptions::default()
+    };
+    let mut listener = Listener::with(ns.namespace().inode, options);
+    listener.wait_until_watching(&ns).await;
+    flush(&ns);
+    let sent = Arc::new(AtomicBool::new(false));
+    let (done, handle) = (Arc::clone(&sent), ns.namespace().try_clone().unwrap());
+    let sender = std::thread::spawn(move || {
+        within(&handle, || churn(1_500)).unwrap();
+        done.store(true, Ordering::Release);
+    });
+    while !sent.load(Ordering::Acquire) {
+        listener.read().await;
+    }
+    sender.join().unwrap();
+    for _ in 0..20 {
+        listener.read().await;
+    }
+    let mut lives: HashMap<_, Vec<&Observation>> = HashMap::new();
+    for seen in listener.heard.iter().filter(|o| o.original.src_port >= 5_000) {
+        lives.entry((seen.original.src_port, seen.start_ns)).or_default().push(seen);
+    }
+    assert_eq!(lives.len(), 1_500);
+    for life in lives.values() {
+        let end = life.last().unwrap();
+        let ends = life.iter().filter(|o| matches!(o.kind, ObservationKind::End | ObservationKind::Gone));
+        assert!(ends.count() == 1 && end.kind == ObservationKind::End, "{life:#?}");
+        assert_eq!(datagrams(&end.totals), (2, 2 * DATAGRAM));
+        assert!(life.iter().all(|o| o.totals.original.packets <= 2));
+    }
+}
+
+/// So many flows of two datagrams each, over three tuples.
+fn churn(flows: u16) {
+    let socket = NetfilterSocket::open().unwrap();
+    for flow in 0..flows {
+        udp(&format!("127.0.0.1:{}", 5_000 + flow % 3), "127.0.0.1:53", 2);
+        if flow % 3 == 2 {
+            conntrack::flush(&socket).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_overflow_is_counted_and_no_end_is_lost() {
     let Some((ns, _tracking)) = tracked("flood") else { return };
-    let options = NetlinkOptions { receive_buffer: 4096, ..NetlinkOptions::default() };
+    let options = NetlinkOptions { receive_buffer: 4096, ..quick() };
     let mut listener = Listener::with(ns.namespace().inode, options);
     listener.wait_until_watching(&ns).await;
     for round in 0..40 {
@@ -262,7 +323,7 @@ async fn an_overflow_is_counted_and_no_end_is_lost() {
     let overflows = |source: &NetlinkSource| {
         source.losses().iter().find(|(reason, _)| *reason == "netlink_overflow").unwrap().1
     };
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let ended = |l: &Listener| {
         l.heard.iter().filter(|o| o.kind == ObservationKind::End && o.original.src_port >= 10_000).count()
     };
@@ -274,6 +335,10 @@ async fn an_overflow_is_counted_and_no_end_is_lost() {
     }
     eprintln!("{} overflows, {} of 2000 ends", overflows(&listener.source), ended(&listener));
     assert_eq!(ended(&listener), 2_000, "the kernel repeats the ends that it could not deliver");
+    assert!(
+        listener.heard.iter().all(|o| o.kind != ObservationKind::Gone),
+        "an end to come is no missed one"
+    );
     assert!(overflows(&listener.source) > 0, "the test must overflow the socket");
 }
 

@@ -9,9 +9,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use hashbrown::{HashMap, hash_map::Entry};
+use hashbrown::{HashMap, HashSet, hash_map::Entry};
 
-use super::{clock::Moment, curve::Curve};
+use super::{clock::Moment, curve::Curve, recent::RecentEnds};
 use crate::{
     kernel::netlink::conntrack::ConntrackMessage,
     model::{EndReason, Observation, ObservationKind, Status, Totals, Tuple},
@@ -69,11 +69,37 @@ pub(super) struct Known {
     round: u32,
     /// When the first of the flows is due.
     earliest_due_ns: u64,
+    /// Flows that ended since the dump under way began. The kernel prepares each part of a dump before it is asked
+    /// for it, so that a part may show a flow alive whose end was read already.
+    ended_in_dump: HashSet<Key>,
+    dumping: bool,
+    recent_ends: RecentEnds,
 }
 
 impl Known {
     pub(super) fn new(netns: u32, rules: Rules) -> Self {
-        Self { netns, rules, flows: HashMap::new(), round: 0, earliest_due_ns: u64::MAX }
+        Self {
+            netns,
+            rules,
+            flows: HashMap::new(),
+            round: 0,
+            earliest_due_ns: u64::MAX,
+            ended_in_dump: HashSet::new(),
+            dumping: false,
+            recent_ends: RecentEnds::default(),
+        }
+    }
+
+    /// A dump is about to be asked for.
+    pub(super) fn begin_dump(&mut self) {
+        self.ended_in_dump.clear();
+        self.dumping = true;
+    }
+
+    /// The dump has ended, whether complete or not.
+    pub(super) fn end_dump(&mut self) {
+        self.ended_in_dump = HashSet::new();
+        self.dumping = false;
     }
 
     /// Whether a dump could tell anything, when the namespace has so many entries.
@@ -105,7 +131,16 @@ impl Known {
 
     /// The event of a flow's end.
     pub(super) fn ended(&mut self, flow: &ConntrackMessage, now: Moment, out: &mut Vec<Observation>) {
-        let known = self.forget(&Key::of(flow));
+        let key = Key::of(flow);
+        let told = self.recent_ends.remember((key, flow.start_ns, packets(flow)), now.boot_ns);
+        // Without a start the same again may be the end of the next flow, if one is known to live.
+        if told && (flow.start_ns != 0 || !self.flows.contains_key(&key)) {
+            return;
+        }
+        if self.dumping {
+            self.ended_in_dump.insert(key);
+        }
+        let known = self.forget(&key);
         let mut end = flow.observation(ObservationKind::End, self.netns, now.boot_ns);
         match known {
             // Without a start only the event of its birth says that these totals began at zero.
@@ -127,12 +162,13 @@ impl Known {
     ) -> bool {
         let key = Key::of(flow);
         let (seen, netns) = (self.round + 1, self.netns);
+        // The event of an end is written after the entry is marked and before it leaves the table.
+        let has_ended = flow.status.has(Status::DYING) || self.ended_in_dump.contains(&key);
         let Some(known) = self.flows.get_mut(&key) else {
-            // The event of its end was or will be read: it is written before the entry leaves the table.
-            return flow.status.has(Status::DYING) || self.meet(key, flow, now, out);
+            return has_ended || self.meet(key, flow, now, out);
         };
         known.seen = seen;
-        if flow.status.has(Status::DYING) {
+        if has_ended {
             return true;
         }
         if is_another(known, flow) {

@@ -123,6 +123,41 @@ fn an_entry_whose_end_is_on_its_way_is_not_reported_again() {
 }
 
 #[test]
+fn an_end_that_the_kernel_repeats_is_told_once() {
+    let mut known = known(10);
+    dump(&mut known, &[flow(1, START + 1, 4)], at(1));
+    assert_eq!(end(&mut known, &flow(1, START + 1, 4), at(2)).len(), 1);
+    assert!(end(&mut known, &flow(1, START + 1, 4), at(2)).is_empty());
+    dump(&mut known, &[flow(1, START + 3, 4)], at(3));
+    assert!(end(&mut known, &flow(1, START + 1, 4), at(3)).is_empty(), "the next flow lives");
+    assert_eq!(end(&mut known, &flow(1, START + 3, 4), at(4)).len(), 1);
+}
+
+#[test]
+fn without_starts_equal_flows_of_one_tuple_end_one_by_one() {
+    let mut known = known(10);
+    for second in 1..4 {
+        known.born(&flow(1, 0, 0), at(second));
+        assert_eq!(end(&mut known, &flow(1, 0, 1), at(second)).len(), 2, "a birth and an end");
+        assert!(end(&mut known, &flow(1, 0, 1), at(second)).is_empty());
+    }
+}
+
+#[test]
+fn a_part_of_a_dump_older_than_an_end_revives_nothing() {
+    let mut known = known(10);
+    let (old, mut out) = (flow(1, START + 1, 4), Vec::new());
+    known.begin_dump();
+    assert_eq!(end(&mut known, &old, at(2)).len(), 1);
+    known.born(&ConntrackMessage { counters: None, ..flow(1, 0, 0) }, at(2));
+    assert!(known.dumped(&old, at(2), &mut out));
+    assert!(out.is_empty(), "neither the old flow nor the new one with the counters of the old");
+    known.judge(at(2), &mut out);
+    known.end_dump();
+    assert_eq!(dump(&mut known, &[flow(1, START + 2, 1)], at(3)), [ObservationKind::New]);
+}
+
+#[test]
 fn another_flow_of_the_same_tuple_ends_the_old_one() {
     let mut known = known(10);
     dump(&mut known, &[flow(1, START + 1, 5)], at(2));
@@ -161,6 +196,7 @@ fn the_flows_of_a_vanished_namespace_end_with_their_last_totals_or_as_missed() {
         ]
     );
     assert_eq!(known.rules.tracked.load(Ordering::Relaxed), 0);
+    assert!(end(&mut known, &flow(1, START, 8), at(2)).is_empty(), "only one end");
 }
 
 #[test]

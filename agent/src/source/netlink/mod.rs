@@ -7,6 +7,7 @@ mod clock;
 mod curve;
 mod known;
 mod losses;
+mod recent;
 mod seed;
 mod watch;
 mod worker;

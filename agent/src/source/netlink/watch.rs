@@ -30,6 +30,11 @@ const DUMP_DATAGRAMS: usize = 8;
 /// Ends that are read at most before flows are judged. With more of them waiting the next dump judges.
 const CATCH_UP: usize = 1 << 16;
 
+/// How long after an overflow nothing is found gone: the kernel repeats undelivered ends every 10 ms until they are
+/// delivered or overflow the socket again.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_ecache.c#L33>
+const REPEATS: Duration = Duration::from_secs(2);
+
 /// What a turn of work needs besides the watch itself.
 pub(super) struct Turn<'a> {
     pub(super) buffer: &'a mut [u8],
@@ -50,8 +55,11 @@ pub(super) struct Watch {
     sequence: u32,
     dump_started: Instant,
     next_dump: Instant,
+    /// Not even an overflow makes a dump come sooner.
+    pause_until: Instant,
     /// Events were lost: the next dump is wanted whatever the figures say.
     urgent: bool,
+    last_overflow: Option<Instant>,
     dissolving: bool,
 }
 
@@ -73,7 +81,9 @@ impl Watch {
             sequence: 0,
             dump_started: now,
             next_dump: now,
+            pause_until: now,
             urgent: true,
+            last_overflow: None,
             dissolving: false,
         })
     }
@@ -111,10 +121,14 @@ impl Watch {
             let datagram = match self.events.receive(turn.buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    self.event_error(&error, turn.losses);
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.overflowed(turn.losses);
                     continue;
+                }
+                Err(error) => {
+                    count(&turn.losses.malformed);
+                    tracing::debug!(netns = self.inode, %error, "cannot read conntrack events");
+                    return true;
                 }
             };
             let now = Moment::now();
@@ -134,16 +148,14 @@ impl Watch {
         false
     }
 
-    fn event_error(&mut self, error: &io::Error, losses: &LossCounters) {
-        if error.raw_os_error() == Some(libc::ENOBUFS) {
-            count(&losses.overflow);
-            self.urgent = true;
-            self.next_dump = Instant::now();
-            tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
-        } else {
-            count(&losses.malformed);
-            tracing::debug!(netns = self.inode, %error, "cannot read conntrack events");
-        }
+    /// The kernel repeats the ends that it could not deliver; births are found by a dump at once.
+    fn overflowed(&mut self, losses: &LossCounters) {
+        count(&losses.overflow);
+        self.urgent = true;
+        let now = Instant::now();
+        self.next_dump = self.pause_until.max(now);
+        self.last_overflow = Some(now);
+        tracing::debug!(netns = self.inode, "conntrack events overflowed the netlink socket");
     }
 
     /// Starts a dump when it is time for one and it could tell something.
@@ -168,6 +180,7 @@ impl Watch {
         }
         if self.urgent || self.dissolving || self.known.wants_dump(entries, Moment::now()) {
             self.sequence = self.sequence.wrapping_add(1);
+            self.known.begin_dump();
             self.dump = Some(Dump::start(&self.requests, self.sequence)?);
         }
         Ok(())
@@ -202,9 +215,11 @@ impl Watch {
 
     /// An end that the kernel told of while the dump ran must be known before anything is found gone.
     fn finish_dump(&mut self, turn: &mut Turn<'_>) {
-        if self.read_events(turn, turn.out.len() + CATCH_UP) {
+        self.urgent = false;
+        let all_read = self.read_events(turn, turn.out.len() + CATCH_UP);
+        let ends_may_be_repeated = self.last_overflow.is_some_and(|last| last.elapsed() < REPEATS);
+        if all_read && !ends_may_be_repeated {
             self.known.judge(Moment::now(), turn.out);
-            self.urgent = false;
         }
         self.pause();
     }
@@ -217,23 +232,26 @@ impl Watch {
 
     /// Dumping takes half of a core at most.
     fn pause(&mut self) {
-        self.next_dump = self.next_dump.max(Instant::now() + self.dump_started.elapsed());
+        self.known.end_dump();
+        self.pause_until = Instant::now() + self.dump_started.elapsed();
+        self.next_dump = self.next_dump.max(self.pause_until);
     }
 
     /// Everyone has left the namespace: reads its flows a last time and ends them. Takes the time of a dump.
     pub(super) fn dissolve(mut self, turn: &mut Turn<'_>) {
-        self.read_events(turn, usize::MAX);
+        self.finish_running_dump(turn);
         self.dissolving = true;
-        while self.dump.is_some() {
-            self.continue_dump(turn);
-        }
         if let Err(error) = self.try_start_dump(turn) {
             self.dump_failed(&error, turn.losses);
         }
+        self.finish_running_dump(turn);
+        self.known.abandon(Moment::now(), turn.out);
+    }
+
+    fn finish_running_dump(&mut self, turn: &mut Turn<'_>) {
         while self.dump.is_some() {
             self.continue_dump(turn);
         }
-        self.read_events(turn, usize::MAX);
-        self.known.abandon(Moment::now(), turn.out);
+        self.read_events(turn, turn.out.len() + CATCH_UP);
     }
 }
