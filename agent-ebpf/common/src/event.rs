@@ -64,6 +64,8 @@ impl EventFlags {
     pub const DELETED_BY_NETLINK: u8 = 1 << 2;
     /// `nf_ct_delete` was called by the kernel itself (only with END).
     pub const DELETED_BY_KERNEL: u8 = 1 << 3;
+    /// The entry's network namespace is being removed (only with END).
+    pub const NETNS_GONE: u8 = 1 << 4;
 }
 
 /// One sight of a flow. 200 bytes, every field at its natural alignment.

@@ -34,6 +34,9 @@ pub struct Layout {
     pub dccp_state: u32,
     /// `net.ns.inum`
     pub net_inum: u32,
+    /// Reference count of `net`, which is 0 once the namespace is being removed, optional: `net.ns.__ns_ref`
+    /// (since 6.18), `net.ns.count` (since 5.11) or `net.count`
+    pub net_references: u32,
     /// `sk_buff._nfct`
     pub skb_nfct: u32,
     /// `sk_buff.len`
@@ -64,6 +67,7 @@ impl Layout {
         sctp_state: ABSENT,
         dccp_state: ABSENT,
         net_inum: ABSENT,
+        net_references: ABSENT,
         skb_nfct: ABSENT,
         skb_len: ABSENT,
         ext_acct: ABSENT,
@@ -73,4 +77,4 @@ impl Layout {
     };
 }
 
-const _: () = assert!(size_of::<Layout>() == 18 * 4);
+const _: () = assert!(size_of::<Layout>() == 19 * 4);

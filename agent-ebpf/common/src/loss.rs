@@ -14,9 +14,7 @@ impl LossReason {
     pub const READ_FAILED: u32 = 3;
     /// The same for an end.
     pub const END_READ_FAILED: u32 = 4;
-    /// The call of a return probe could not be remembered; the flow is announced by its next packet.
-    pub const CALL_NOT_STORED: u32 = 5;
 }
 
 /// How many reasons there are.
-pub const LOSS_REASONS: u32 = 6;
+pub const LOSS_REASONS: u32 = 5;

@@ -16,9 +16,27 @@ pub struct Slot {
     pub born_ns: u64,
     /// The flow may speak from here on: low 32 bits of jiffies.
     pub due: u32,
-    /// Bits of [`crate::EventFlags`] that later events repeat.
+    /// Bits of [`crate::EventFlags`] that later events repeat, and [`Slot::ANNOUNCED`].
     pub flags: u32,
 }
+
+impl Slot {
+    /// Some event of the flow was submitted.
+    pub const ANNOUNCED: u32 = 1 << 8;
+}
+
+/// A flow that a probe gave a slot without being able to announce it: an element of the queue `UNANNOUNCED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unannounced {
+    /// Address of the `nf_conn`.
+    pub conntrack: u64,
+    /// [`Slot::born_ns`] of the slot it got.
+    pub born_ns: u64,
+}
+
+/// Elements that the program `announce` takes from the queue in one run.
+pub const ANNOUNCE_BATCH: u32 = 8;
 
 /// The value of the array map `SLOTS`: the flows whose address hashes to it.
 #[repr(C)]

@@ -11,7 +11,7 @@ use super::sources::{self, LiveSource, Opened};
 use super::{logging, replay, settings};
 use crate::config::{Config, SourceKind};
 use crate::sinks::stdout::SinkHandle;
-use crate::source::{Batch, Source};
+use crate::source::Source;
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
@@ -71,7 +71,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
             () = sink.closed() => READER_GONE,
         }
     };
-    let ended = pump(&mut source, asked, async |batch: &Batch| consumer.take(batch, &sink)).await;
+    let ended = pump(&mut source, asked, async |_, batch| consumer.take(batch, &sink)).await;
     let failure = ended.map(announce_end);
     shut_down(source, consumer, sink, machine, config).await?;
     failure.context("the source failed")
@@ -86,7 +86,7 @@ async fn shut_down(
     config: &Config,
 ) -> anyhow::Result<()> {
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let draining = drain(&mut source, async |batch: &Batch| consumer.take(batch, &sink));
+    let draining = drain(&mut source, async |_, batch| consumer.take(batch, &sink));
     let drained = deadline.step("draining the source", draining).await;
     let source_losses = source.losses();
     drop(source);
@@ -98,5 +98,7 @@ async fn shut_down(
     Account::new(consumer.finish(), source_losses, report.as_ref()).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
-    report.and_then(|report| report.error).map_or(Ok(()), |error| Err(error).context("cannot write the output"))
+    report
+        .and_then(|report| report.error)
+        .map_or(Ok(()), |error| Err(error).context("cannot write the output"))
 }

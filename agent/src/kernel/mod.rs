@@ -1,9 +1,22 @@
-//! What the agent asks of the running kernel: namespaces and netlink. Knows no flow table and no sink.
+//! What the agent asks of the running kernel, and what it does to it. Knows no flow table and no sink.
+
+pub mod btf;
+
+pub mod layout;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+pub mod symbols;
 
 pub mod netns;
 
-pub mod sysctl;
+pub mod interface;
 
 pub mod netlink;
 
+pub mod sysctl;
+
 pub mod tracking;
+
+pub mod bpf;

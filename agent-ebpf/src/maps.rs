@@ -1,0 +1,76 @@
+//! What the kernel side shares with user space: rings, the slot table, settings, loss counters, constants.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, PerCpuArray, Queue, RingBuf},
+};
+use conntally_common::{Bucket, Clock, Control, LOSS_REASONS, Layout, Unannounced};
+
+/// New flows and updates. Sized at load.
+#[map]
+pub static UPDATES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Ends, apart from the updates so that a flood of those cannot lose one. Sized at load.
+#[map]
+pub static ENDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// The slot table. Sized at load to `1 << BUCKET_BITS`.
+#[map]
+pub static SLOTS: Array<Bucket> = Array::with_max_entries(1 << 16, 0);
+
+/// Settings that change at run time.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// The answer of the program `clock`.
+#[map]
+pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
+
+/// Flows that only a probe has met so far. When it is full, a flow's next packet announces it.
+#[map]
+pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0);
+
+/// How many elements the last run of the program `announce` took from the queue.
+#[map]
+pub static TAKEN: Array<u32> = Array::with_max_entries(1, 0);
+
+/// How often each [`conntally_common::LossReason`] happened.
+#[map]
+pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_REASONS, 0);
+
+/// Offsets of the running kernel; set before load, then frozen.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::UNKNOWN;
+
+/// Bytes at the head of an `nf_conn` that hold all that is read from it at once; set before load.
+#[unsafe(no_mangle)]
+pub static HEAD_BYTES: u32 = 0;
+
+/// Binary logarithm of the number of buckets; set before load.
+#[unsafe(no_mangle)]
+pub static BUCKET_BITS: u32 = 16;
+
+/// Reads one field of [`struct@LAYOUT`].
+macro_rules! layout {
+    ($field:ident) => {
+        $crate::maps::constant(&$crate::maps::LAYOUT.$field)
+    };
+}
+pub(crate) use layout;
+
+/// Reads a constant that user space sets before load. Volatile, because the compiler knows another value.
+#[inline(always)]
+pub fn constant(value: &u32) -> u32 {
+    // SAFETY: a reference is valid to read.
+    unsafe { core::ptr::read_volatile(value) }
+}
+
+/// Counts something that could not be said.
+#[inline(always)]
+pub fn count_loss(reason: u32) {
+    if let Some(count) = LOSSES.get_ptr_mut(reason) {
+        // SAFETY: the pointer is this CPU's value; no other CPU writes it, and programs that
+        // could interrupt this one are refused by the kernel while it runs.
+        unsafe { *count += 1 };
+    }
+}

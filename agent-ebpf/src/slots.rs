@@ -1,0 +1,60 @@
+//! The slot table: which flows are live, when each was met, when each may speak next.
+//!
+//! A bucket is changed by several CPUs without a lock. The worst that a race does is that a flow loses its slot;
+//! its next packet then takes another. No race makes a flow inherit another's deadline for good, because a slot
+//! is set anew when a flow appears and cleared when it ends.
+
+use conntally_common::{Bucket, SLOTS_PER_BUCKET, Slot, bucket_index};
+
+use crate::{
+    entry::Conntrack,
+    maps::{BUCKET_BITS, SLOTS, constant},
+};
+
+/// The bucket of an entry.
+#[inline(always)]
+pub fn bucket(conntrack: Conntrack) -> Option<*mut Bucket> {
+    SLOTS.get_ptr_mut(bucket_index(conntrack.low_half(), constant(&BUCKET_BITS)))
+}
+
+/// The slot of an entry in its bucket.
+#[inline(always)]
+pub fn find(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> {
+    find_address(bucket, conntrack.0)
+}
+
+/// Gives an entry its slot: the one it has, or a free one. `None` when the bucket is full.
+#[inline(always)]
+pub fn claim(bucket: *mut Bucket, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) -> Option<*mut Slot> {
+    let slot = find_address(bucket, conntrack.0).or_else(|| find_address(bucket, 0))?;
+    // SAFETY: the slot lies in a map value. The address goes last: a slot that can be found is complete.
+    unsafe {
+        (*slot).born_ns = born_ns;
+        (*slot).due = due;
+        (*slot).flags = flags;
+        (&raw mut (*slot).conntrack).write_volatile(conntrack.0);
+    }
+    Some(slot)
+}
+
+/// Frees a slot.
+#[inline(always)]
+pub fn release(slot: *mut Slot) {
+    // SAFETY: the slot lies in a map value.
+    unsafe { (&raw mut (*slot).conntrack).write_volatile(0) };
+}
+
+#[inline(always)]
+fn find_address(bucket: *mut Bucket, address: u64) -> Option<*mut Slot> {
+    let mut i = 0;
+    while i < SLOTS_PER_BUCKET {
+        // SAFETY: the bucket is a map value with this many slots. Volatile, because other CPUs write it.
+        let slot = unsafe { (&raw mut (*bucket).slots).cast::<Slot>().add(i) };
+        // SAFETY: as above.
+        if unsafe { (&raw const (*slot).conntrack).read_volatile() } == address {
+            return Some(slot);
+        }
+        i += 1;
+    }
+    None
+}

@@ -1,0 +1,275 @@
+//! What happens at each hook: decides whether a flow speaks, and submits its event.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
+    maps::RingBuf,
+};
+use aya_log_ebpf::warn;
+use conntally_common::{CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced};
+
+use crate::{
+    entry::{Conntrack, Head, OwnPacket, describe},
+    maps::{CONTROL, ENDS, UNANNOUNCED, UPDATES, count_loss},
+    slots,
+};
+
+/// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
+#[inline(always)]
+pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> OwnPacket) {
+    let Some(bucket) = slots::bucket(conntrack) else { return };
+    if let Some(slot) = slots::find(bucket, conntrack)
+        // SAFETY: the slot lies in a map value.
+        && !is_due(unsafe { (&raw const (*slot).due).read_volatile() })
+    {
+        return;
+    }
+    let own = own();
+    speak(conntrack, own.direction, own.packets, own.bytes);
+}
+
+/// A new flow is in the table.
+#[inline(always)]
+pub fn on_new(conntrack: Conntrack) {
+    let mut head = Head::room();
+    if !head.copy(conntrack) {
+        return count_loss(LossReason::READ_FAILED);
+    }
+    let now_ns = boot_ns();
+    match register(conntrack, now_ns) {
+        Some(slot) => submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true),
+        None => count_loss(LossReason::NO_SLOT),
+    }
+}
+
+/// A flow may be about to enter the table.
+#[inline(always)]
+pub fn on_registration(conntrack: Conntrack) {
+    let born_ns = boot_ns();
+    if register(conntrack, born_ns).is_none() {
+        return count_loss(LossReason::NO_SLOT);
+    }
+    // A full queue is no loss: the flow is due, so its next packet announces it.
+    let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
+}
+
+/// Announces the next flow of the queue if it is still the same and nobody did; false when the queue is empty.
+///
+/// Nothing keeps the entry alive meanwhile. Its memory always holds some entry, and its slot tells whose: the
+/// slot is looked at before the entry is read and again before the event goes.
+#[inline(never)]
+pub fn announce_next() -> bool {
+    let Ok(Some(next)) = UNANNOUNCED.pop() else { return false };
+    let conntrack = Conntrack(next.conntrack);
+    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
+        return true;
+    };
+    // SAFETY: the slot lies in a map value.
+    let is_same = || unsafe {
+        (&raw const (*slot).conntrack).read_volatile() == next.conntrack
+            && (&raw const (*slot).born_ns).read_volatile() == next.born_ns
+            && (&raw const (*slot).flags).read_volatile() & Slot::ANNOUNCED == 0
+    };
+    let mut head = Head::room();
+    if is_same() && head.copy(conntrack) && head.is_live() {
+        submit_update(conntrack, &head, slot, boot_ns(), OwnPacket::NONE, is_same);
+    }
+    true
+}
+
+/// Someone deletes the entry.
+#[inline(always)]
+pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
+    let who = if netlink_port == 0 { EventFlags::DELETED_BY_KERNEL } else { EventFlags::DELETED_BY_NETLINK };
+    if let Some(bucket) = slots::bucket(conntrack)
+        && let Some(slot) = slots::find(bucket, conntrack)
+    {
+        // SAFETY: the slot lies in a map value.
+        unsafe { (*slot).flags |= u32::from(who) };
+    }
+}
+
+/// The last reference to an entry is gone.
+#[inline(always)]
+pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack));
+    let (born_ns, flags) = match slot {
+        // SAFETY: the slot lies in a map value.
+        Some(slot) => unsafe { ((*slot).born_ns, (*slot).flags) },
+        None => (0, 0),
+    };
+    if let Some(slot) = slot {
+        slots::release(slot);
+    }
+    let mut head = Head::room();
+    if !head.copy(conntrack) {
+        count_loss(LossReason::END_READ_FAILED);
+        warn!(ctx, "the entry of an ended flow could not be read: its last bytes are lost");
+        return;
+    }
+    // Entries that never got into the table come here too.
+    if head.is_confirmed() {
+        let gone = if head.netns_is_gone() { EventFlags::NETNS_GONE } else { 0 };
+        let about = About { kind: EventKind::END, now_ns: boot_ns(), born_ns, flags: flags as u8 | gone };
+        if !submit(&ENDS, conntrack, &head, &about, OwnPacket::NONE, || true) {
+            count_loss(LossReason::END_RING_FULL);
+        }
+    }
+}
+
+/// The flow is due, or has no slot yet. Apart from the packet path, so that this needs no registers there.
+#[inline(never)]
+fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
+    let mut head = Head::room();
+    if !head.copy(conntrack) {
+        return count_loss(LossReason::READ_FAILED);
+    }
+    if !head.is_live() {
+        return;
+    }
+    let now_ns = boot_ns();
+    let Some(bucket) = slots::bucket(conntrack) else { return };
+    let Some(slot) = slots::find(bucket, conntrack)
+        .or_else(|| slots::claim(bucket, conntrack, now_ns, 0, u32::from(EventFlags::MIDLIFE)))
+    else {
+        return count_loss(LossReason::NO_SLOT);
+    };
+    submit_update(conntrack, &head, slot, now_ns, OwnPacket { direction, packets, bytes }, || true);
+}
+
+/// Gives a new flow its slot, due at once.
+#[inline(always)]
+fn register(conntrack: Conntrack, born_ns: u64) -> Option<*mut Slot> {
+    slots::claim(slots::bucket(conntrack)?, conntrack, born_ns, jiffies(), 0)
+}
+
+/// Submits a new flow or an update if `still_valid` after the entry was read, and says when the flow may speak
+/// again.
+#[inline(always)]
+fn submit_update(
+    conntrack: Conntrack,
+    head: &Head,
+    slot: *mut Slot,
+    now_ns: u64,
+    own: OwnPacket,
+    still_valid: impl FnOnce() -> bool,
+) {
+    // SAFETY: the slot lies in a map value.
+    let (born_ns, flags) = unsafe { ((*slot).born_ns, (*slot).flags) };
+    let is_known = flags & (Slot::ANNOUNCED | u32::from(EventFlags::MIDLIFE)) != 0;
+    let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
+    let about = About { kind, now_ns, born_ns, flags: flags as u8 };
+    let submitted = submit(&UPDATES, conntrack, head, &about, own, still_valid);
+    if !submitted {
+        count_loss(LossReason::UPDATE_RING_FULL);
+    }
+    let Some(control) = CONTROL.get_ptr(0) else { return };
+    // SAFETY: both lie in map values.
+    unsafe {
+        let wait = if submitted {
+            (*slot).flags = flags | Slot::ANNOUNCED;
+            interval(control, now_ns - born_ns, head)
+        } else {
+            (*control).retry
+        };
+        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
+    }
+}
+
+/// Jiffies until a flow of this age speaks again.
+///
+/// # Safety
+/// `control` is a value of the map `CONTROL`.
+#[inline(always)]
+unsafe fn interval(control: *const Control, age_ns: u64, head: &Head) -> u32 {
+    // SAFETY: the caller's promise; user space sets at most `CURVE_STEPS` steps.
+    unsafe {
+        if (*control).selftest_netns != 0 && (*control).selftest_netns == head.netns() {
+            return 0;
+        }
+        let mut every = (*control).curve[0].every;
+        let mut i = 1;
+        while i < CURVE_STEPS {
+            if i as u32 >= (*control).steps || age_ns < (*control).curve[i].age_ns {
+                break;
+            }
+            every = (*control).curve[i].every;
+            i += 1;
+        }
+        every
+    }
+}
+
+/// What an event says beside what its entry says.
+struct About {
+    kind: u8,
+    now_ns: u64,
+    born_ns: u64,
+    flags: u8,
+}
+
+/// Puts an event into a ring unless it is not `still_valid` in the end; false when the ring is full.
+#[inline(always)]
+fn submit(
+    ring: &RingBuf,
+    conntrack: Conntrack,
+    head: &Head,
+    about: &About,
+    own: OwnPacket,
+    still_valid: impl FnOnce() -> bool,
+) -> bool {
+    let Some(mut reserved) = ring.reserve::<Event>(0) else { return false };
+    let event = reserved.as_mut_ptr();
+    // SAFETY: the reserved memory has room for an event, and every field is written below.
+    unsafe {
+        (*event).boot_ns = about.now_ns;
+        (*event).born_ns = about.born_ns;
+        (*event).jiffies = jiffies();
+        (*event).kind = about.kind;
+        (*event).flags = about.flags;
+        (*event).netns = head.netns();
+        describe(event, conntrack, head);
+        if (*event).flags & EventFlags::COUNTERS != 0 {
+            let counter = &mut (*event).counters[(own.direction & 1) as usize];
+            counter.packets += u64::from(own.packets);
+            counter.bytes += u64::from(own.bytes);
+        }
+    }
+    if still_valid() {
+        reserved.submit(wakeup(ring));
+    } else {
+        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+    }
+    true
+}
+
+/// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast.
+#[inline(always)]
+fn wakeup(ring: &RingBuf) -> u64 {
+    let Some(control) = CONTROL.get_ptr(0) else { return u64::from(BPF_RB_NO_WAKEUP) };
+    // SAFETY: the control lies in a map value.
+    let threshold = unsafe { (*control).wakeup_bytes };
+    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(threshold) {
+        u64::from(BPF_RB_NO_WAKEUP)
+    } else {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    }
+}
+
+#[inline(always)]
+fn is_due(due: u32) -> bool {
+    jiffies().wrapping_sub(due) as i32 >= 0
+}
+
+#[inline(always)]
+fn jiffies() -> u32 {
+    // SAFETY: the helper only reads a clock.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+#[inline(always)]
+fn boot_ns() -> u64 {
+    // SAFETY: as above.
+    unsafe { bpf_ktime_get_boot_ns() }
+}

@@ -1,0 +1,17 @@
+//! The kernel programs as the agent sees them: loaded, attached where the running kernel calls them, proven to work.
+//!
+//! BTF, symbols and settings enter; attached programs and their rings leave. Knows nothing of flows.
+
+mod abi;
+mod announce;
+mod clock;
+mod hooks;
+mod object;
+mod programs;
+mod selftest;
+mod syscall;
+mod tracing_program;
+
+pub use hooks::{HookKind, HookPreference, HookReport};
+pub use object::RingSizes;
+pub use programs::{KernelSide, KernelSideOptions, RateStep, StartError};

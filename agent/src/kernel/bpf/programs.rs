@@ -1,0 +1,445 @@
+//! Loads the kernel programs, attaches them and keeps them.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, ensure};
+use aya::{
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::{KProbe, kprobe::KProbeLink},
+};
+use aya_log::EbpfLogger;
+use conntally_common::{ABSENT, CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS, Layout};
+
+use super::{
+    abi::Plain,
+    announce, clock,
+    hooks::{HookKind, HookPreference, HookReport, Role},
+    object::{Constants, LoadedObject, RingSizes},
+    selftest,
+    tracing_program::{self, Target, TracingError},
+};
+use crate::kernel::{
+    btf::{self, Btf, ReadError},
+    layout::{self, LayoutError},
+};
+
+/// The kernel module whose functions are hooked.
+const MODULE: &str = "nf_conntrack";
+
+/// Bytes at the head of an entry that the programs can copy.
+const HEAD_MAX: u32 = 256;
+
+/// Jiffies per second until they were measured, which goes on while the programs are attached.
+const PRESUMED_TICKS: u32 = 250;
+
+/// Names of [`conntally_common::LossReason`], in the order of their numbers.
+const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
+    ["update_ring_full", "end_ring_full", "no_slot", "read_failed", "end_read_failed"];
+
+/// One step of the rate curve: flows of at least this age speak this often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateStep {
+    /// Age of the flow.
+    pub age: Duration,
+    /// Time between two updates.
+    pub every: Duration,
+}
+
+/// What the configuration decides.
+#[derive(Clone, Debug)]
+pub struct KernelSideOptions {
+    /// fentry, kprobes, or whichever works.
+    pub hook: HookPreference,
+    /// Live flows to have room for.
+    pub slots: u32,
+    /// Sizes of the rings.
+    pub rings: RingSizes,
+    /// By ascending age, the first at age 0; at most 8 steps.
+    pub rate_curve: Vec<RateStep>,
+}
+
+/// Why the kernel side cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process or the kernel's policy does not allow tracing.
+    #[error("tracing is not permitted here: {0:#}")]
+    NotPermitted(anyhow::Error),
+    /// The kernel lacks something.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// No set of hooks sees every packet exactly once.
+    #[error("no hook sees every packet exactly once: {0}")]
+    NoHook(String),
+    /// Anything else.
+    #[error("the kernel programs cannot run: {0:#}")]
+    Other(anyhow::Error),
+}
+
+impl StartError {
+    fn of(error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        let refused = error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_refusal));
+        if refused { Self::NotPermitted(error) } else { Self::Other(error) }
+    }
+}
+
+impl From<TracingError> for StartError {
+    fn from(error: TracingError) -> Self {
+        if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
+    }
+}
+
+/// The kernel programs, attached. Dropping it detaches them.
+pub struct KernelSide {
+    attached: Vec<Attached>,
+    updates: RingBuf<MapData>,
+    ends: RingBuf<MapData>,
+    log: EbpfLogger<&'static dyn log::Log>,
+    object: LoadedObject,
+    ticks_per_second: u32,
+    kind: HookKind,
+    passed_over: Vec<String>,
+    proven: Result<(), String>,
+    set_aside: Vec<Event>,
+}
+
+/// A program on a function. Dropping it detaches the program.
+struct Attached {
+    role: Role,
+    function: String,
+    _link: Link,
+}
+
+#[expect(dead_code, reason = "held so that the program stays attached")]
+enum Link {
+    Typed { program: OwnedFd, link: OwnedFd },
+    Kprobe(KProbeLink),
+}
+
+impl KernelSide {
+    /// Loads, attaches and proves the programs.
+    ///
+    /// # Errors
+    /// When no hook can be used; nothing stays attached then.
+    pub fn start(options: &KernelSideOptions) -> Result<Self, StartError> {
+        let btf = kernel_btf().map_err(StartError::of)?;
+        let layout = layout::resolve(&btf, None)?;
+        let constants = Constants {
+            layout,
+            head_bytes: head_bytes(&layout).map_err(StartError::of)?,
+            bucket_bits: bucket_bits(options.slots),
+            rings: options.rings,
+        };
+        let mut side = Self::load(&constants)?;
+        let tick = clock::next_tick(&mut side.object.ebpf).map_err(StartError::of)?;
+        side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
+        side.attach_life(options.hook, &btf)?;
+        side.attach_packet(&options.rate_curve, &btf)?;
+        side.ticks_per_second =
+            clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
+        side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
+        Ok(side)
+    }
+
+    fn load(constants: &Constants) -> Result<Self, StartError> {
+        let mut object = LoadedObject::load(constants).map_err(StartError::of)?;
+        let updates = take_ring(&mut object, "UPDATES").map_err(StartError::of)?;
+        let ends = take_ring(&mut object, "ENDS").map_err(StartError::of)?;
+        let log = EbpfLogger::init(&mut object.ebpf).map_err(StartError::of)?;
+        Ok(Self {
+            attached: Vec::new(),
+            updates,
+            ends,
+            log,
+            object,
+            ticks_per_second: PRESUMED_TICKS,
+            kind: HookKind::Fentry,
+            passed_over: Vec::new(),
+            proven: Ok(()),
+            set_aside: Vec::new(),
+        })
+    }
+
+    /// The ring of new flows and updates.
+    pub fn updates(&mut self) -> &mut RingBuf<MapData> {
+        &mut self.updates
+    }
+
+    /// The ring of ends.
+    pub fn ends(&mut self) -> &mut RingBuf<MapData> {
+        &mut self.ends
+    }
+
+    /// Events of other flows that came while the self-test read the rings.
+    pub fn take_set_aside(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.set_aside)
+    }
+
+    /// Has flows announced that were met but could not be announced yet. Call it before reading the rings.
+    ///
+    /// # Errors
+    /// When the program that does it cannot be run.
+    pub fn announce(&mut self) -> anyhow::Result<()> {
+        // Typed programs announce a flow at once.
+        if self.kind == HookKind::Kprobe { announce::run(&mut self.object.ebpf) } else { Ok(()) }
+    }
+
+    /// Hands what the programs logged to this process's log.
+    pub fn flush_log(&mut self) {
+        self.log.flush();
+    }
+
+    /// Keeps events that are not the self-test's.
+    pub(super) fn set_aside(&mut self, mut events: Vec<Event>) {
+        self.set_aside.append(&mut events);
+    }
+
+    /// Jiffies per second, to read [`Event::timeout`].
+    #[must_use]
+    pub const fn ticks_per_second(&self) -> u32 {
+        self.ticks_per_second
+    }
+
+    /// Detaches all programs. What they submitted stays in the rings.
+    pub fn detach(&mut self) {
+        self.attached.clear();
+    }
+
+    /// Which hooks are in place, and why.
+    #[must_use]
+    pub fn report(&self) -> HookReport {
+        let functions = |packet: bool| {
+            self.attached
+                .iter()
+                .filter(|attached| !Role::LIFE.contains(&attached.role) == packet)
+                .map(|attached| attached.function.clone())
+                .collect()
+        };
+        HookReport {
+            kind: self.kind,
+            life: functions(false),
+            packet: functions(true),
+            passed_over: self.passed_over.clone(),
+            proven: self.proven.clone(),
+        }
+    }
+
+    /// What the kernel side lost so far, by reason.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        let Some(map) = self.object.ebpf.map("LOSSES") else { return Vec::new() };
+        let Ok(map) = PerCpuArray::<_, u64>::try_from(map) else { return Vec::new() };
+        (0u32..)
+            .zip(LOSS_NAMES)
+            .map(|(index, name)| (name, map.get(&index, 0).map_or(0, |values| values.iter().sum())))
+            .collect()
+    }
+
+    /// Tells the programs how often flows speak; in `selftest_netns` every packet does.
+    pub(super) fn configure(&mut self, curve: &[RateStep], selftest_netns: u32) -> anyhow::Result<()> {
+        let mut steps = [CurveStep::default(); CURVE_STEPS];
+        for (step, rate) in steps.iter_mut().zip(curve) {
+            step.age_ns = u64::try_from(rate.age.as_nanos()).unwrap_or(u64::MAX);
+            step.every = self.jiffies(rate.every);
+        }
+        let control = Control {
+            curve: steps,
+            steps: u32::try_from(curve.len().clamp(1, CURVE_STEPS))?,
+            selftest_netns,
+            retry: self.jiffies(Duration::from_millis(250)),
+            wakeup_bytes: u32::try_from(size_of::<Event>() * 4096)?,
+        };
+        let map = self.object.ebpf.map_mut("CONTROL").context("the kernel programs have no map CONTROL")?;
+        Array::try_from(map)?.set(0, Plain(control), 0).context("the settings cannot be written")
+    }
+
+    fn jiffies(&self, time: Duration) -> u32 {
+        let jiffies = time.as_nanos() * u128::from(self.ticks_per_second) / 1_000_000_000;
+        // Half the range, so that the comparison of wrapping clocks holds.
+        u32::try_from(jiffies).unwrap_or(u32::MAX).min(u32::MAX / 2)
+    }
+
+    /// Attaches what tells of the life of flows, by the first kind of hook that works.
+    fn attach_life(&mut self, preference: HookPreference, btf: &Btf) -> Result<(), StartError> {
+        if preference != HookPreference::Kprobe {
+            match self.attach_all(HookKind::Fentry, btf) {
+                Ok(()) => return Ok(()),
+                Err(error) if preference == HookPreference::Fentry => return Err(error),
+                Err(error) => self.passed_over.push(format!("fentry: {error}")),
+            }
+        }
+        announce::load(&mut self.object.ebpf).map_err(StartError::of)?;
+        self.attach_all(HookKind::Kprobe, btf)
+    }
+
+    fn attach_all(&mut self, kind: HookKind, btf: &Btf) -> Result<(), StartError> {
+        self.attached.clear();
+        self.kind = kind;
+        for role in Role::LIFE {
+            match self.attach(role, btf) {
+                Ok(()) => {}
+                Err(error) if role.is_required() => {
+                    self.attached.clear();
+                    return Err(error);
+                }
+                Err(error) => self.passed_over.push(format!("{}: {error}", role.functions().join(" or "))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches a packet hook that sees every packet exactly once: the accounting function if the kernel really
+    /// calls it, else also the function into which the compiler inlined it.
+    fn attach_packet(&mut self, curve: &[RateStep], btf: &Btf) -> Result<(), StartError> {
+        let mut test = match selftest::PrivateNamespace::open() {
+            Ok(test) => test,
+            Err(error) => return self.attach_packet_unproven(btf, &error),
+        };
+        self.configure(curve, test.netns()).map_err(StartError::of)?;
+        let mut tried = Vec::new();
+        for role in [Role::AcctAdd, Role::RefreshAcct] {
+            if let Err(error) = self.attach(role, btf) {
+                tried.push(format!("{}: {error}", role.functions().join(" or ")));
+                continue;
+            }
+            match test.run(self).map_err(StartError::of)? {
+                selftest::Verdict::EachOnce => {
+                    self.passed_over.append(&mut tried);
+                    return Ok(());
+                }
+                // The function is called from elsewhere (flowtables); it stays, and the next joins it.
+                selftest::Verdict::None => {
+                    tried.push(format!("{} alone: sees no ordinary packet", role.functions().join(" or ")))
+                }
+                selftest::Verdict::Wrong(why) => {
+                    self.attached.retain(|attached| attached.role != role);
+                    tried.push(format!("{}: {why}", role.functions().join(" or ")));
+                }
+            }
+        }
+        Err(StartError::NoHook(tried.join("; ")))
+    }
+
+    /// Without a namespace of one's own nothing can be proven: hooks what is right on the kernels known.
+    fn attach_packet_unproven(&mut self, btf: &Btf, error: &anyhow::Error) -> Result<(), StartError> {
+        self.proven = Err(format!("{error:#}"));
+        self.attach(Role::RefreshAcct, btf)
+    }
+
+    fn attach(&mut self, role: Role, btf: &Btf) -> Result<(), StartError> {
+        let (function, link) = match self.kind {
+            HookKind::Fentry => self.attach_typed(role, btf)?,
+            HookKind::Kprobe => self.attach_kprobe(role)?,
+        };
+        self.attached.push(Attached { role, function, _link: link });
+        Ok(())
+    }
+
+    fn attach_typed(&mut self, role: Role, btf: &Btf) -> Result<(String, Link), StartError> {
+        let (function, id) =
+            role.functions().iter().find_map(|name| Some((*name, btf.find_func(name)?))).ok_or_else(
+                || StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))),
+            )?;
+        let module = if btf.is_split() && btf.is_own(id) {
+            tracing_program::module_btf(MODULE).map_err(StartError::of)?
+        } else {
+            None
+        };
+        let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
+        let name = role.typed_program();
+        let instructions = self
+            .object
+            .instructions(name)
+            .ok_or_else(|| StartError::Other(anyhow!("the kernel programs have no program {name}")))?;
+        let program = tracing_program::load(name, instructions, role.position(), target)?;
+        let link = tracing_program::attach(name, &program)?;
+        Ok((function.to_owned(), Link::Typed { program, link }))
+    }
+
+    fn attach_kprobe(&mut self, role: Role) -> Result<(String, Link), StartError> {
+        let name = role.kprobe_program();
+        let program: &mut KProbe = self
+            .object
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("the kernel programs have no program {name}"))
+            .and_then(|program| Ok(program.try_into()?))
+            .map_err(StartError::of)?;
+        if program.fd().is_err() {
+            program.load().map_err(StartError::of)?;
+        }
+        let mut refusals = Vec::new();
+        for function in role.functions() {
+            match program.attach(function, 0).and_then(|id| program.take_link(id)) {
+                Ok(link) => return Ok(((*function).to_owned(), Link::Kprobe(link))),
+                Err(error) => {
+                    refusals.push(anyhow::Error::from(error).context(format!("kprobe on {function}")))
+                }
+            }
+        }
+        Err(StartError::of(refusals.into_iter().next().unwrap_or_else(|| anyhow!("no function to probe"))))
+    }
+}
+
+/// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
+fn kernel_btf() -> Result<Btf, ReadError> {
+    let vmlinux = btf::read_vmlinux()?;
+    match btf::read_module(&vmlinux) {
+        Ok(module) => Ok(module),
+        Err(ReadError::Absent { .. }) => Ok(vmlinux),
+        Err(error) => Err(error),
+    }
+}
+
+/// How much of an entry's head holds all that the programs pick from its copy.
+fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
+    let ends = [
+        (layout.tuple_original, 40),
+        (layout.tuple_reply, 40),
+        (layout.status, 4),
+        (layout.timeout, 4),
+        (layout.net, 8),
+        (layout.ext, 8),
+        (layout.zone, 2),
+        (layout.mark, 4),
+    ];
+    let ends = ends.iter().filter(|(offset, _)| *offset != ABSENT).map(|(offset, size)| offset + size);
+    let bytes = ends.max().unwrap_or(0).next_multiple_of(8);
+    ensure!(bytes <= HEAD_MAX, "an nf_conn of this kernel is read up to byte {bytes}, more than {HEAD_MAX}");
+    Ok(bytes)
+}
+
+/// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.
+fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
+    let map =
+        object.ebpf.take_map(name).with_context(|| format!("the kernel programs have no map {name}"))?;
+    Ok(RingBuf::try_from(map)?)
+}
+
+/// Enough buckets that the flows fill half of the slots.
+fn bucket_bits(slots: u32) -> u32 {
+    let buckets = u64::from(slots) * 2 / conntally_common::SLOTS_PER_BUCKET as u64;
+    buckets.max(1).next_power_of_two().trailing_zeros().clamp(8, 22)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_fill_at_most_half_of_the_slots() {
+        assert_eq!(bucket_bits(0), 8);
+        assert_eq!(bucket_bits(262_144), 17);
+        assert_eq!(bucket_bits(262_145), 17);
+        assert_eq!(bucket_bits(300_000), 18);
+        assert_eq!(bucket_bits(u32::MAX), 22);
+    }
+}

@@ -1,0 +1,200 @@
+//! Proves the hooks on packets of the agent's own, in a network namespace that nobody else sees.
+//!
+//! A thread makes the namespace and opens sockets in it; the namespace lives as long as the sockets, which any
+//! thread may use. In it every packet of a flow speaks, so each must appear exactly once.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use aya::maps::{MapData, RingBuf};
+use conntally_common::{Event, EventKind};
+use nix::sched::{CloneFlags, unshare};
+use zerocopy::FromBytes;
+
+use super::KernelSide;
+use crate::kernel::{
+    interface,
+    netlink::{conntrack, socket::NetfilterSocket},
+    netns,
+    tracking::Tracking,
+};
+
+/// Packets of the test's flow.
+const PACKETS: u64 = 6;
+
+/// How long the last update may take: sending runs the hooks before it returns, so nearly nothing.
+const UPDATE_PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long the end may take, which waits for the last reference to the entry.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Trials that one namespace is good for.
+const TRIALS: usize = 2;
+
+/// What the packets proved.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every packet was seen exactly once, and the end with the right totals.
+    EachOnce,
+    /// No packet was seen.
+    None,
+    /// Some packets were seen never or twice, or the end was not.
+    Wrong(String),
+}
+
+/// The namespace, with what was opened in it.
+pub(super) struct PrivateNamespace {
+    netns: u32,
+    receiver: UdpSocket,
+    senders: Vec<UdpSocket>,
+    conntrack: NetfilterSocket,
+    _tracking: Tracking,
+}
+
+impl PrivateNamespace {
+    /// Makes the namespace. The calling thread stays where it is.
+    pub(super) fn open() -> anyhow::Result<Self> {
+        thread::spawn(Self::open_here)
+            .join()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the self-test's thread panicked")))
+    }
+
+    fn open_here() -> anyhow::Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNET).context("no network namespace of its own")?;
+        interface::bring_up("lo").context("its loopback interface cannot be brought up")?;
+        let tracking = Tracking::enable().context("its connections cannot be tracked")?;
+        fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "1")
+            .context("its accounting cannot be switched on")?;
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        receiver.set_nonblocking(true)?;
+        let senders = (0..TRIALS).map(|_| sender(&receiver)).collect::<io::Result<_>>()?;
+        let conntrack = NetfilterSocket::open().context("its connections cannot be flushed")?;
+        Ok(Self { netns: netns::current()?.inode, receiver, senders, conntrack, _tracking: tracking })
+    }
+
+    /// Inode of the namespace.
+    pub(super) const fn netns(&self) -> u32 {
+        self.netns
+    }
+
+    /// Sends packets past the hooks that are attached now, and judges what they said.
+    pub(super) fn run(&mut self, side: &mut KernelSide) -> anyhow::Result<Verdict> {
+        let sender = self.senders.pop().context("the self-test ran too often")?;
+        let mut seen = Seen::default();
+        for _ in 0..PACKETS {
+            sender.send(b"conntally")?;
+            self.discard_received();
+        }
+        self.collect(side, &mut seen, UPDATE_PATIENCE, Seen::every_update);
+        conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
+        self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
+        ensure!(seen.end.is_some(), "the self-test's flow was removed, but its end was not seen");
+        Ok(seen.verdict())
+    }
+
+    fn discard_received(&self) {
+        let mut buffer = [0u8; 64];
+        while self.receiver.recv(&mut buffer).is_ok() {}
+    }
+
+    /// Reads both rings until `complete` or out of patience.
+    fn collect(
+        &self,
+        side: &mut KernelSide,
+        seen: &mut Seen,
+        patience: Duration,
+        complete: fn(&Seen) -> bool,
+    ) {
+        let started = Instant::now();
+        loop {
+            let mut others = Vec::new();
+            read_ring(side.updates(), self.netns, seen, &mut others);
+            read_ring(side.ends(), self.netns, seen, &mut others);
+            side.set_aside(others);
+            if complete(seen) || started.elapsed() > patience {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What the hooks said of the test's flow.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Total packets in each update, as they came.
+    updates: Vec<u64>,
+    /// Total packets at the end.
+    end: Option<u64>,
+}
+
+impl Seen {
+    fn note(&mut self, event: &Event) {
+        let packets = event.counters[0].packets;
+        match event.kind {
+            EventKind::END => self.end = Some(packets),
+            // A typed program announces the flow by its first packet, a probe by its second.
+            _ if packets > 1 => self.updates.push(packets),
+            _ => {}
+        }
+    }
+
+    /// The first packet is not in the kernel's table yet when it is accounted; every later one must speak once.
+    fn every_update(&self) -> bool {
+        self.updates.iter().copied().eq(2..=PACKETS)
+    }
+
+    fn verdict(&self) -> Verdict {
+        if self.every_update() && self.end == Some(PACKETS) {
+            return Verdict::EachOnce;
+        }
+        if self.updates.is_empty() {
+            return Verdict::None;
+        }
+        Verdict::Wrong(format!(
+            "of {PACKETS} packets it saw numbers {:?}, and {:?} in all at the end",
+            self.updates, self.end
+        ))
+    }
+}
+
+fn read_ring(ring: &mut RingBuf<MapData>, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {
+    while let Some(item) = ring.next() {
+        match Event::read_from_bytes(&item) {
+            Ok(event) if event.netns == netns => seen.note(&event),
+            Ok(event) => others.push(event),
+            Err(_) => {
+                tracing::error!(bytes = item.len(), "an event of the wrong size came from the kernel side")
+            }
+        }
+    }
+}
+
+fn sender(receiver: &UdpSocket) -> io::Result<UdpSocket> {
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    sender.connect(receiver.local_addr()?)?;
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(updates: &[u64], end: Option<u64>) -> Verdict {
+        Seen { updates: updates.to_vec(), end }.verdict()
+    }
+
+    #[test]
+    fn a_hook_is_proven_only_by_every_packet_once() {
+        assert_eq!(seen(&[2, 3, 4, 5, 6], Some(6)), Verdict::EachOnce);
+        assert_eq!(seen(&[], Some(6)), Verdict::None);
+        assert!(matches!(seen(&[2, 3, 3, 4, 5, 6], Some(6)), Verdict::Wrong(_)));
+        assert!(matches!(seen(&[2, 4, 6], Some(6)), Verdict::Wrong(_)));
+        assert!(matches!(seen(&[2, 3, 4, 5, 6], Some(7)), Verdict::Wrong(_)));
+    }
+}

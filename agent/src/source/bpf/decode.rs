@@ -1,0 +1,108 @@
+//! Makes an observation of a kernel event.
+
+use conntally_common::{Counter as KernelCounter, Event, EventFlags, EventKind, KernelTuple};
+
+use super::end_reason;
+use crate::model::{Counter, Family, Observation, ObservationKind, Status, Totals, Tuple, protocol};
+
+/// The observation that an event stands for.
+pub(super) fn observation(event: &Event) -> Observation {
+    let [original, reply] = event.tuples;
+    let kind = match event.kind {
+        EventKind::NEW => ObservationKind::New,
+        EventKind::END => ObservationKind::End,
+        _ => ObservationKind::Update,
+    };
+    Observation {
+        kind,
+        boot_ns: event.boot_ns,
+        conntrack: event.conntrack,
+        born_ns: event.born_ns,
+        start_ns: event.start_ns,
+        netns: event.netns,
+        zone: event.zone,
+        protocol_state: has_state(original.protocol).then_some(event.protocol_state),
+        has_counters: event.flags & EventFlags::COUNTERS != 0,
+        midlife: event.flags & EventFlags::MIDLIFE != 0,
+        status: Status(event.status),
+        mark: event.mark,
+        labels: event.labels,
+        original: tuple(&original),
+        reply: tuple(&reply),
+        totals: totals(&event.counters),
+        end_reason: (kind == ObservationKind::End).then(|| end_reason::of(event)),
+    }
+}
+
+const fn has_state(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::SCTP | protocol::DCCP)
+}
+
+fn totals([original, reply]: &[KernelCounter; 2]) -> Totals {
+    let counter = |kernel: &KernelCounter| Counter { packets: kernel.packets, bytes: kernel.bytes };
+    Totals { original: counter(original), reply: counter(reply) }
+}
+
+fn tuple(kernel: &KernelTuple) -> Tuple {
+    let family = if i32::from(kernel.family) == libc::AF_INET6 { Family::V6 } else { Family::V4 };
+    Tuple {
+        family,
+        protocol: kernel.protocol,
+        src: address(family, kernel.src),
+        dst: address(family, kernel.dst),
+        src_port: u16::from_be_bytes(kernel.src_port),
+        dst_port: u16::from_be_bytes(kernel.dst_port),
+    }
+}
+
+/// The kernel does not promise that the bytes behind an IPv4 address are zero.
+fn address(family: Family, bytes: [u8; 16]) -> [u8; 16] {
+    match (family, bytes) {
+        (Family::V4, [a, b, c, d, ..]) => [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        (Family::V6, all) => all,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A UDP flow from 10.0.0.2:1000 to 10.0.0.1:53.
+    pub(crate) fn event() -> Event {
+        let mut event = zerocopy::FromZeros::new_zeroed();
+        let Event { tuples: [original, reply], kind, .. } = &mut event;
+        (original.src[..4]).copy_from_slice(&[10, 0, 0, 2]);
+        (original.dst[..4]).copy_from_slice(&[10, 0, 0, 1]);
+        (original.src_port, original.dst_port) = (1000u16.to_be_bytes(), 53u16.to_be_bytes());
+        (original.family, original.protocol) = (2, protocol::UDP);
+        (reply.src, reply.dst) = (original.dst, original.src);
+        (reply.src_port, reply.dst_port) = (original.dst_port, original.src_port);
+        (reply.family, reply.protocol, reply.direction) = (2, protocol::UDP, 1);
+        *kind = EventKind::UPDATE;
+        event
+    }
+
+    #[test]
+    fn addresses_and_ports_come_in_host_terms() {
+        let observation = observation(&event());
+        assert_eq!(observation.original.source().to_string(), "10.0.0.2");
+        assert_eq!((observation.original.src_port, observation.original.dst_port), (1000, 53));
+        assert_eq!(observation.reply.source().to_string(), "10.0.0.1");
+        assert_eq!(observation.protocol_state, None);
+    }
+
+    #[test]
+    fn icmp_type_and_code_stand_where_the_port_is() {
+        let mut event = event();
+        event.tuples[0].protocol = protocol::ICMP;
+        event.tuples[0].dst_port = [8, 0];
+        assert_eq!(observation(&event).original.dst_port, 8 << 8);
+    }
+
+    #[test]
+    fn what_lies_behind_an_ipv4_address_is_ignored() {
+        let mut event = event();
+        event.tuples[0].src[9] = 77;
+        assert_eq!(observation(&event).original.src[9], 0);
+    }
+}

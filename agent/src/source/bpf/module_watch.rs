@@ -1,0 +1,49 @@
+//! Notices that the module `nf_conntrack` was unloaded and loaded again.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+/// The module's folder in sysfs; each load makes a new one.
+const MODULE: &str = "/sys/module/nf_conntrack";
+
+/// Remembers which load of the module was seen last.
+pub(super) struct ModuleWatch {
+    seen: Option<u64>,
+}
+
+impl ModuleWatch {
+    pub(super) fn start() -> Self {
+        Self { seen: inode() }
+    }
+
+    /// Whether another load of the module is there than the one seen last. Absence changes nothing yet: without
+    /// the module there is nothing to attach to.
+    pub(super) fn was_reloaded(&mut self) -> bool {
+        self.notice(inode())
+    }
+
+    fn notice(&mut self, now: Option<u64>) -> bool {
+        let changed = now.is_some() && now != self.seen;
+        if changed {
+            self.seen = now;
+        }
+        changed
+    }
+}
+
+fn inode() -> Option<u64> {
+    Some(fs::metadata(Path::new(MODULE)).ok()?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_load_counts() {
+        let mut watch = ModuleWatch { seen: Some(7) };
+        assert!(!watch.notice(Some(7)));
+        assert!(!watch.notice(None));
+        assert!(watch.notice(Some(9)));
+        assert!(!watch.notice(Some(9)));
+    }
+}

@@ -1,0 +1,94 @@
+//! Reads the two rings in the order in which their events may be applied.
+#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptors that it polls")]
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use aya::maps::{MapData, RingBuf};
+use conntally_common::Event;
+use tokio::io::{Interest, unix::AsyncFd};
+use zerocopy::FromBytes;
+
+use super::decode;
+use crate::{kernel::bpf::KernelSide, model::Observation, source::Batch};
+
+/// Events that one read takes from a ring at most, so that a flood cannot starve the rest of the agent.
+const READ_LIMIT: usize = 16_384;
+
+/// The state of reading; the rings themselves belong to the kernel side.
+pub(super) struct Rings {
+    updates_woken: AsyncFd<OwnedFd>,
+    ends_woken: AsyncFd<OwnedFd>,
+    ends: Vec<Observation>,
+    emptied: bool,
+}
+
+impl Rings {
+    pub(super) fn open(side: &mut KernelSide) -> io::Result<Self> {
+        let mut rings = Self {
+            updates_woken: wakeable(side.updates())?,
+            ends_woken: wakeable(side.ends())?,
+            ends: Vec::new(),
+            emptied: false,
+        };
+        for event in side.take_set_aside() {
+            rings.ends.push(decode::observation(&event));
+        }
+        Ok(rings)
+    }
+
+    /// Whether the last read left nothing behind.
+    pub(super) const fn was_emptied(&self) -> bool {
+        self.emptied
+    }
+
+    /// Waits until the kernel side asks to be read before the next tick.
+    pub(super) async fn woken(&self) {
+        tokio::select! {
+            ready = self.updates_woken.readable() => clear(ready),
+            ready = self.ends_woken.readable() => clear(ready),
+        }
+    }
+
+    /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
+    /// submitted before its end, so it comes before it.
+    pub(super) fn read(&mut self, side: &mut KernelSide, batch: &mut Batch) {
+        // Ends that still wait for older updates stay bounded; the rest waits in its ring.
+        let ends_emptied = self.ends.len() < READ_LIMIT && take(side.ends(), &mut self.ends);
+        let updates_emptied = take(side.updates(), &mut batch.observations);
+        self.emptied = ends_emptied && updates_emptied;
+        if updates_emptied {
+            batch.observations.append(&mut self.ends);
+        }
+    }
+}
+
+fn wakeable(ring: &RingBuf<MapData>) -> io::Result<AsyncFd<OwnedFd>> {
+    let fd = ring.as_fd().try_clone_to_owned()?;
+    // SAFETY: the descriptor is owned by the `AsyncFd`, so it stays open and the same while it is registered.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+fn clear(ready: io::Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>>) {
+    if let Ok(mut guard) = ready {
+        guard.clear_ready();
+    }
+}
+
+/// Takes events up to the limit; true when the ring was emptied.
+fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> bool {
+    for _ in 0..READ_LIMIT {
+        let Some(item) = ring.next() else { return true };
+        match Event::ref_from_bytes(&item) {
+            Ok(event) => observations.push(decode::observation(event)),
+            Err(_) => tracing::error!(
+                bytes = item.len(),
+                expected = size_of::<Event>(),
+                "an event of the wrong size came from the kernel side and is lost"
+            ),
+        }
+    }
+    false
+}

@@ -1,0 +1,263 @@
+//! A running agent: started as a user would, its records and its log gathered, stopped by a signal.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::records::Records;
+
+/// An emulated guest takes its time to read the kernel's types and to load programs.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The agent promises an orderly shutdown in 10 seconds.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// How the agent gets at the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hook {
+    /// Its own choice.
+    Auto,
+    /// Trampolines.
+    Fentry,
+    /// Probes.
+    Kprobe,
+    /// No tracing at all: ctnetlink.
+    Netlink,
+}
+
+impl Hook {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Netlink => "netlink",
+        }
+    }
+
+    const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Auto => &["--hook", "auto"],
+            Self::Fentry => &["--source", "bpf", "--hook", "fentry"],
+            Self::Kprobe => &["--source", "bpf", "--hook", "kprobe"],
+            Self::Netlink => &["--source", "netlink"],
+        }
+    }
+}
+
+/// How to start an agent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The binary.
+    pub program: PathBuf,
+    /// How it gets at the kernel.
+    pub hook: Hook,
+    /// Configuration keys as variables of the environment.
+    pub environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Options {
+    /// The command that runs the agent with this output format.
+    #[must_use]
+    pub fn command(&self, output: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--output", output]).args(self.hook.flags());
+        command.envs(self.environment.iter().copied()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+}
+
+/// An agent that is ready. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    output: Arc<Mutex<Output>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Its line that begins with `ready`.
+    pub ready_line: String,
+    /// From its start to that line.
+    pub ready_after: Duration,
+}
+
+/// What an agent has said.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Its records, read.
+    pub records: Records,
+    /// Its records as they came.
+    pub lines: Vec<String>,
+    /// Its log.
+    pub log: Vec<String>,
+}
+
+/// What is left of an agent that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Everything it said.
+    pub output: Output,
+}
+
+impl Ended {
+    /// Lines of its log that tell of a loss or of a fault of its own.
+    pub fn alarms(&self) -> impl Iterator<Item = &String> {
+        self.output.log.iter().filter(|line| line.contains("ERROR") || line.contains("panicked"))
+    }
+}
+
+impl Agent {
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends, or is not ready in time; with its log.
+    pub fn start(options: &Options) -> Result<Self> {
+        let started = Instant::now();
+        let mut command = options.command("json");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(&mut command, &options.program)?;
+        let output = Arc::new(Mutex::new(Output::default()));
+        let (say_ready, ready) = channel();
+        let stdout = process.child.stdout.take().context("the agent has no standard output")?;
+        let stderr = process.child.stderr.take().context("the agent has no standard error")?;
+        let readers = vec![read_records(stdout, &output), read_log(stderr, &output, say_ready)];
+        let ready_line = await_ready(&ready, &output)?;
+        Ok(Self { process, output, readers, ready_line, ready_after: started.elapsed() })
+    }
+
+    /// What it has said so far.
+    pub fn output(&self) -> MutexGuard<'_, Output> {
+        lock(&self.output)
+    }
+
+    /// Waits until `done` says so of the records; `false` when that took too long.
+    pub fn wait(&self, within: Duration, done: impl Fn(&Records) -> bool) -> bool {
+        let deadline = Instant::now() + within;
+        loop {
+            if done(&self.output().records) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(mut self) -> Result<Ended> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(STOP_WITHIN)?;
+        for reader in self.readers.drain(..) {
+            reader.join().map_err(|_| anyhow!("a reader of the agent's output panicked"))?;
+        }
+        let output = std::mem::take(&mut *lock(&self.output));
+        Ok(Ended { status, output })
+    }
+}
+
+/// A child that is killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// The child.
+    pub child: Child,
+}
+
+impl Process {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command, program: &Path) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { child })
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("process id out of range")?;
+        kill(Pid::from_raw(pid), signal).context("cannot signal the agent")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(POLL);
+        }
+        bail!("the agent did not end within {} s", within.as_secs())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn read_records(stdout: impl Read + Send + 'static, output: &Arc<Mutex<Output>>) -> JoinHandle<()> {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let mut output = lock(&output);
+            output.records.add_line(&line);
+            output.lines.push(line);
+        }
+    })
+}
+
+fn read_log(
+    stderr: impl Read + Send + 'static,
+    output: &Arc<Mutex<Output>>,
+    say_ready: Sender<String>,
+) -> JoinHandle<()> {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if line.starts_with("ready") {
+                // Nobody waits for a second one.
+                let _ = say_ready.send(line.clone());
+            }
+            lock(&output).log.push(line);
+        }
+    })
+}
+
+/// The sender is dropped when the agent closes its standard error, so its death is noticed at once.
+fn await_ready(ready: &Receiver<String>, output: &Arc<Mutex<Output>>) -> Result<String> {
+    ready.recv_timeout(READY_WITHIN).map_err(|cause| {
+        let log = lock(output).log.join("\n");
+        anyhow!("the agent did not become ready ({cause}); its log:\n{log}")
+    })
+}
+
+fn lock(output: &Arc<Mutex<Output>>) -> MutexGuard<'_, Output> {
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}

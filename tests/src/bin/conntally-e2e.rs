@@ -1,0 +1,87 @@
+//! Runs end-to-end scenarios, or a demonstration, with an agent in front of real traffic.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use conntally_tests::agent::Hook;
+use conntally_tests::demo;
+use conntally_tests::scenario::{self, Settings};
+
+/// End-to-end tests of conntally.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Play scenarios as root, one JSON line each
+    Guest(Guest),
+    /// Show an agent at work between two namespaces, and compare at the end
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Guest {
+    /// The agent's binary
+    #[arg(long)]
+    agent: PathBuf,
+    /// How the agent gets at the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    hook: Hook,
+    /// A scenario's name, or all
+    #[arg(long, default_value = "all")]
+    scenario: String,
+    /// Where records and logs of failed scenarios are put
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Leave out what changes the machine outside of namespaces of its own
+    #[arg(long)]
+    harmless: bool,
+}
+
+#[derive(Args)]
+struct Demo {
+    /// The agent's binary
+    #[arg(long)]
+    agent: PathBuf,
+    /// How long the traffic lasts
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+}
+
+fn main() -> Result<ExitCode> {
+    ensure!(nix::unistd::geteuid().is_root(), "this needs root, for network namespaces and packet sockets");
+    match Cli::parse().command {
+        Command::Guest(guest) => play_all(&guest),
+        Command::Demo(demo) => {
+            let exact = demo::run(&demo.agent, Duration::from_secs(demo.seconds))?;
+            Ok(if exact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn play_all(guest: &Guest) -> Result<ExitCode> {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for scenario in scenario::select(&guest.scenario)? {
+        if guest.harmless && !scenario.harmless {
+            continue;
+        }
+        let out = guest.out.as_ref().map(|out| out.join(scenario.name));
+        let settings = Settings { agent: guest.agent.clone(), hook: guest.hook, out };
+        let report = scenario::play(scenario, &settings);
+        match report.verdict {
+            "exact" => passed += 1,
+            "skipped" => skipped += 1,
+            _ => failed += 1,
+        }
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
+    }
+    writeln!(io::stdout(), "{passed} passed, {failed} failed, {skipped} skipped")?;
+    Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

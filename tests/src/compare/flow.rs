@@ -1,0 +1,91 @@
+//! One flow of the wire against the records of one flow id.
+
+use super::Verdict;
+use crate::key::Totals;
+use crate::ledger::Account;
+use crate::records::FlowAccount;
+
+/// Compares, and adds what is wrong to the verdict; a flow with nothing wrong has matched.
+pub(super) fn compare_flow(verdict: &mut Verdict, account: &Account, flow: &FlowAccount) {
+    let before = verdict.problem_count;
+    check_life(verdict, account, flow);
+    check_facts(verdict, account, flow);
+    if !account.expected.no_counters {
+        check_counts(verdict, account, flow);
+    }
+    verdict.matched += usize::from(verdict.problem_count == before);
+}
+
+fn check_life(verdict: &mut Verdict, account: &Account, flow: &FlowAccount) {
+    if flow.ends == 0 {
+        verdict.missing_ends += 1;
+        verdict.problem(format!("{}: no end", account.key));
+    }
+    if flow.ends > 1 || flow.after_end > 0 {
+        verdict.double_ends += 1;
+        verdict.problem(format!(
+            "{}: {} ends, {} records after the first",
+            account.key, flow.ends, flow.after_end
+        ));
+    }
+    if flow.news > 1 {
+        verdict.wrong_facts += 1;
+        verdict.problem(format!("{}: started {} times", account.key, flow.news));
+    }
+}
+
+fn check_counts(verdict: &mut Verdict, account: &Account, flow: &FlowAccount) {
+    let wire = account.totals;
+    let wire_new = wire.minus(account.expected.baseline.unwrap_or_default());
+    if flow.totals == wire && Some(flow.deltas) == wire_new && flow.regressions == 0 {
+        return;
+    }
+    *counts_field(verdict, wire, flow) += 1;
+    verdict.problem(format!(
+        "{}: wire {wire}, new since the agent came {}; agent's totals {}, deltas {}, {} times falling",
+        account.key,
+        wire_new.unwrap_or_default(),
+        flow.totals,
+        flow.deltas,
+        flow.regressions
+    ));
+}
+
+fn counts_field<'a>(verdict: &'a mut Verdict, wire: Totals, flow: &FlowAccount) -> &'a mut usize {
+    if flow.totals == wire.swapped() {
+        &mut verdict.wrong_direction
+    } else if flow.deltas.exceeds(flow.totals) || flow.deltas.exceeds(wire) {
+        &mut verdict.double_counts
+    } else {
+        &mut verdict.wrong_counts
+    }
+}
+
+fn check_facts(verdict: &mut Verdict, account: &Account, flow: &FlowAccount) {
+    for wrong in wrong_facts(account, flow) {
+        verdict.wrong_facts += 1;
+        verdict.problem(format!("{}: {wrong}", account.key));
+    }
+}
+
+fn wrong_facts(account: &Account, flow: &FlowAccount) -> Vec<String> {
+    let expected = &account.expected;
+    let mut wrong = Vec::new();
+    let reason = flow.end_reason.as_deref().unwrap_or("none");
+    if flow.ends > 0 && !expected.end_reasons.is_empty() && !expected.end_reasons.contains(&reason) {
+        wrong.push(format!("end reason {reason}, expected one of {:?}", expected.end_reasons));
+    }
+    for (flag, due) in
+        [("first_seen_midlife", expected.baseline.is_some()), ("no_counters", expected.no_counters)]
+    {
+        if flow.has_flag(flag) != due {
+            wrong.push(format!("flag {flag} is {}, expected {due}", !due));
+        }
+    }
+    let mirror = account.key.tuple.answer();
+    let reply = expected.nat_reply.unwrap_or(mirror);
+    if flow.nat_reply() != reply {
+        wrong.push(format!("answers come as {}, expected {reply}", flow.nat_reply()));
+    }
+    wrong
+}

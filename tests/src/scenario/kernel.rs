@@ -1,0 +1,120 @@
+//! Scenarios that change the machine under the agent: its clock, its conntrack module.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
+
+use super::{Outcome, Settings, Stage};
+use crate::agent::Agent;
+use crate::lab::{FAMILIES, Family, Lab};
+use crate::netns::run;
+use crate::traffic::{self, Exchange};
+
+const HOUR: TimeSpec = TimeSpec::new(3600, 0);
+/// The flow of the scenario lives a few seconds, also in a slow guest.
+const LONGEST_LIFE_NS: u64 = 60_000_000_000;
+
+/// The wall clock jumps an hour ahead and back while a flow lives: its duration stays what it was.
+pub(super) fn clock_step(settings: &Settings) -> Result<Outcome> {
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut exchange = Exchange::open(&stage.lab.path(Family::V4)?, 20_001, 7001)?;
+    exchange.ask(100)?;
+    step(|now| now + HOUR)?;
+    thread::sleep(Duration::from_secs(2));
+    exchange.answer(100)?;
+    let during = traffic::exchange(&stage.lab.path(Family::V4)?, 20_002, 7002, &[10], &[10])?;
+    stage.lab.promise(during);
+    thread::sleep(Duration::from_secs(1));
+    step(|now| now - HOUR)?;
+    exchange.ask(100)?;
+    stage.lab.promise(exchange.sent()?);
+    let namespaces = stage.lab.tracked();
+    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    for flow in ended.output.records.accounts().filter(|flow| namespaces.contains(&flow.key.netns)) {
+        if flow.duration_ns == 0 || flow.duration_ns > LONGEST_LIFE_NS {
+            outcome.verdict.problem(format!("{}: lasted {} ns", flow.key, flow.duration_ns));
+        }
+    }
+    Ok(outcome)
+}
+
+fn step(change: impl FnOnce(TimeSpec) -> TimeSpec) -> Result<()> {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
+    clock_settime(ClockId::CLOCK_REALTIME, change(now)).context("cannot set the clock")
+}
+
+/// What may hold `nf_conntrack`, in an order in which it can be removed.
+const HOLDERS: [&str; 14] = [
+    "nft_masq",
+    "nft_nat",
+    "nft_redir",
+    "nft_chain_nat",
+    "nft_flow_offload",
+    "nf_flow_table_inet",
+    "nf_flow_table",
+    "nft_ct",
+    "nf_nat",
+    "xt_conntrack",
+    "openvswitch",
+    "act_ct",
+    "nf_conntrack_netlink",
+    "nf_conntrack",
+];
+
+/// How long the agent may take to notice that the module is back.
+const ATTACHED_ANEW: Duration = Duration::from_secs(6);
+
+/// The conntrack module is removed and loaded again under the agent: it attaches anew, and is exact again.
+pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
+    if fs::read_to_string("/proc/modules").is_ok_and(|modules| !modules.contains("nf_conntrack ")) {
+        return Ok(Outcome::skip("nf_conntrack is built in"));
+    }
+    let agent = Agent::start(&settings.options())?;
+    if !agent.ready_line.contains("kprobe") {
+        return Ok(Outcome::skip("the agent's hooks hold the module: it cannot be removed"));
+    }
+    let lab = Lab::direct()?;
+    traffic::exchange(&lab.path(Family::V4)?, 20_001, 7001, &[10], &[20])?;
+    lab.flush()?;
+    drop(lab);
+    unload()?;
+    run("modprobe", &["nf_conntrack"])?;
+    thread::sleep(ATTACHED_ANEW);
+    let mut lab = Lab::direct()?;
+    // The agent looks for new namespaces once a second.
+    thread::sleep(Duration::from_secs(2));
+    lab.capture()?;
+    let mut stage = Stage::around(settings, lab, agent);
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_002, 7002, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    stage.finish(2 * 2)
+}
+
+/// A namespace is taken down by a kernel worker some time after its removal, so this may take a few attempts.
+fn unload() -> Result<()> {
+    for _ in 0..20 {
+        for module in HOLDERS {
+            // Not loaded, or still in use: the next attempt will tell.
+            let _ = run("rmmod", &[module]);
+        }
+        if !Path::new("/sys/module/nf_conntrack").exists() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    bail!("nf_conntrack cannot be unloaded: {}", users())
+}
+
+fn users() -> String {
+    let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
+    let about: Vec<&str> =
+        modules.lines().filter(|line| line.contains("nf_") || line.contains("nft_")).collect();
+    about.join("; ")
+}

@@ -1,0 +1,148 @@
+//! Scenarios about flows that live while the agent comes, looks, or is not alone.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::stage::judge;
+use super::{Outcome, Settings, Stage};
+use crate::agent::Agent;
+use crate::compare::Verdict;
+use crate::key::{FlowKey, Tuple};
+use crate::lab::{CLIENT, FAMILIES, Family, Lab};
+use crate::records::{FlowAccount, Records};
+use crate::traffic::{self, Ending, Exchange};
+
+/// Flows that were there before the agent: flagged, and only what moved since is new.
+pub(super) fn midlife(settings: &Settings) -> Result<Outcome> {
+    let mut lab = Lab::direct()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.netfilter("nf_conntrack_timestamp", 1)?;
+    lab.capture()?;
+    let mut exchanges = Vec::new();
+    let mut connections = Vec::new();
+    for family in FAMILIES {
+        let path = lab.path(family)?;
+        let mut exchange = Exchange::open(&path, 20_001, 7001)?;
+        exchange.ask(100)?;
+        exchange.answer(200)?;
+        exchanges.push(exchange);
+        let connection = traffic::connect(&path, 20_002, 7002)?;
+        connection.carry(5000, 7000)?;
+        connections.push(connection);
+    }
+    lab.quiet();
+    lab.baseline();
+    let agent = Agent::start(&settings.options())?;
+    let mut stage = Stage::around(settings, lab, agent);
+    for mut exchange in exchanges {
+        exchange.ask(300)?;
+        exchange.answer(400)?;
+        stage.lab.promise(exchange.sent()?);
+    }
+    for connection in connections {
+        connection.carry(500, 700)?;
+        connection.end(Ending::Close)?;
+    }
+    // A flow of the agent's own time beside them.
+    let sent = traffic::exchange(&stage.lab.path(Family::V4)?, 20_003, 7003, &[10], &[20])?;
+    stage.lab.promise(sent);
+    stage.finish(2 * 5)
+}
+
+/// How long after its due time a record may come.
+const LATE: Duration = Duration::from_millis(1200);
+/// The default rate curve's first step.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A start, updates and an end, each within a second of its due time.
+pub(super) fn live(settings: &Settings) -> Result<Outcome> {
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut exchange = Exchange::open(&stage.lab.path(Family::V4)?, 20_001, 7001)?;
+    let tuple = exchange.sent()?.tuple;
+    let key = FlowKey { netns: stage.lab.namespace(CLIENT)?.inode(), tuple };
+    let mut late = Vec::new();
+    let mut await_record =
+        |what: &str, within: Duration, done: &dyn Fn(&FlowAccount) -> bool| -> Result<()> {
+            let waited = talk_until(&mut exchange, &stage.agent, key, done)?;
+            if waited > within {
+                late.push(format!("{what} came after {} ms", waited.as_millis()));
+            }
+            Ok(())
+        };
+    await_record("the start", LATE, &|flow| flow.news > 0)?;
+    await_record("the first update", EVERY + LATE, &|flow| flow.updates > 0)?;
+    await_record("the second update", EVERY + LATE, &|flow| flow.updates > 1)?;
+    stage.lab.promise(exchange.sent()?);
+    stage.lab.quiet();
+    let deleted = Instant::now();
+    stage.lab.flush()?;
+    stage.agent.wait(4 * LATE, |records| find(records, key).is_some_and(|flow| flow.ends > 0));
+    // Deleting takes its own time too, which only makes this stricter.
+    if deleted.elapsed() > LATE + Duration::from_millis(500) {
+        late.push(format!("the end came after {} ms", deleted.elapsed().as_millis()));
+    }
+    let mut outcome = stage.finish(2)?;
+    late.into_iter().for_each(|words| outcome.verdict.problem(words));
+    Ok(outcome)
+}
+
+/// Keeps a flow moving until the agent has said something of it; returns how long that took.
+fn talk_until(
+    exchange: &mut Exchange,
+    agent: &Agent,
+    key: FlowKey,
+    done: &dyn Fn(&FlowAccount) -> bool,
+) -> Result<Duration> {
+    const GIVE_UP: Duration = Duration::from_secs(15);
+    let started = Instant::now();
+    while started.elapsed() < GIVE_UP {
+        exchange.ask(50)?;
+        exchange.answer(60)?;
+        if find(&agent.output().records, key).is_some_and(done) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(started.elapsed())
+}
+
+fn find(records: &Records, key: FlowKey) -> Option<&FlowAccount> {
+    records.accounts().find(|account| account.key == key)
+}
+
+/// Two agents at once: both are exact.
+pub(super) fn two_agents(settings: &Settings) -> Result<Outcome> {
+    let second = Agent::start(&settings.options())?;
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut tuples: Vec<Tuple> = Vec::new();
+    for family in FAMILIES {
+        let path = stage.lab.path(family)?;
+        let sent = [
+            traffic::exchange(&path, 20_001, 7001, &[10, 20], &[30])?,
+            traffic::transfer(&path, 20_002, 7002, (100_000, 100_000), Ending::Close)?,
+        ];
+        let burst = traffic::burst(&path, 21_000..21_300, 7003)?;
+        for sent in sent.into_iter().chain(burst) {
+            tuples.push(sent.tuple);
+            stage.lab.promise(sent);
+        }
+    }
+    let promised = 2 * tuples.len();
+    let namespaces = stage.lab.tracked();
+    stage.lab.flush()?;
+    let ledger = stage.lab.ledger()?;
+    second.wait(Duration::from_secs(10), |records| records.ended(&namespaces) >= ledger.len());
+    let second_verdict = judge(&ledger, &[], &second.stop()?, &namespaces, promised);
+    let mut outcome = stage.finish(promised)?;
+    join(&mut outcome.verdict, second_verdict);
+    Ok(outcome)
+}
+
+fn join(verdict: &mut Verdict, second: Verdict) {
+    verdict.events += second.events;
+    for words in second.problems {
+        verdict.problem(format!("second agent: {words}"));
+    }
+}

@@ -1,0 +1,148 @@
+//! A test network with an agent in front of it: what nearly every scenario begins and ends with.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Outcome, Settings};
+use crate::agent::{Agent, Ended, Options};
+use crate::compare::{Verdict, against_conntrack, compare};
+use crate::conntrack::Entry;
+use crate::key::Tuple;
+use crate::lab::Lab;
+use crate::ledger::Account;
+
+/// A finished flow is promised to be visible within a second; what is late by much is missing.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Network and agent, ready for traffic.
+#[derive(Debug)]
+pub struct Stage<'a> {
+    /// The network.
+    pub lab: Lab,
+    /// The agent.
+    pub agent: Agent,
+    settings: &'a Settings,
+    /// Ledgers and inodes of namespaces that are gone.
+    removed: Vec<Account>,
+    removed_namespaces: Vec<u32>,
+}
+
+impl<'a> Stage<'a> {
+    /// Starts the agent, then the captures.
+    ///
+    /// # Errors
+    /// When either cannot be started.
+    pub fn open(settings: &'a Settings, lab: Lab) -> Result<Self> {
+        Self::open_with(settings, lab, &settings.options())
+    }
+
+    /// The same with options of the scenario's own.
+    ///
+    /// # Errors
+    /// See [`Stage::open`].
+    pub fn open_with(settings: &'a Settings, mut lab: Lab, options: &Options) -> Result<Self> {
+        let agent = Agent::start(options)?;
+        lab.capture()?;
+        Ok(Self::around(settings, lab, agent))
+    }
+
+    /// Takes what runs already.
+    #[must_use]
+    pub const fn around(settings: &'a Settings, lab: Lab, agent: Agent) -> Self {
+        Self { lab, agent, settings, removed: Vec::new(), removed_namespaces: Vec::new() }
+    }
+
+    /// Expects one of these end reasons of the latest flow of a tuple.
+    ///
+    /// # Errors
+    /// When nothing was captured of it.
+    pub fn expect_end(&self, tuple: &Tuple, end_reasons: &[&'static str]) -> Result<()> {
+        let reasons = self.reasons(end_reasons);
+        self.lab.expect(tuple, |expected| expected.end_reasons.clone_from(&reasons))
+    }
+
+    /// What the agent may say: ctnetlink does not tell every reason.
+    #[must_use]
+    pub fn reasons(&self, end_reasons: &[&'static str]) -> Vec<&'static str> {
+        let mut reasons = end_reasons.to_vec();
+        if self.agent.ready_line.contains("netlink") {
+            reasons.extend(["unknown", "closed"]);
+        }
+        reasons
+    }
+
+    /// Removes a namespace with all its flows.
+    ///
+    /// # Errors
+    /// When there is none at this place.
+    pub fn remove(&mut self, place: usize) -> Result<()> {
+        self.removed_namespaces.push(self.lab.namespace(place)?.inode());
+        self.removed.extend(self.lab.accounts_then_remove(place)?);
+        Ok(())
+    }
+
+    /// Asks `conntrack -L`, deletes what is left, waits for the ends, stops the agent and compares.
+    ///
+    /// # Errors
+    /// When the run itself failed, so that nothing can be compared.
+    pub fn finish(self, promised: usize) -> Result<Outcome> {
+        Ok(self.finish_with(promised)?.0)
+    }
+
+    /// The same, and the agent's remains for a closer look.
+    ///
+    /// # Errors
+    /// See [`Stage::finish`].
+    pub fn finish_with(self, promised: usize) -> Result<(Outcome, Ended)> {
+        self.lab.quiet();
+        let listed = self.lab.conntrack()?;
+        self.lab.expect_remaining(&self.reasons(&["deleted", "closed"]));
+        self.lab.flush()?;
+        let ledger = [self.lab.ledger()?, self.removed.clone()].concat();
+        let namespaces = [self.lab.tracked(), self.removed_namespaces.clone()].concat();
+        self.agent.wait(ENDS_WITHIN, |records| records.ended(&namespaces) >= ledger.len());
+        let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
+        let ended = self.agent.stop()?;
+        let verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        if !verdict.exact() {
+            keep(self.settings, &ended)?;
+        }
+        Ok((Outcome { verdict, ready_line, ready_ms, skipped: None }, ended))
+    }
+}
+
+/// Compares with the ledger and with conntrack, and looks at how the agent ended.
+#[must_use]
+pub(super) fn judge(
+    ledger: &[Account],
+    listed: &[Entry],
+    ended: &Ended,
+    namespaces: &[u32],
+    promised: usize,
+) -> Verdict {
+    let mut verdict = compare(ledger, &ended.output.records, namespaces, promised);
+    let counted: Vec<Entry> = listed.iter().filter(|entry| counts(ledger, entry)).cloned().collect();
+    against_conntrack(&mut verdict, &counted, &ended.output.records);
+    if ended.status.code() != Some(0) {
+        verdict.problem(format!("the agent ended with {}", ended.status));
+    }
+    for alarm in ended.alarms() {
+        verdict.problem(format!("the agent logged: {alarm}"));
+    }
+    verdict
+}
+
+/// Flows that the kernel does not count have nothing to compare.
+fn counts(ledger: &[Account], entry: &Entry) -> bool {
+    !ledger.iter().any(|account| account.key == entry.key && account.expected.no_counters)
+}
+
+fn keep(settings: &Settings, ended: &Ended) -> Result<()> {
+    let Some(out) = &settings.out else { return Ok(()) };
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    fs::write(out.join("records.jsonl"), ended.output.lines.join("\n"))?;
+    fs::write(out.join("agent.log"), ended.output.log.join("\n"))?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The generator, the ledger and the comparator against the running kernel, with `conntrack -L` playing the agent.
+
+use anyhow::Result;
+use conntally_tests::compare::compare;
+use conntally_tests::conntrack;
+use conntally_tests::lab::{FAMILIES, Family, Lab, TRANSLATED_BOTH, TRANSLATED_DESTINATION};
+use conntally_tests::traffic::{self, Ending};
+
+/// Namespaces and packet sockets need root; without it these tests say so and prove nothing.
+fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root for network namespaces and packet sockets");
+    }
+    root
+}
+
+/// Ends of the list's entries, unread: compares what conntrack has now with the ledger.
+fn judge(lab: &Lab, promised: usize) -> Result<()> {
+    lab.quiet();
+    let records = conntrack::as_records(&lab.conntrack()?);
+    let verdict = compare(&lab.ledger()?, &records, &lab.tracked(), promised);
+    anyhow::ensure!(verdict.exact(), "{verdict:#?}");
+    Ok(())
+}
+
+#[test]
+fn datagrams_of_every_protocol_are_in_conntrack_as_in_the_ledger() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut lab = Lab::direct()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.capture()?;
+    for family in FAMILIES {
+        let path = lab.path(family)?;
+        let sent = [
+            traffic::exchange(&path, 20_001, 7001, &[0, 1, 512, 1400], &[100, 1400])?,
+            traffic::udplite(&path, 20_002, 7002, &[10, 500], &[600])?,
+            traffic::echo(&path, 4711, &[0, 56, 1000])?,
+            traffic::gre(&path, &[100, 200], &[300])?,
+            traffic::experiment(&path, &[10, 1000], &[20])?,
+            traffic::association(&path, 20_003, 7003, &[10, 500, 1001])?,
+        ];
+        sent.into_iter().for_each(|sent| lab.promise(sent));
+    }
+    judge(&lab, 24)
+}
+
+#[test]
+fn tcp_is_in_conntrack_as_in_the_ledger() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut lab = Lab::direct()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.capture()?;
+    for family in FAMILIES {
+        let path = lab.path(family)?;
+        let sent = [
+            traffic::transfer(&path, 20_001, 7001, (1 << 20, 1 << 19), Ending::Close)?,
+            traffic::transfer(&path, 20_002, 7002, (1000, 1000), Ending::Reset)?,
+            traffic::transfer(&path, 20_003, 7003, (0, 0), Ending::Close)?,
+        ];
+        sent.into_iter().for_each(|sent| lab.promise(sent));
+    }
+    judge(&lab, 12)
+}
+
+#[test]
+fn translated_flows_are_in_conntrack_as_in_the_ledger() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut lab = Lab::routed()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.translate()?;
+    lab.capture()?;
+    for family in FAMILIES {
+        let path = lab.path(family)?;
+        let target = lab.translated_path(family)?;
+        let sent = [
+            traffic::exchange(&path, 20_001, 7001, &[10, 20], &[30])?,
+            traffic::transfer(&path, 20_002, 7002, (50_000, 50_000), Ending::Close)?,
+            traffic::exchange(&target, 20_003, TRANSLATED_DESTINATION, &[10], &[30])?,
+            traffic::transfer(&target, 20_004, TRANSLATED_BOTH, (1000, 1000), Ending::Close)?,
+        ];
+        sent.into_iter().for_each(|sent| lab.promise(sent));
+    }
+    judge(&lab, 8)
+}
+
+#[test]
+fn a_burst_of_short_flows_is_in_conntrack_as_in_the_ledger() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut lab = Lab::direct()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.capture()?;
+    let sent = traffic::burst(&lab.path(Family::V4)?, 20_000..22_000, 7001)?;
+    sent.into_iter().for_each(|sent| lab.promise(sent));
+    judge(&lab, 4000)
+}

@@ -1,0 +1,100 @@
+# Runs in a guest whose clock counts instructions: what one packet of a known flow costs without and with the agent.
+# HOOKS: the hooks to measure. PACKETS: how many are timed. Prints lines that xtask reads: `CONFIG MEDIAN MEAN`,
+# and for the proof `proof HOOK PACKETS RUNS UPDATES STARTS`.
+set -eu
+
+setup() {
+    ip netns add a
+    ip netns add b
+    ip link add va netns a type veth peer name vb netns b
+    ip -n a addr add 10.99.0.1/24 dev va
+    ip -n b addr add 10.99.0.2/24 dev vb
+    ip -n a link set va up
+    ip -n b link set vb up
+    ip netns exec a nft -f - <<'NFT'
+table inet measure { chain out { type filter hook output priority 0; ct state established,new counter accept; }; }
+NFT
+    # Nobody reads what arrives: it is dropped early, so that the receiver's part is always the same.
+    ip netns exec b nft -f - <<'NFT'
+table inet measure { chain in { type filter hook prerouting priority -300; meta l4proto udp drop; }; }
+NFT
+    set_in_a nf_conntrack_timestamp 1
+    set_in_a nf_conntrack_udp_timeout 600
+    ip netns exec a ping -q -c 1 -W 1 10.99.0.2 >/dev/null || true
+    cat >/tmp/bench.toml <<'TOML'
+[source]
+rate_curve = [{ age = "0s", every = "1h" }]
+TOML
+}
+
+set_in_a() { ip netns exec a sysctl -qw "net.netfilter.$1=$2"; }
+
+port=20000
+# Each run is a flow of its own: whether the kernel counts a flow is decided when it begins.
+new_flow() { port=$((port + 1)); }
+
+packets() {
+    ip netns exec a conntally-pps --to 10.99.0.2:9 --from "10.99.0.1:$port" --packets "$PACKETS"
+}
+
+field() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
+
+measure() {
+    for _ in 1 2 3; do
+        new_flow
+        line=$(packets)
+        echo "$1 $(field median_ns <<<"$line") $(field mean_ns <<<"$line")"
+    done
+}
+
+start_agent() { # HOOK FORMAT
+    conntally run -c /tmp/bench.toml --source bpf --hook "$1" --output "$2" >/tmp/records 2>/tmp/log &
+    agent=$!
+    for _ in $(seq 300); do
+        grep -q 'ready' /tmp/log && return
+        kill -0 $agent 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "the agent is not ready:"
+    cat /tmp/log
+    exit 1
+}
+
+stop_agent() {
+    kill -TERM $agent
+    wait $agent || { echo "the agent ended with code $?"; cat /tmp/log; exit 1; }
+    cp /tmp/log "/out/agent-$1.log"
+}
+
+# How often the programs on the packet path have run.
+runs() {
+    bpftool prog show | awk '/ name (acct_add|refresh_acct)/ { for (i = 1; i < NF; i++) if ($i == "run_cnt") sum += $(i + 1) } END { print sum + 0 }'
+}
+
+# The hook must have run once for each packet, and the agent must have said nothing about the flow but its start.
+prove() { # HOOK
+    start_agent "$1" json
+    sysctl -qw kernel.bpf_stats_enabled=1
+    before=$(runs)
+    new_flow
+    sent=$(packets | field packets)
+    after=$(runs)
+    sysctl -qw kernel.bpf_stats_enabled=0
+    sleep 1.5
+    updates=$(grep "\"port\":$port[,}]" /tmp/records | grep -c '"info"') || true
+    starts=$(grep "\"port\":$port[,}]" /tmp/records | grep -c '"start"\]') || true
+    echo "proof $1 $((sent + 1000)) $((after - before)) $updates $starts"
+    stop_agent "$1-proof"
+}
+
+setup
+set_in_a nf_conntrack_acct 0
+measure none
+set_in_a nf_conntrack_acct 1
+measure base
+for hook in $HOOKS; do
+    start_agent "$hook" null
+    measure "$hook"
+    stop_agent "$hook"
+    prove "$hook"
+done

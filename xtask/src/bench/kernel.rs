@@ -1,0 +1,182 @@
+//! Instructions that the hooks add to a packet, counted in guests whose clock counts instructions.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    guest::{Binaries, Guest, Profile},
+    kernels::{Kernel, Series},
+    matrix::{self, Hook},
+    paths::Paths,
+};
+
+const SCRIPT: &str = include_str!("guest.sh");
+
+/// Packets timed in each of the three runs.
+const PACKETS: u32 = 20_000;
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Kernel series
+    #[arg(long, value_delimiter = ',', default_values_t = matrix::supported())]
+    kernels: Vec<Series>,
+    /// Measure what tests use, which is built faster
+    #[arg(long)]
+    quick: bool,
+}
+
+/// One line of the result. All figures but the last are instructions per packet, medians of three.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    bench: &'static str,
+    kernel: String,
+    hook: String,
+    /// The whole packet with accounting on and no agent.
+    base: i64,
+    /// Of that, what the kernel's own accounting takes.
+    acct: i64,
+    /// What the agent adds.
+    added: i64,
+    /// The same from means, timer interrupts and the agent's own work included.
+    added_mean: i64,
+    limit: i64,
+    packets: i64,
+    /// How often the hook ran in as many packets.
+    runs: i64,
+    /// Updates that the agent wrote about the flow.
+    updates: i64,
+    ok: bool,
+}
+
+/// Boots each kernel and prints a JSON line for each of its hooks.
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
+    let profile = if options.quick { Profile::Quick } else { Profile::Release };
+    let binaries = Binaries::build(paths, profile)?;
+    let mut all_ok = true;
+    for series in &options.kernels {
+        for line in measure(paths, &binaries, series)? {
+            println!("{}", serde_json::to_string(&line)?);
+            all_ok &= line.ok;
+        }
+    }
+    ensure!(all_ok, "a figure is above its limit, or its proof failed");
+    Ok(())
+}
+
+fn measure(paths: &Paths, binaries: &Binaries, series: &Series) -> Result<Vec<Line>> {
+    let kernel = Kernel::find(paths, series)?;
+    if let Some(substitute) = kernel.substitute() {
+        println!("{substitute}");
+    }
+    let guest = Guest {
+        kernel: &kernel,
+        cpus: 1,
+        memory: 1024,
+        icount: true,
+        no_conntrack: false,
+        limit: Duration::from_secs(900),
+        out: paths.target.join("bench").join(series.to_string()),
+        files: binaries.all(),
+    };
+    let hooks = Hook::of(series);
+    let names: Vec<_> = hooks.iter().map(Hook::to_string).collect();
+    let script = format!("HOOKS='{}'\nPACKETS={PACKETS}\n{SCRIPT}", names.join(" "));
+    let outcome = guest.run(paths, &script, |_| {})?;
+    ensure!(outcome.code == 0, "the measuring script failed on {series}:\n{}", outcome.printed);
+    let lines = hooks.iter().map(|&hook| line(&outcome.printed, &kernel.release, series, hook));
+    lines.collect::<Result<_>>().with_context(|| format!("the guest {series} printed:\n{}", outcome.printed))
+}
+
+/// The promises: a trampoline costs less than a breakpoint, which costs more on 5.10 than on later kernels.
+fn limit(series: &Series, hook: Hook) -> i64 {
+    match hook {
+        Hook::Fentry => 190,
+        Hook::Kprobe if series.has_module_btf() => 420,
+        Hook::Kprobe => 500,
+    }
+}
+
+fn line(printed: &str, release: &str, series: &Series, hook: Hook) -> Result<Line> {
+    let (base, base_mean) = medians(printed, "base")?;
+    let (none, _) = medians(printed, "none")?;
+    let (with, with_mean) = medians(printed, &hook.to_string())?;
+    let [packets, runs, updates, starts] = proof(printed, hook)?;
+    let (added, limit) = (with - base, limit(series, hook));
+    Ok(Line {
+        bench: "kernel",
+        kernel: release.to_owned(),
+        hook: hook.to_string(),
+        base,
+        acct: base - none,
+        added,
+        added_mean: with_mean - base_mean,
+        limit,
+        packets,
+        runs,
+        updates,
+        ok: added <= limit && packets >= 10_000 && runs == packets && updates == 0 && starts == 1,
+    })
+}
+
+/// Of the three runs of a configuration: the median of the medians and that of the means.
+fn medians(printed: &str, configuration: &str) -> Result<(i64, i64)> {
+    let runs: Vec<Vec<i64>> = printed.lines().filter_map(|line| numbers_after(line, configuration)).collect();
+    let middle = |column: usize| {
+        let mut values: Vec<i64> = runs.iter().filter_map(|run| run.get(column).copied()).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied()
+    };
+    ensure!(runs.len() == 3, "{} runs of {configuration} instead of 3", runs.len());
+    match (middle(0), middle(1)) {
+        (Some(median), Some(mean)) => Ok((median, mean)),
+        _ => bail!("a run of {configuration} without figures"),
+    }
+}
+
+fn proof(printed: &str, hook: Hook) -> Result<[i64; 4]> {
+    let found = printed.lines().find_map(|line| numbers_after(line, &format!("proof {hook}")));
+    let numbers = found.with_context(|| format!("no proof for {hook}"))?;
+    numbers.try_into().ok().with_context(|| format!("half a proof for {hook}"))
+}
+
+/// The numbers of a line that begins with these words.
+fn numbers_after(line: &str, words: &str) -> Option<Vec<i64>> {
+    let rest = line.strip_prefix(words)?.strip_prefix(' ')?;
+    rest.split_whitespace().map(|word| word.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = "none 6900 6950\nnone 6901 6951\nnone 6899 6949\nbase 7000 7050\nbase 7002 7052\n\
+        base 7001 7051\nfentry 7170 7300\nfentry 7160 7290\nfentry 7165 7280\nproof fentry 21000 21000 0 1\n";
+
+    fn of(printed: &str) -> Result<Line> {
+        line(printed, "6.12.1", &"6.12".parse().unwrap(), Hook::Fentry)
+    }
+
+    #[test]
+    fn the_added_cost_is_the_difference_of_medians() {
+        let line = of(PRINTED).unwrap();
+        assert_eq!((line.base, line.acct, line.added, line.added_mean), (7001, 101, 164, 239));
+        assert!(line.ok);
+    }
+
+    #[test]
+    fn too_dear_or_unproven_is_not_ok() {
+        assert!(!of(&PRINTED.replace("fentry 716", "fentry 726")).unwrap().ok);
+        assert!(!of(&PRINTED.replace("21000 21000 0", "21000 20999 0")).unwrap().ok);
+        assert!(!of(&PRINTED.replace("21000 0 1", "21000 3 1")).unwrap().ok);
+    }
+
+    #[test]
+    fn a_missing_run_or_proof_is_an_error() {
+        assert!(of(&PRINTED.replace("base 7001", "xase 7001")).is_err());
+        assert!(of(&PRINTED.replace("proof", "loof")).is_err());
+    }
+}

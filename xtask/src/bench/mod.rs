@@ -1,0 +1,22 @@
+//! `cargo xtask bench`: what the project promises in figures.
+
+mod kernel;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::paths::Paths;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Instructions added to a packet of a known flow that is not due, by kernel and hook
+    Kernel(kernel::Options),
+}
+
+/// Does what the command line says.
+pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
+    match task {
+        Task::Kernel(options) => kernel::run(paths, &options),
+    }
+}

@@ -1,0 +1,66 @@
+//! The project's own programs, built for guests.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    command::{cargo, run},
+    paths::Paths,
+};
+
+/// How the programs are built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For tests: built quickly.
+    Quick,
+    /// What users get.
+    Release,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "bench-quick",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Built programs.
+pub(crate) struct Binaries {
+    folder: PathBuf,
+}
+
+/// The programs that guests get.
+const NAMES: &[&str] = &["conntally", "conntally-e2e", "conntally-pps"];
+
+impl Binaries {
+    /// Builds the agent and the tests' programs.
+    pub(crate) fn build(paths: &Paths, profile: Profile) -> Result<Self> {
+        println!("building the agent and the test programs ({})", profile.name());
+        run(cargo().current_dir(&paths.root).args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--profile",
+            profile.name(),
+            "--bins",
+            "-p",
+            "conntally",
+            "-p",
+            "conntally-tests",
+        ]))?;
+        Ok(Self { folder: paths.target.join(profile.name()) })
+    }
+
+    /// The path of one of them.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// All of them that there are.
+    pub(crate) fn all(&self) -> Vec<PathBuf> {
+        NAMES.iter().map(|name| self.path(name)).filter(|path| path.is_file()).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! What the guests found: read from their lines, summed per case, printed as a table.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Case;
+
+/// How many scenarios passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Exact ones.
+    pub(crate) passed: u64,
+    /// All others; a guest that did not run to its end counts as one.
+    pub(crate) failed: u64,
+}
+
+/// One line of conntally-e2e. Fields that are not summed here are kept as they came.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct ScenarioResult {
+    /// Its name.
+    pub(crate) scenario: String,
+    /// `exact`, `skipped` or something worse.
+    pub(crate) verdict: String,
+    #[serde(default)]
+    hooks_used: Value,
+    #[serde(default)]
+    events: u64,
+    #[serde(default)]
+    flows: u64,
+    #[serde(default)]
+    matched: u64,
+    #[serde(default)]
+    missing_ends: u64,
+    #[serde(default)]
+    double_counts: u64,
+    #[serde(flatten)]
+    other: serde_json::Map<String, Value>,
+}
+
+impl ScenarioResult {
+    /// The result in a line, if it is one.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        line.starts_with('{').then(|| serde_json::from_str(line).ok())?
+    }
+
+    /// Whether nothing was wrong.
+    pub(crate) fn passed(&self) -> bool {
+        self.verdict == "exact"
+    }
+
+    /// Whether the kernel does not have what the scenario is about.
+    fn skipped(&self) -> bool {
+        self.verdict == "skipped"
+    }
+}
+
+/// What one guest found.
+#[derive(Serialize)]
+pub(crate) struct CaseResult {
+    kernel: String,
+    hook: String,
+    cpus: u32,
+    /// The kernel's release.
+    pub(crate) release: String,
+    /// What took the place of the wanted series.
+    pub(crate) substitute: Option<String>,
+    /// How long it took.
+    pub(crate) seconds: u64,
+    /// Why the guest did not run to its end.
+    pub(crate) error: Option<String>,
+    /// In the order they ran.
+    pub(crate) scenarios: Vec<ScenarioResult>,
+}
+
+impl CaseResult {
+    /// Nothing found yet.
+    pub(crate) fn new(case: &Case) -> Self {
+        Self {
+            kernel: case.series.to_string(),
+            hook: case.hook.to_string(),
+            cpus: case.cpus,
+            release: String::new(),
+            substitute: None,
+            seconds: 0,
+            error: None,
+            scenarios: Vec::new(),
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let count = |wanted: fn(&ScenarioResult) -> bool| {
+            self.scenarios.iter().filter(|scenario| wanted(scenario)).count() as u64
+        };
+        let passed = count(ScenarioResult::passed);
+        let skipped = count(ScenarioResult::skipped);
+        let failed = self.scenarios.len() as u64 - passed - skipped + u64::from(self.error.is_some());
+        Tally { passed, failed }
+    }
+
+    fn row(&self) -> [String; 10] {
+        let sum =
+            |field: fn(&ScenarioResult) -> u64| self.scenarios.iter().map(field).sum::<u64>().to_string();
+        let tally = self.tally();
+        let failed = self.scenarios.iter().filter(|scenario| !scenario.passed() && !scenario.skipped());
+        let mut verdict: Vec<_> = failed.map(|scenario| scenario.scenario.clone()).collect();
+        verdict.extend(self.error.as_ref().map(|_| "guest".to_owned()));
+        [
+            if self.release.is_empty() { self.kernel.clone() } else { self.release.clone() },
+            self.hooks(),
+            self.cpus.to_string(),
+            format!("{}/{}", tally.passed, tally.passed + tally.failed),
+            sum(|scenario| scenario.events),
+            sum(|scenario| scenario.flows),
+            sum(|scenario| scenario.matched),
+            sum(|scenario| scenario.missing_ends),
+            sum(|scenario| scenario.double_counts),
+            if verdict.is_empty() { "exact".to_owned() } else { format!("FAILED: {}", verdict.join(", ")) },
+        ]
+    }
+
+    /// What the agent said it attached, else what it was told to.
+    fn hooks(&self) -> String {
+        let said = self.scenarios.iter().find_map(|scenario| match &scenario.hooks_used {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Array(list) => Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
+            _ => None,
+        });
+        said.unwrap_or_else(|| self.hook.clone())
+    }
+}
+
+/// What all guests found.
+#[derive(Default, Serialize)]
+pub(crate) struct Report {
+    /// In the order they ran.
+    pub(crate) cases: Vec<CaseResult>,
+}
+
+const HEAD: [&str; 10] =
+    ["kernel", "hooks", "cpus", "passed", "events", "flows", "matched", "no end", "double", "verdict"];
+
+impl Report {
+    /// The sum over all guests.
+    pub(crate) fn tally(&self) -> Tally {
+        let add =
+            |sum: Tally, of: Tally| Tally { passed: sum.passed + of.passed, failed: sum.failed + of.failed };
+        self.cases.iter().map(CaseResult::tally).fold(Tally::default(), add)
+    }
+
+    /// One row per guest, then what stood in for what.
+    pub(crate) fn print(&self) {
+        print!("{}", self.table());
+        for substitute in self.cases.iter().filter_map(|case| case.substitute.as_ref()) {
+            println!("{substitute}");
+        }
+    }
+
+    fn table(&self) -> String {
+        let rows: Vec<[String; 10]> =
+            std::iter::once(HEAD.map(str::to_owned)).chain(self.cases.iter().map(CaseResult::row)).collect();
+        let mut widths = [0; 10];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &[String; 10]| {
+            let cells: Vec<_> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        };
+        rows.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::pairwise;
+
+    fn report(lines: &[&str], error: Option<&str>) -> Report {
+        let cases = pairwise(&["6.12".parse().unwrap()]);
+        let mut result = CaseResult::new(&cases[0]);
+        result.scenarios = lines.iter().filter_map(|line| ScenarioResult::parse(line)).collect();
+        result.error = error.map(str::to_owned);
+        Report { cases: vec![result] }
+    }
+
+    #[test]
+    fn scenarios_are_summed_and_failed_ones_named() {
+        let exact = r#"{"scenario":"tcp","verdict":"exact","hooks_used":"fentry nf_ct_acct_add","events":7,"flows":3,"matched":3}"#;
+        let failed =
+            r#"{"scenario":"nat","verdict":"failed","flows":2,"matched":1,"missing_ends":1,"more":[1]}"#;
+        let report = report(&[exact, "a log line", failed], None);
+        assert_eq!(report.tally(), Tally { passed: 1, failed: 1 });
+        let table = report.table();
+        let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(row.join(" "), "6.12 fentry nf_ct_acct_add 1 1/2 7 5 4 1 0 FAILED: nat");
+    }
+
+    #[test]
+    fn a_guest_that_broke_off_is_a_failure_even_if_all_it_said_was_good() {
+        let report = report(&[r#"{"scenario":"tcp","verdict":"exact"}"#], Some("panic"));
+        assert_eq!(report.tally(), Tally { passed: 1, failed: 1 });
+    }
+
+    #[test]
+    fn an_unknown_verdict_is_a_failure() {
+        assert_eq!(report(&[r#"{"scenario":"tcp","verdict":"EXACT"}"#], None).tally().failed, 1);
+    }
+}

@@ -1,0 +1,70 @@
+//! The Debian packages that the tasks need.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::{exists, program};
+
+/// A package, how else to know that it is there, and why it is wanted.
+pub(crate) struct Package {
+    /// Its name on Debian.
+    pub(crate) name: &'static str,
+    /// A program or file of it, for systems without dpkg.
+    probe: &'static str,
+    /// What for.
+    pub(crate) why: &'static str,
+}
+
+const fn package(name: &'static str, probe: &'static str, why: &'static str) -> Package {
+    Package { name, probe, why }
+}
+
+/// What is needed, by task.
+pub(crate) const NEEDED: &[Package] = &[
+    package("gcc", "gcc", "links the agent and the tests"),
+    package("libc6-dev", "/usr/include/stdlib.h", "the same"),
+    package("g++", "g++", "links bpf-linker with LLVM"),
+    package("rustc-web", "/usr/bin/rustc", "a compiler with a prebuilt core library for BPF"),
+    package("libstd-rust-web-dev-bpf", "/usr/lib/rustlib/bpfel-unknown-none", "that library"),
+    package("rust-web-clippy", "/usr/bin/clippy-driver", "the linter of that compiler"),
+    package("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config", "what bpf-linker is built with"),
+    package("zlib1g-dev", "/usr/include/zlib.h", "the same"),
+    package("qemu-system-x86", "qemu-system-x86_64", "runs guests with other kernels"),
+    package("busybox-static", "busybox", "the guests' shell and small tools"),
+    package("cpio", "cpio", "packs what a guest boots from"),
+    package("kmod", "depmod", "finds the modules that a guest needs"),
+    package("xz-utils", "xz", "unpacks modules"),
+    package("zstd", "zstd", "the same"),
+    package("bash", "bash", "runs scripts in guests"),
+    package("bpftool", "bpftool", "counts how often the kernel programs run"),
+    package("nftables", "nft", "makes namespaces track connections"),
+    package("conntrack", "conntrack", "what the agent is compared with"),
+    package("iproute2", "ip", "makes namespaces and links"),
+    package("iputils-ping", "ping", "sends echo requests"),
+    package("ethtool", "ethtool", "turns segmentation offloads off, so that a capture sees real packets"),
+    package("procps", "sysctl", "sets kernel parameters"),
+    package("tcpdump", "tcpdump", "looks at packets when a test fails"),
+];
+
+/// Those of them that are not there.
+pub(crate) fn missing(wanted: impl Iterator<Item = &'static Package>) -> Result<Vec<&'static Package>> {
+    let listed = if exists("dpkg-query") { installed()? } else { Vec::new() };
+    Ok(wanted.filter(|package| !listed.iter().any(|name| name == package.name) && !found(package)).collect())
+}
+
+/// Without dpkg, or where somebody installed the tool in another way, its own file tells.
+fn found(package: &Package) -> bool {
+    if package.probe.starts_with('/') { Path::new(package.probe).exists() } else { exists(package.probe) }
+}
+
+/// Names of the needed packages that dpkg says are installed.
+fn installed() -> Result<Vec<String>> {
+    // The exit code only says that some are unknown, which is what we ask.
+    let output = program("dpkg-query")
+        .args(["--show", "--showformat", "${db:Status-Status} ${Package}\n"])
+        .args(NEEDED.iter().map(|package| package.name))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect())
+}

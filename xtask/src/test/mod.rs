@@ -1,0 +1,131 @@
+//! `cargo xtask test`: everything that CI runs, to the end even if a part fails.
+
+mod count;
+
+pub(crate) use count::Count;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    command::{cargo, output, run as run_command, shown},
+    ebpf, matrix,
+    paths::Paths,
+};
+/// What to leave out.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out the guests
+    #[arg(long)]
+    no_vm: bool,
+    /// Every combination of kernel, hook and number of CPUs instead of a selection
+    #[arg(long, conflicts_with = "no_vm")]
+    full: bool,
+}
+
+/// Runs all steps and prints how many tests passed and failed; a step that cannot count its tests is one test.
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
+    let mut count = Count::default();
+    step(&mut count, "formatting", || format(paths));
+    step(&mut count, "lints", || lint(paths));
+    step(&mut count, "lints of the kernel programs", || ebpf::clippy(paths));
+    step(&mut count, "kernel object", || ebpf::check(paths));
+    step(&mut count, "dependencies", || dependencies(paths));
+    step(&mut count, "host tests", || host_tests(paths));
+    if !options.no_vm {
+        step(&mut count, "guests", || guests(paths, options.full));
+    }
+    for failed in &count.failures {
+        println!("FAILED: {failed}");
+    }
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+/// Runs one step and adds what it counted.
+fn step(total: &mut Count, name: &str, work: impl FnOnce() -> Result<Count>) {
+    println!("\n== {name}");
+    let start = Instant::now();
+    let counted = work().unwrap_or_else(|error| Count::failure(format!("{name}: {error:#}")));
+    println!(
+        "== {name}: {} passed, {} failed, {} s",
+        counted.passed,
+        counted.failed,
+        start.elapsed().as_secs()
+    );
+    total.add(counted);
+}
+
+fn format(paths: &Paths) -> Result<Count> {
+    run_command(cargo().current_dir(&paths.root).args(["fmt", "--all", "--check"]))?;
+    run_command(cargo().current_dir(paths.root.join("agent-ebpf")).args(["fmt", "--check"]))?;
+    Ok(Count::success())
+}
+
+fn lint(paths: &Paths) -> Result<Count> {
+    let arguments = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    run_command(cargo().current_dir(&paths.root).args(arguments))?;
+    Ok(Count::success())
+}
+
+/// The tool takes as long to build as everything else together, so CI does without it where it is not installed.
+fn dependencies(paths: &Paths) -> Result<Count> {
+    if output(cargo().args(["deny", "--version"])).is_err() {
+        println!("cargo-deny is not installed: not checked (cargo install --locked cargo-deny)");
+        return Ok(Count::default());
+    }
+    for folder in [paths.root.clone(), paths.root.join("agent-ebpf")] {
+        let mut deny = cargo();
+        deny.current_dir(folder).args(["deny", "--log-level", "error", "check", "--config"]);
+        run_command(deny.arg(paths.root.join("deny.toml")).args(["bans", "licenses", "sources"]))?;
+    }
+    Ok(Count::success())
+}
+
+fn host_tests(paths: &Paths) -> Result<Count> {
+    let mut tests = cargo();
+    tests.current_dir(&paths.root).args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let (text, success) = followed(&mut tests)?;
+    let mut counted = Count::of_cargo_test(&text);
+    if !success && counted.failed == 0 {
+        counted.add(Count::failure("cargo test failed without a failed test: see above".to_owned()));
+    }
+    if success && counted.passed == 0 {
+        bail!("cargo test ran no test");
+    }
+    Ok(counted)
+}
+
+fn guests(paths: &Paths, full: bool) -> Result<Count> {
+    let kernels = matrix::supported();
+    let cases = if full { matrix::all(&kernels) } else { matrix::pairwise(&kernels) };
+    let tally = matrix::run_cases(paths, &cases, "all")?;
+    if tally.passed == 0 {
+        bail!("no scenario passed in any guest");
+    }
+    let failures = if tally.failed > 0 { vec!["guests: see the table above".to_owned()] } else { Vec::new() };
+    Ok(Count { passed: tally.passed, failed: tally.failed, failures })
+}
+
+/// Runs a command, shows its standard output line by line, and returns it with whether the command succeeded.
+fn followed(command: &mut Command) -> Result<(String, bool)> {
+    let name = shown(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {name}"))?;
+    let output = child.stdout.take().with_context(|| format!("{name} has no output"))?;
+    let mut text = String::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok((text, child.wait()?.success()))
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask vm`: one guest, or all of them.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+
+use crate::{
+    command::quote,
+    guest::{Binaries, Guest, Outcome, Profile},
+    kernels::{Kernel, Series},
+    matrix,
+    paths::Paths,
+};
+
+/// What to do with guests.
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Boot one guest and run a command in it; its exit code is this command's
+    Run(Run),
+    /// Run the scenarios on all kernels, with all hooks, with one and two CPUs
+    Matrix(matrix::Options),
+}
+
+/// One guest.
+#[derive(Args)]
+pub(crate) struct Run {
+    /// The kernel's series, for example 6.12
+    #[arg(long)]
+    kernel: Series,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 2)]
+    smp: u32,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 1024)]
+    mem: u32,
+    /// One instruction takes one nanosecond of guest time (one CPU)
+    #[arg(long)]
+    icount: bool,
+    /// Do not load nf_conntrack before the command runs
+    #[arg(long)]
+    no_conntrack: bool,
+    /// Build what users get, not what tests use
+    #[arg(long)]
+    release: bool,
+    /// Seconds after which the guest is ended
+    #[arg(long, default_value_t = 600)]
+    limit: u64,
+    /// Where the guest's /out, its console.log and its dmesg go
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// A file for the guest's /root; programs come with their libraries and are on PATH
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The command, run in /root with the agent and the test programs on PATH
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Does what the command line says.
+pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
+    match task {
+        Task::Run(options) => {
+            let outcome = options.boot(paths)?;
+            std::process::exit(outcome.code);
+        }
+        Task::Matrix(options) => matrix::run(paths, &options),
+    }
+}
+
+impl Run {
+    fn boot(self, paths: &Paths) -> Result<Outcome> {
+        let profile = if self.release { Profile::Release } else { Profile::Quick };
+        let mut files = Binaries::build(paths, profile)?.all();
+        files.extend(self.files);
+        let kernel = Kernel::find(paths, &self.kernel)?;
+        if let Some(substitute) = kernel.substitute() {
+            println!("{substitute}");
+        }
+        let out = self.out.unwrap_or_else(|| paths.target.join("vm").join(self.kernel.to_string()));
+        let guest = Guest {
+            kernel: &kernel,
+            cpus: self.smp,
+            memory: self.mem,
+            icount: self.icount,
+            no_conntrack: self.no_conntrack,
+            limit: Duration::from_secs(self.limit),
+            out: std::path::absolute(out).context("no such folder")?,
+            files,
+        };
+        let words: Vec<_> = self.command.iter().map(|word| quote(word)).collect();
+        guest.run(paths, &format!("exec {}\n", words.join(" ")), |line| println!("{line}"))
+    }
+}
