@@ -10,11 +10,13 @@ use super::signals::{self, Stop};
 use super::sources::{self, LiveSource, Opened};
 use super::{logging, replay, settings};
 use crate::config::{Config, SourceKind};
+use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
 use crate::source::Source;
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs the agent until a signal comes, or until the reader of the output has gone.
 pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
@@ -59,6 +61,10 @@ fn notify(state: NotifyState<'_>) {
 }
 
 async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
+    if let Some(signal) = conntrack_awaited(&mut stop).await {
+        tracing::info!("nothing was accounted: {signal} came before conntrack was loaded");
+        return Ok(());
+    }
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place } = sources::open(config)?;
     let mut consumer = Consumer::live(config)?;
@@ -75,6 +81,32 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let failure = ended.map(announce_end);
     shut_down(source, consumer, sink, machine, config).await?;
     failure.context("the source failed")
+}
+
+/// Loads conntrack, or waits until somebody does; returns the signal that ended the wait.
+pub(super) async fn conntrack_awaited(stop: &mut Stop) -> Option<&'static str> {
+    if module::is_present() {
+        return None;
+    }
+    match module::load() {
+        Ok(()) => {
+            tracing::info!("loaded the module nf_conntrack");
+            return None;
+        }
+        Err(error) => tracing::warn!(
+            "nf_conntrack is not loaded and cannot be loaded ({error}): waiting until it is; `modprobe nf_conntrack`, or \
+             a firewall rule that uses `ct state`, loads it"
+        ),
+    }
+    let present = async {
+        while !module::is_present() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = present => None,
+        signal = stop.requested() => Some(signal),
+    }
 }
 
 /// Ends everything in the order of the data, under one deadline.

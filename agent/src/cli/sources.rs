@@ -1,13 +1,20 @@
 //! Opens the source that the configuration asks for.
 
-use crate::config::{Config, SourceKind};
-use crate::kernel::netns;
+use crate::config::{Config, Hook, Slots, SourceKind};
+use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes};
+use crate::kernel::{limits, netns};
+use crate::source::bpf::BpfSource;
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
 use crate::source::{Batch, Losses, Progress, Source, SourceError};
 use anyhow::bail;
 
+/// The kernel's default of `nf_conntrack_max` on a machine of some size.
+const DEFAULT_MAX: u32 = 262_144;
+
 /// A source of this machine, whichever it is.
 pub(super) enum LiveSource {
+    /// The kernel programs.
+    Bpf(Box<BpfSource>),
     /// ctnetlink dumps and events.
     Netlink(NetlinkSource),
 }
@@ -22,18 +29,21 @@ pub(super) struct Opened {
 impl Source for LiveSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         match self {
+            Self::Bpf(source) => source.read(batch).await,
             Self::Netlink(source) => source.read(batch).await,
         }
     }
 
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         match self {
+            Self::Bpf(source) => source.drain(batch).await,
             Self::Netlink(source) => source.drain(batch).await,
         }
     }
 
     fn losses(&self) -> Losses {
         match self {
+            Self::Bpf(source) => source.losses(),
             Self::Netlink(source) => source.losses(),
         }
     }
@@ -42,9 +52,56 @@ impl Source for LiveSource {
 /// Opens the source of `source.kind`.
 pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
     match config.source.kind {
-        SourceKind::Auto | SourceKind::Netlink => netlink(config),
-        SourceKind::Bpf => bail!("the kernel programs are not wired yet; use --source netlink"),
+        SourceKind::Auto => bpf(config).or_else(|error| {
+            tracing::warn!("netlink is used instead of the kernel programs: {error:#}");
+            netlink(config)
+        }),
+        SourceKind::Bpf => bpf(config),
+        SourceKind::Netlink => netlink(config),
         SourceKind::Replay => bail!("a recording cannot be recorded; use --source bpf or netlink"),
+    }
+}
+
+fn bpf(config: &Config) -> anyhow::Result<Opened> {
+    let source = BpfSource::start(kernel_side(config))?;
+    let report = source.report();
+    tell(&report);
+    let hooks = format!("{}:{}", report.kind.name(), [report.packet, report.life].concat().join("+"));
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
+}
+
+/// What the configuration means for the kernel programs.
+pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
+    let source = &config.source;
+    let slots = match source.slots {
+        Slots::Count(slots) => slots,
+        Slots::Auto => {
+            limits::flows(limits::conntrack_max().unwrap_or(DEFAULT_MAX), netns::reachable_inodes().len())
+        }
+    };
+    KernelSideOptions {
+        hook: match source.hook {
+            Hook::Auto => HookPreference::Auto,
+            Hook::Fentry => HookPreference::Fentry,
+            Hook::Kprobe => HookPreference::Kprobe,
+        },
+        slots,
+        rings: RingSizes { updates: source.ring_bytes, ends: source.end_ring_bytes },
+        rate_curve: source
+            .rate_curve
+            .iter()
+            .map(|step| RateStep { age: step.age, every: step.every })
+            .collect(),
+    }
+}
+
+fn tell(report: &HookReport) {
+    for why in &report.passed_over {
+        tracing::info!("not used: {why}");
+    }
+    match &report.proven {
+        Ok(()) => tracing::info!("packets of a test namespace were each seen once: {report}"),
+        Err(why) => tracing::warn!("the hooks could not be proven ({why}): {report}"),
     }
 }
 

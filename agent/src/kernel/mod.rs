@@ -11,6 +11,10 @@ pub mod symbols;
 
 pub mod netns;
 
+pub mod module;
+
+pub mod limits;
+
 pub mod interface;
 
 pub mod netlink;

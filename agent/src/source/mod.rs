@@ -1,7 +1,9 @@
 //! Where observations come from. A source knows the kernel or a file; it knows nothing of flow tables or sinks.
 
 pub mod bpf;
+
 pub mod netlink;
+
 pub mod replay;
 
 use crate::model::Observation;

@@ -5,10 +5,11 @@ mod end_reason;
 mod module_watch;
 mod rings;
 mod seed;
+mod slot_watch;
 
 use std::time::Duration;
 
-use self::{module_watch::ModuleWatch, rings::Rings, seed::Chunks};
+use self::{module_watch::ModuleWatch, rings::Rings, seed::Chunks, slot_watch::SlotWatch};
 use super::{Batch, Losses, Progress, Source, SourceError};
 use crate::{
     kernel::{
@@ -21,7 +22,7 @@ use crate::{
 /// The longest time between two reads of the rings.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often the module is looked for.
+/// How often the module and its limits are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// The kernel programs as a source.
@@ -33,6 +34,7 @@ pub struct BpfSource {
     seed: Option<Chunks>,
     seeded: Vec<Observation>,
     watch: Option<ModuleWatch>,
+    slot_watch: SlotWatch,
     watched: tokio::time::Instant,
     /// What earlier kernel sides lost, before the module was loaded again.
     past_losses: Losses,
@@ -48,6 +50,7 @@ impl BpfSource {
         let rings = Rings::open(&mut side).map_err(|error| StartError::Other(error.into()))?;
         // A typed program holds the module; a probe outlives it without a word.
         let watch = (side.report().kind == HookKind::Kprobe).then(ModuleWatch::start);
+        let slot_watch = SlotWatch::new(options.slots);
         Ok(Self {
             options,
             side,
@@ -56,6 +59,7 @@ impl BpfSource {
             seed: Some(seed::start(netns::reachable())),
             seeded: Vec::new(),
             watch,
+            slot_watch,
             watched: tokio::time::Instant::now(),
             past_losses: Vec::new(),
         })
@@ -96,12 +100,19 @@ impl BpfSource {
         }
     }
 
+    /// Looks at what changes rarely.
+    async fn look_around(&mut self) -> Result<(), SourceError> {
+        if self.watched.elapsed() < WATCH_EVERY {
+            return Ok(());
+        }
+        self.watched = tokio::time::Instant::now();
+        self.slot_watch.look();
+        self.follow_module().await
+    }
+
     /// Attaches anew when the module was unloaded and loaded again, which leaves probes dead.
     async fn follow_module(&mut self) -> Result<(), SourceError> {
-        let due = self.watched.elapsed() >= WATCH_EVERY;
-        let Some(watch) = self.watch.as_mut().filter(|_| due) else { return Ok(()) };
-        self.watched = tokio::time::Instant::now();
-        if !watch.was_reloaded() {
+        if !self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
             return Ok(());
         }
         tracing::warn!("nf_conntrack was unloaded and loaded again: attaching to it anew");
@@ -123,7 +134,7 @@ impl Source for BpfSource {
         self.wait().await;
         self.fill(batch);
         if self.rings.was_emptied() {
-            self.follow_module().await?;
+            self.look_around().await?;
         }
         Ok(Progress::More)
     }

@@ -1,0 +1,26 @@
+//! Whether conntrack is there, and loading it when it is not.
+
+use std::{io, path::Path, process::Command};
+
+/// Exists while conntrack runs, as a module or built in.
+const PRESENT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// Whether the kernel can track connections now.
+#[must_use]
+pub fn is_present() -> bool {
+    Path::new(PRESENT).exists()
+}
+
+/// Loads the module `nf_conntrack`, by modprobe(8).
+///
+/// # Errors
+/// When there is no modprobe, or it refuses; the error has its words.
+pub fn load() -> io::Result<()> {
+    let output = Command::new("modprobe").arg("nf_conntrack").output()?;
+    if output.status.success() && is_present() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let words = if words.is_empty() { format!("modprobe: {}", output.status) } else { words };
+    Err(io::Error::other(words))
+}
