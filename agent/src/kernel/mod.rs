@@ -9,5 +9,7 @@ pub mod layout;
 
 pub mod symbols;
 
+pub mod netns;
+
 #[cfg(test)]
 mod fixtures;
