@@ -15,5 +15,40 @@ mod judge;
 
 pub mod render;
 
+use std::io::{self, Write};
+
+use facts::Facts;
+use gather::Probes;
+use verdict::{Settings, Verdict};
+
+/// How the verdict is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// For a program: one JSON object on one line, the facts included.
+    Json,
+}
+
+/// Looks at the machine, judges it and tells the verdict. Returns the exit code
+/// ([`verdict::Outcome::exit_code`]).
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn run(probes: &Probes<'_>, settings: Settings, format: Format, out: &mut impl Write) -> io::Result<u8> {
+    let facts = gather::gather(probes);
+    let verdict = Verdict::of(&facts, settings);
+    write(&facts, &verdict, format, out)?;
+    out.flush()?;
+    Ok(verdict.outcome.exit_code())
+}
+
+fn write(facts: &Facts, verdict: &Verdict, format: Format, out: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Text => out.write_all(render::text(verdict).as_bytes()),
+        Format::Json => writeln!(out, "{}", render::json(facts, verdict).map_err(io::Error::other)?),
+    }
+}
+
 #[cfg(test)]
 mod tests;

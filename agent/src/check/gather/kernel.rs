@@ -14,12 +14,12 @@ use crate::kernel::symbols::{Conntrack, Hook, Symbols};
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const PARAMETERS: &str = "/sys/module/nf_conntrack/parameters";
 
-/// What the agent makes use of. CAP_SYS_ADMIN contains CAP_BPF and CAP_PERFMON.
-const USED: [(Capability, &str); 4] = [
+/// What the agent makes use of. CAP_SYS_ADMIN contains CAP_BPF and CAP_PERFMON; CAP_SYS_PTRACE shows the
+/// namespaces of other users' processes.
+const USED: [(Capability, &str); 3] = [
     (Capability::CAP_NET_ADMIN, "CAP_NET_ADMIN"),
     (Capability::CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
     (Capability::CAP_SYS_PTRACE, "CAP_SYS_PTRACE"),
-    (Capability::CAP_SYS_RESOURCE, "CAP_SYS_RESOURCE"),
 ];
 
 pub(super) fn release() -> String {

@@ -87,8 +87,8 @@ fn alternatives(facts: &Facts, used: Option<&str>) -> Vec<String> {
     }
     notes.push(match &facts.netlink {
         Result::Ok(()) => {
-            "netlink: updates only as often as the whole table is dumped, ends that the socket \
-                           has no room for are counted and found by a dump, without their last totals"
+            "netlink: updates only as often as the whole table is dumped; ends that the socket has \
+                           no room for are found by a dump, without their last totals"
                 .to_owned()
         }
         Err(why) => format!("netlink: not possible, {why}"),

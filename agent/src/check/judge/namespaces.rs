@@ -14,8 +14,7 @@ pub(super) fn tracking(facts: &Facts, settings: Settings) -> Line {
     let what = "tracking";
     let active = select(facts, |namespace| namespace.tracking == Tracking::Active);
     if !active.is_empty() {
-        let detail =
-            format!("connections are tracked in {} of {}: {}", active.len(), total(facts), names(&active));
+        let detail = format!("connections are tracked{}", place(facts, &active));
         return Line::new(Ok, what, detail).notes(unreachable(facts));
     }
     if settings.enable_tracking {
@@ -36,7 +35,7 @@ pub(super) fn accounting(facts: &Facts, settings: Settings) -> Line {
         return Line::new(Ok, what, "the kernel counts packets and bytes of every flow");
     }
     let mend = sysctl(&off, "net.netfilter.nf_conntrack_acct=1");
-    let place = format!("off in {} of {}: {}", off.len(), total(facts), names(&off));
+    let place = format!("off{}", place(facts, &off));
     if settings.manage_sysctls {
         // An empty table has no flow that misses its counters when the agent turns them on.
         let late = off.iter().any(|namespace| namespace.count != Some(0));
@@ -63,7 +62,7 @@ pub(super) fn timestamps(facts: &Facts, settings: Settings) -> Line {
         let detail = "this kernel keeps no start of flows (CONFIG_NF_CONNTRACK_TIMESTAMP): ids are weak";
         return Line::new(Ok, what, detail);
     }
-    let place = format!("off in {} of {}: {}", off.len(), total(facts), names(&off));
+    let place = format!("off{}", place(facts, &off));
     if settings.manage_sysctls {
         return Line::new(Ok, what, format!("{place}; the agent turns it on while it runs"));
     }
@@ -155,10 +154,11 @@ fn select(facts: &Facts, wanted: impl Fn(&NamespaceFact) -> bool) -> Vec<&Namesp
     facts.namespaces.iter().filter(|namespace| wanted(namespace)).collect()
 }
 
-fn total(facts: &Facts) -> String {
+/// Where it is so, unless there is only one place.
+fn place(facts: &Facts, namespaces: &[&NamespaceFact]) -> String {
     match facts.namespaces.len() {
-        1 => "1 namespace".to_owned(),
-        count => format!("{count} namespaces"),
+        0 | 1 => String::new(),
+        all => format!(" in {} of {all} namespaces: {}", namespaces.len(), names(namespaces)),
     }
 }
 
