@@ -96,25 +96,22 @@ impl WallClock {
         period.offset.saturating_add_unsigned(boot_ns)
     }
 
-    /// Boot time of a wall clock stamp that the kernel took no later than the boot time `observed_ns`.
+    /// Boot time of a wall clock stamp that the kernel took no later than the boot time `observed_ns`; `None` if
+    /// no clock that is known to have run showed it.
     ///
     /// Where a backward step makes the stamp ambiguous, the latest moment possible is meant.
     #[must_use]
-    pub fn to_boot(&self, real_ns: u64, observed_ns: u64) -> u64 {
-        let real = i64::try_from(real_ns).unwrap_or(i64::MAX);
-        let at = |period: &Period| u64::try_from(real.saturating_sub(period.offset)).unwrap_or(0);
-        let mut end = observed_ns;
-        let mut nearest = (u64::MAX, observed_ns);
+    pub fn to_boot(&self, real_ns: u64, observed_ns: u64) -> Option<u64> {
+        let real = i64::try_from(real_ns).ok()?;
+        let mut end = observed_ns.saturating_add(STEP_NS.unsigned_abs());
         for period in self.periods() {
-            let boot = at(period);
+            let boot = u64::try_from(real.saturating_sub(period.offset)).unwrap_or(0);
             if (period.earliest..=end).contains(&boot) {
-                return boot;
+                return Some(boot.min(observed_ns));
             }
-            let clamped = boot.clamp(period.earliest.min(end), end);
-            nearest = nearest.min((boot.abs_diff(clamped), clamped));
             end = end.min(period.noticed);
         }
-        nearest.1
+        None
     }
 
     /// All periods, newest first.
@@ -140,7 +137,7 @@ mod tests {
     fn boot_time_and_wall_clock_convert_both_ways() {
         let clock = WallClock::anchor(look(0, 100));
         assert_eq!(clock.to_wall(90 * SECOND), EPOCH + 90 * SECOND as i64);
-        assert_eq!(clock.to_boot((EPOCH + 90 * SECOND as i64) as u64, 95 * SECOND), 90 * SECOND);
+        assert_eq!(clock.to_boot((EPOCH + 90 * SECOND as i64) as u64, 95 * SECOND), Some(90 * SECOND));
     }
 
     #[test]
@@ -168,7 +165,7 @@ mod tests {
         for step in [HOUR, -HOUR] {
             let mut clock = WallClock::anchor(look(0, 100));
             clock.re_anchor(look(step, 200));
-            assert_eq!(clock.to_boot(start, 300 * SECOND), 150 * SECOND);
+            assert_eq!(clock.to_boot(start, 300 * SECOND), Some(150 * SECOND));
         }
     }
 
@@ -179,16 +176,25 @@ mod tests {
             clock.re_anchor(look(0, 199));
             clock.re_anchor(look(step, 200));
             let start = EPOCH + step + 199 * SECOND as i64 + 500_000_000;
-            assert_eq!(clock.to_boot(start as u64, 201 * SECOND), 199 * SECOND + 500_000_000);
+            assert_eq!(clock.to_boot(start as u64, 201 * SECOND), Some(199 * SECOND + 500_000_000));
         }
     }
 
     #[test]
-    fn a_start_in_the_future_is_taken_as_the_moment_of_its_observation() {
+    fn a_start_that_no_known_clock_showed_is_unknown() {
         let clock = WallClock::anchor(look(0, 100));
-        assert_eq!(clock.to_boot((EPOCH + HOUR) as u64, 101 * SECOND), 101 * SECOND);
-        assert_eq!(clock.to_boot(u64::MAX, 101 * SECOND), 101 * SECOND);
-        assert_eq!(clock.to_boot(1, 101 * SECOND), 0);
+        assert_eq!(clock.to_boot((EPOCH + HOUR) as u64, 101 * SECOND), None);
+        assert_eq!(clock.to_boot(u64::MAX, 101 * SECOND), None);
+    }
+
+    #[test]
+    fn a_start_before_the_machine_ran_is_its_boot_and_jitter_does_no_harm() {
+        let clock = WallClock::anchor(look(0, 100));
+        assert_eq!(clock.to_boot(1, 101 * SECOND), Some(0));
+        assert_eq!(
+            clock.to_boot((EPOCH + 101 * SECOND as i64 + 1000) as u64, 101 * SECOND),
+            Some(101 * SECOND)
+        );
     }
 
     #[test]

@@ -47,9 +47,14 @@ pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
     if flow.facts.has(Facts::ENDED) { late(flow, o) } else { possible(flow, o) }
 }
 
+/// Whether a dump of its namespace shows the flow.
+pub(super) fn is_dumped(flow: &FlowState) -> bool {
+    !flow.status.has(NAT_CLASH)
+}
+
 /// Among several possible flows the one that an unidentified observation most likely means.
 pub(super) fn preference(flow: &FlowState) -> (bool, u64) {
-    (!flow.status.has(NAT_CLASH), flow.first_seen_ns)
+    (is_dumped(flow), flow.first_seen_ns)
 }
 
 fn possible(flow: &FlowState, o: &Observation) -> Relation {
@@ -81,9 +86,9 @@ fn contradicts(flow: &FlowState, o: &Observation) -> bool {
 
 /// Whether an observation of an ended flow's tuple came late, rather than from the next flow.
 fn late(flow: &FlowState, o: &Observation) -> Relation {
-    let is_dumped = o.conntrack == 0 && o.kind != ObservationKind::New;
+    let from_dump = o.conntrack == 0 && o.kind != ObservationKind::New;
     let moment = match true_birth(o.born_ns, o.midlife) {
-        0 if is_dumped => o.boot_ns.saturating_sub(DUMP_SLACK_NS),
+        0 if from_dump => o.boot_ns.saturating_sub(DUMP_SLACK_NS),
         0 => o.boot_ns,
         birth => birth,
     };

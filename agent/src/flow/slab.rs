@@ -70,6 +70,11 @@ impl Slab {
         }
     }
 
+    /// All positions that were ever used. At a free one lies the flow that was there last.
+    pub(super) fn positions(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
+    }
+
     /// How many flows are stored.
     pub(super) fn len(&self) -> usize {
         self.index.len()

@@ -10,11 +10,11 @@ use crate::model::{
 /// slightly older counters. Beyond this it is a regression.
 const MISORDER_NS: u64 = 1_000_000_000;
 
-/// Status bits whose change alone is worth a record: those that a record shows, except that of dying.
+/// Status bits whose change alone is worth a record. Every flow here is confirmed, whether the bit was set already
+/// or not when it was first seen.
 const SHOWN_STATUS: u32 = Status::EXPECTED
     | Status::SEEN_REPLY
     | Status::ASSURED
-    | Status::CONFIRMED
     | Status::SRC_NAT
     | Status::DST_NAT
     | Status::OFFLOAD
@@ -84,7 +84,7 @@ pub(super) struct FlowState {
     pub(super) facts: Facts,
 }
 
-const _: () = assert!(size_of::<FlowState>() <= 288, "a million flows must fit");
+const _: () = assert!(size_of::<FlowState>() <= 256, "a million flows must fit");
 
 /// What an observation brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,7 +251,7 @@ fn start_in_boot_time(o: &Observation, clock: &WallClock) -> u64 {
     }
     match o.start_ns {
         0 => o.boot_ns,
-        start => clock.to_boot(start, o.boot_ns),
+        start => clock.to_boot(start, o.boot_ns).unwrap_or(o.boot_ns),
     }
 }
 

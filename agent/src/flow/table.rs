@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use super::clock::WallClock;
 use super::identity::flow_id;
-use super::matching::{Relation, preference, relation};
+use super::matching::{Relation, is_dumped, preference, relation};
 use super::slab::Slab;
 use super::state::{Facts, FlowState};
 use crate::model::{Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Totals};
@@ -120,6 +120,30 @@ impl FlowTable {
         self.forget_ended();
     }
 
+    /// After a complete dump of the given namespaces was applied: ends as missed what lives there and was seen
+    /// neither by the dump nor otherwise since it began at `began_boot_ns`. To be called when everything that
+    /// happened before the dump was applied, too, or ends under way are told as missed.
+    pub fn reconcile(
+        &mut self,
+        began_boot_ns: u64,
+        is_dumped_netns: impl Fn(u32) -> bool,
+        records: &mut Vec<Record>,
+    ) {
+        let forget_at = self.settled_batches + LATE_BATCHES;
+        for position in self.flows.positions() {
+            let is_gone = self.flows.get(position).is_some_and(|flow| {
+                let lives = !flow.facts.has(Facts::ENDED);
+                lives && flow.last_seen_ns < began_boot_ns && is_dumped(flow) && is_dumped_netns(flow.netns)
+            });
+            if is_gone {
+                if let Some(flow) = self.flows.get_mut(position) {
+                    flow.last_seen_ns = began_boot_ns;
+                }
+                self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
+            }
+        }
+    }
+
     /// How many flows live.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -162,7 +186,7 @@ impl FlowTable {
             (Relation::Same | Relation::Possible, position) => {
                 self.observe_known(position, o, forget_at, records);
             }
-            (Relation::Redundant, position) => self.note_late(position, o),
+            (Relation::Redundant, position) => self.note_redundant(position, o),
             (Relation::Successor, position) => {
                 self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
                 self.observe_unknown(hash, o, forget_at, records);
@@ -184,7 +208,7 @@ impl FlowTable {
         let born_while_counting = self.is_born_while_counting(o);
         let Some(flow) = self.flows.get_mut(position) else { return };
         if flow.facts.has(Facts::ENDED) {
-            return self.note_late(position, o);
+            return self.note_redundant(position, o);
         }
         if o.kind == ObservationKind::Gone {
             if o.boot_ns >= flow.last_seen_ns {
@@ -205,11 +229,13 @@ impl FlowTable {
     }
 
     /// Nothing more is said of an ended flow; but if it was found gone, its true end may tell of more traffic.
-    fn note_late(&mut self, position: u32, o: &Observation) {
-        let is_unbilled = self.flows.get(position).is_some_and(|flow| {
-            o.kind == ObservationKind::End && flow.facts.has(Facts::MISSED) && flow.is_behind(&o.totals)
-        });
-        self.counts.end_after_missed += u64::from(is_unbilled);
+    fn note_redundant(&mut self, position: u32, o: &Observation) {
+        let Some(flow) = self.flows.get_mut(position) else { return };
+        if !flow.facts.has(Facts::ENDED) {
+            flow.last_seen_ns = flow.last_seen_ns.max(o.boot_ns);
+        } else if o.kind == ObservationKind::End && flow.facts.has(Facts::MISSED) {
+            self.counts.end_after_missed += u64::from(flow.is_behind(&o.totals));
+        }
     }
 
     fn observe_unknown(&mut self, hash: u64, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
@@ -222,7 +248,7 @@ impl FlowTable {
             return;
         }
         let mut flow = FlowState::first_seen(o, hash, self.flow_id(o), &self.clock);
-        let change = flow.merge(o, self.is_born_while_counting(o));
+        let change = flow.merge(o, self.is_born_while_counting(o) || self.is_started_while_counting(o));
         let position = self.flows.insert(flow);
         self.stats.flows += 1;
         if is_end {
@@ -270,10 +296,15 @@ impl FlowTable {
 
     /// Whether the observation proves that the flow's birth was seen, or could have been.
     fn is_born_while_counting(&self, o: &Observation) -> bool {
-        let since = self.options.accounting_since;
-        let born = o.born_ns != 0 && !o.midlife && o.born_ns >= since.boot_ns;
-        let started = o.start_ns != 0 && self.clock.to_boot(o.start_ns, o.boot_ns) >= since.boot_ns;
-        o.kind == ObservationKind::New || born || started
+        let since = self.options.accounting_since.boot_ns;
+        o.kind == ObservationKind::New || (o.born_ns != 0 && o.born_ns >= since && !o.midlife)
+    }
+
+    /// Whether the start stamp proves it. To be asked at the first sight only: after a backward step of the clock
+    /// the stamp of an old flow lies in the future at first, and later between then and now.
+    fn is_started_while_counting(&self, o: &Observation) -> bool {
+        let start = (o.start_ns != 0).then(|| self.clock.to_boot(o.start_ns, o.boot_ns)).flatten();
+        start.is_some_and(|start| start >= self.options.accounting_since.boot_ns)
     }
 
     fn flow_id(&self, o: &Observation) -> FlowId {

@@ -235,3 +235,34 @@ fn namespaces_and_zones_keep_equal_tuples_apart() {
     assert_eq!(records.len(), 3);
     assert_eq!(table.len(), 3);
 }
+
+#[test]
+fn a_clock_that_was_set_back_before_the_agent_came_makes_no_old_flow_young() {
+    let mut table = table();
+    let future = 30 * SECOND as i64;
+    let records = apply(
+        &mut table,
+        &[
+            sight(Kind::Existing, 1, future, 5, 1000),
+            sight(Kind::Update, 1, future, 60 * SECOND, 1001),
+            sight(Kind::End, 1, future, 61 * SECOND, 1002),
+        ],
+    );
+    assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::Update, 1), (RecordKind::End, 1)]);
+}
+
+#[test]
+fn reconciling_ends_what_a_dump_did_not_show_and_nothing_else() {
+    let mut table = table();
+    let old = |port| sight(Kind::New, port, 5, 5, 1);
+    let elsewhere = Observation { netns: 2, ..old(3) };
+    let clash = Observation { status: Status(Status::CONFIRMED | 1 << 12), ..old(4) };
+    apply(&mut table, &[old(1), old(2), elsewhere, clash, sight(Kind::End, 6, 5, 6, 1)]);
+    apply(&mut table, &[sight(Kind::Existing, 1, 5, SECOND + 1, 1), sight(Kind::New, 5, 9, SECOND + 2, 1)]);
+    let mut records = Vec::new();
+    table.reconcile(SINCE + SECOND, |netns| netns == 1, &mut records);
+    assert_eq!(story(&records), [(RecordKind::End, 0)]);
+    assert_eq!((records[0].original.src_port, records[0].end_reason), (2, Some(EndReason::Missed)));
+    assert_eq!(records[0].observed_boot_ns, SINCE + SECOND);
+    assert_eq!(table.len(), 4);
+}

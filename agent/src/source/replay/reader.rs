@@ -15,7 +15,6 @@ pub struct RecordingError {
     /// Where the header or the block begins, from the start of the recording.
     pub offset: u64,
     /// What is wrong with it.
-    #[source]
     pub damage: Damage,
     /// How many records are left out when reading goes on after them; `None` when it cannot go on.
     pub(super) skipped_records: Option<u32>,
