@@ -168,3 +168,63 @@ fn without_privilege_it_says_what_is_missing() {
          it needs root, or what `conntally check` names\nexit 1\n"
     );
 }
+
+#[test]
+fn what_was_recorded_is_replayed_without_privilege_as_it_was_seen() {
+    let script = script(
+        r#"
+"$AGENT" record flows.rec 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
+kill -TERM $agent; wait $agent; echo "record $?"
+"$AGENT" record flows.rec 2>&1 | sed "s/ (os.*//"
+chmod 644 flows.rec; chmod 755 .
+HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
+grep -o '"final":[a-z]*' out; grep -o '"bytes":168,"packets":2' out | sort -u
+truncate -s -7 flows.rec
+"$AGENT" replay flows.rec -qq 2>&1 >/dev/null | grep ^conntally; echo "damaged ${PIPESTATUS[0]}"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(
+        text,
+        "record 0\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
+         \"bytes\":168,\"packets\":2\n\
+         conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
+    );
+}
+
+#[test]
+fn an_idle_namespace_tracks_while_the_agent_runs_if_asked_to() {
+    let script = script(
+        r#"
+nft flush ruleset
+"$AGENT" run --track >out 2>err & agent=$!
+wait_for ^ready err
+nft list tables
+traffic; sleep 1.5
+kill -TERM $agent; wait $agent; echo "exit $?"
+nft list tables; wc -l <out
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "table inet conntally\nexit 0\n1\n");
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing_and_tells_every_problem() {
+    let output = Command::new(env!("CARGO_BIN_EXE_conntally"))
+        .args(["run", "-c", "/dev/null"])
+        .env("CONNTALLY_SOURCE__HOK", "kprobe")
+        .env("CONNTALLY_FLOW__MAX_FLOWS", "many")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "conntally: 2 problems in the configuration, nothing was started:\n\
+         environment variable CONNTALLY_FLOW__MAX_FLOWS: flow.max_flows: must be a number without quotes, \
+         but is \"many\"\n\
+         environment variable CONNTALLY_SOURCE__HOK: source.hok: unknown key; did you mean \"hook\"?\n"
+    );
+}
