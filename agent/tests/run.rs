@@ -1,5 +1,6 @@
 //! `conntally run` as a process: start, signals, broken pipes, a kill. Needs root; everything happens in network,
-//! mount and process namespaces of its own, except for the module's parameters, which belong to the machine.
+//! mount and process namespaces of its own, except for the module's parameters, which belong to the machine. An agent
+//! that runs on the machine meanwhile turns accounting on here, too, and so disturbs the tests of accounting.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::process::Command;
@@ -118,14 +119,14 @@ fn a_shutdown_that_takes_too_long_names_what_did_not_finish() {
     let Some(text) = script(&format!(
         r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s
 {STUCK_OUTPUT}
-kill -TERM $agent; wait $agent; echo "exit $?"; acct
+kill -TERM $agent; wait $agent; echo "exit $?"
 grep ^conntally err"#
     )) else {
         return;
     };
     assert_eq!(
         text,
-        "exit 1\n0\nconntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+        "exit 1\nconntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
     );
 }
 
@@ -148,11 +149,11 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 wait_for ^ready err
 for _ in $(seq 20); do traffic; sleep 0.2; [ -e code ] && break; done
 wait
-cat code; wc -l <line; grep -v ^ready err; acct
+cat code; wc -l <line; grep -v ^ready err
 "#,
     );
     let Some(text) = script else { return };
-    assert_eq!(text, "exit 0\n1\n0\n");
+    assert_eq!(text, "exit 0\n1\n");
 }
 
 #[test]
@@ -166,5 +167,65 @@ fn without_privilege_it_says_what_is_missing() {
         text,
         "conntally: cannot listen to conntrack by netlink: Operation not permitted (os error 1)\n\
          it needs root, or what `conntally check` names\nexit 1\n"
+    );
+}
+
+#[test]
+fn what_was_recorded_is_replayed_without_privilege_as_it_was_seen() {
+    let script = script(
+        r#"
+"$AGENT" record flows.rec 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
+kill -TERM $agent; wait $agent; echo "record $?"
+"$AGENT" record flows.rec 2>&1 | sed "s/ (os.*//"
+chmod 644 flows.rec; chmod 755 .
+HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
+grep -o '"final":[a-z]*' out; grep -o '"bytes":168,"packets":2' out | sort -u
+truncate -s -7 flows.rec
+"$AGENT" replay flows.rec -qq 2>&1 >/dev/null | grep ^conntally; echo "damaged ${PIPESTATUS[0]}"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(
+        text,
+        "record 0\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
+         \"bytes\":168,\"packets\":2\n\
+         conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
+    );
+}
+
+#[test]
+fn an_idle_namespace_tracks_while_the_agent_runs_if_asked_to() {
+    let script = script(
+        r#"
+nft flush ruleset
+"$AGENT" run --track >out 2>err & agent=$!
+wait_for ^ready err
+nft list tables
+traffic; sleep 1.5
+kill -TERM $agent; wait $agent; echo "exit $?"
+nft list tables; wc -l <out
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "table inet conntally\nexit 0\n1\n");
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing_and_tells_every_problem() {
+    let output = Command::new(env!("CARGO_BIN_EXE_conntally"))
+        .args(["run", "-c", "/dev/null"])
+        .env("CONNTALLY_SOURCE__HOK", "kprobe")
+        .env("CONNTALLY_FLOW__MAX_FLOWS", "many")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "conntally: 2 problems in the configuration, nothing was started:\n\
+         environment variable CONNTALLY_FLOW__MAX_FLOWS: flow.max_flows: must be a number without quotes, \
+         but is \"many\"\n\
+         environment variable CONNTALLY_SOURCE__HOK: source.hok: unknown key; did you mean \"hook\"?\n"
     );
 }

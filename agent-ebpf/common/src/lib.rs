@@ -12,4 +12,7 @@ mod slot;
 pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple};
 pub use layout::{ABSENT, Layout};
 pub use loss::{LOSS_REASONS, LossReason};
-pub use slot::{ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced, bucket_index};
+pub use slot::{
+    ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,
+    bucket_index,
+};

@@ -17,6 +17,7 @@ Exit codes:
   0    done, stopped by a signal in good order, or the reader of the output has gone
   1    it could not start, or could not go on, or did not finish its shutdown in time
   2    the command line is wrong
+  3    `check`: it works, with the limits that the warnings tell
   129, 130, 143
        a second SIGHUP, SIGINT or SIGTERM ended it at once
 

@@ -3,6 +3,7 @@
 mod account;
 mod accounting;
 mod args;
+mod check;
 mod consumer;
 mod deadline;
 mod generate;
@@ -49,7 +50,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Version) => print(generate::version().as_bytes()),
         None | Some(Command::Run(_) | Command::Replay { .. }) => run::run(&cli),
         Some(Command::Record { ref file, .. }) => record::run(&cli, file),
-        _ => anyhow::bail!("not built yet"),
+        Some(Command::Check { json }) => check::run(&cli, json),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Ended {
 pub(super) async fn pump<S: Source>(
     source: &mut S,
     stop: impl Future<Output = &'static str>,
-    mut deliver: impl AsyncFnMut(&Batch) -> Flow,
+    mut deliver: impl AsyncFnMut(&S, &Batch) -> Flow,
 ) -> Result<Ended, SourceError> {
     let mut batch = Batch::default();
     let mut stop = std::pin::pin!(stop);
@@ -33,7 +33,7 @@ pub(super) async fn pump<S: Source>(
             reason = &mut stop => return Ok(Ended::Stopped(reason)),
             progress = source.read(&mut batch) => progress,
         };
-        if let Flow::Break(reason) = deliver(&batch).await {
+        if let Flow::Break(reason) = deliver(source, &batch).await {
             return Ok(Ended::Stopped(reason));
         }
         if progress? == Progress::Finished {
@@ -50,13 +50,13 @@ pub(super) async fn pump<S: Source>(
 /// When it cannot be read. What was read before was delivered.
 pub(super) async fn drain<S: Source>(
     source: &mut S,
-    mut deliver: impl AsyncFnMut(&Batch) -> Flow,
+    mut deliver: impl AsyncFnMut(&S, &Batch) -> Flow,
 ) -> Result<(), SourceError> {
     let mut batch = Batch::default();
     loop {
         batch.clear();
         let progress = source.drain(&mut batch).await;
-        let wanted = deliver(&batch).await;
+        let wanted = deliver(source, &batch).await;
         if progress? == Progress::Finished || wanted.is_break() {
             return Ok(());
         }
@@ -112,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_wants_no_more_gets_no_more() {
-        let full = async |_: &Batch| Flow::Break("full");
+        let full = async |_: &Script, _: &Batch| Flow::Break("full");
         let ended = pump(&mut script(3, false), std::future::pending(), full).await.unwrap();
         assert_eq!(ended, Ended::Stopped("full"));
         let mut source = script(0, false);
@@ -123,10 +123,11 @@ mod tests {
     #[tokio::test]
     async fn every_batch_is_delivered_the_last_one_too() {
         let mut delivered = 0;
-        let ended =
-            pump(&mut script(3, false), std::future::pending(), async |_: &Batch| count(&mut delivered))
-                .await
-                .unwrap();
+        let ended = pump(&mut script(3, false), std::future::pending(), async |_: &Script, _: &Batch| {
+            count(&mut delivered)
+        })
+        .await
+        .unwrap();
         assert_eq!((ended, delivered), (Ended::Finished, 4));
     }
 
@@ -137,9 +138,10 @@ mod tests {
             tokio::task::yield_now().await;
             "SIGTERM"
         };
-        let ended = pump(&mut script(usize::MAX, false), stop, async |_: &Batch| count(&mut delivered))
-            .await
-            .unwrap();
+        let ended =
+            pump(&mut script(usize::MAX, false), stop, async |_: &Script, _: &Batch| count(&mut delivered))
+                .await
+                .unwrap();
         assert_eq!(ended, Ended::Stopped("SIGTERM"));
         assert!(delivered >= 1);
     }
@@ -147,8 +149,10 @@ mod tests {
     #[tokio::test]
     async fn what_a_failing_source_read_is_delivered() {
         let mut delivered = 0;
-        let result =
-            pump(&mut script(1, true), std::future::pending(), async |_: &Batch| count(&mut delivered)).await;
+        let result = pump(&mut script(1, true), std::future::pending(), async |_: &Script, _: &Batch| {
+            count(&mut delivered)
+        })
+        .await;
         assert_eq!(result.unwrap_err().to_string(), "read: broken");
         assert_eq!(delivered, 2);
     }
@@ -156,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn draining_delivers_until_nothing_is_under_way() {
         let mut delivered = 0;
-        drain(&mut script(0, false), async |_: &Batch| count(&mut delivered)).await.unwrap();
+        drain(&mut script(0, false), async |_: &Script, _: &Batch| count(&mut delivered)).await.unwrap();
         assert_eq!(delivered, 2);
     }
 }

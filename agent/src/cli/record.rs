@@ -11,9 +11,9 @@ use super::signals::Stop;
 use super::sources::{self, Opened};
 use crate::config::Config;
 use crate::model::Anchor;
+use crate::source::Batch;
 use crate::source::replay::RecordingWriter;
 use crate::source::replay::format::Header;
-use crate::source::{Batch, Source};
 use anyhow::Context;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -36,10 +36,10 @@ async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<
     let mut recorder = Recorder::new(out, &Header { boot_id: boot_id()?, accounting_since: since });
     announce(config, &place);
 
-    let failure = pump(&mut source, stop.requested(), async |batch: &Batch| recorder.write(batch)).await;
+    let failure = pump(&mut source, stop.requested(), async |_, batch| recorder.write(batch)).await;
     let failure = failure.map(announce_end);
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let draining = drain(&mut source, async |batch: &Batch| recorder.write(batch));
+    let draining = drain(&mut source, async |_, batch| recorder.write(batch));
     let drained = deadline.step("draining the source", draining).await;
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());

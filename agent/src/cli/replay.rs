@@ -7,8 +7,8 @@ use super::pump::pump;
 use super::run::{announce, announce_end};
 use super::signals::Stop;
 use crate::config::Config;
+use crate::source::Source;
 use crate::source::replay::ReplaySource;
-use crate::source::{Batch, Source};
 use anyhow::{Context, ensure};
 
 /// Reads the recording as fast as the output takes it.
@@ -26,8 +26,11 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
             () = sink.closed() => READER_GONE,
         }
     };
-    let deliver = async |batch: &Batch| consumer.replay(batch, header.accounting_since, &sink).await;
-    let failure = pump(&mut source, asked, deliver).await.map(announce_end);
+    let failure = pump(&mut source, asked, async |source, batch| {
+        // The clocks of the machine that recorded, not this one's.
+        consumer.replay(batch, source.anchor(), &sink).await
+    });
+    let failure = failure.await.map(announce_end);
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let report = deadline.step("writing the output", sink.finish()).await;

@@ -12,7 +12,7 @@ use super::{logging, replay, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
-use crate::source::{Batch, Source};
+use crate::source::Source;
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
@@ -77,7 +77,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
             () = sink.closed() => READER_GONE,
         }
     };
-    let ended = pump(&mut source, asked, async |batch: &Batch| consumer.take(batch, &sink)).await;
+    let ended = pump(&mut source, asked, async |_, batch| consumer.take(batch, &sink)).await;
     let failure = ended.map(announce_end);
     shut_down(source, consumer, sink, machine, config).await?;
     failure.context("the source failed")
@@ -118,7 +118,7 @@ async fn shut_down(
     config: &Config,
 ) -> anyhow::Result<()> {
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let draining = drain(&mut source, async |batch: &Batch| consumer.take(batch, &sink));
+    let draining = drain(&mut source, async |_, batch| consumer.take(batch, &sink));
     let drained = deadline.step("draining the source", draining).await;
     let source_losses = source.losses();
     drop(source);

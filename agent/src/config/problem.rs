@@ -69,10 +69,10 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(value);
         }
-        self.0.sort_by_key(|problem| match problem.place {
-            Place::File { line, .. } => (0, line),
-            Place::Environment(_) => (1, 0),
-            Place::Flag(_) => (2, 0),
+        self.0.sort_by_key(|problem| match &problem.place {
+            Place::File { line, .. } => (0, *line, String::new()),
+            Place::Environment(name) => (1, 0, name.clone()),
+            Place::Flag(_) => (2, 0, String::new()),
         });
         Err(self)
     }

@@ -178,7 +178,12 @@ fn parse_line(line: &[u8]) -> Option<(Hook, Symbol)> {
         Some(tab) => (rest.get(..tab)?, rest.get(tab..)?.trim_ascii()),
         None => (rest, &[][..]),
     };
-    let hook = Hook::of_function(name.split(|&byte| byte == b'.').next()?)?;
+    let mut parts = name.split(|&byte| byte == b'.');
+    let hook = Hook::of_function(parts.next()?)?;
+    // The unlikely part of a function (`….cold`) is jumped to, never called: no hook misses it.
+    if parts.any(|part| part == b"cold") {
+        return None;
+    }
     let module = module.strip_prefix(b"[").and_then(|module| module.strip_suffix(b"]"));
     let symbol = Symbol {
         name: String::from_utf8_lossy(name).into_owned(),
@@ -230,7 +235,7 @@ ffffffffc0a07000 t nf_ct_destroy\t[nf_conntrack]
             "0000000000000000 t nf_ct_delete.part.0\t[nf_conntrack]\n\
              0000000000000000 t nf_ct_delete\t[nf_conntrack]\n\
              0000000000000000 t destroy_conntrack\t[nf_conntrack]\n\
-             0000000000000000 t nf_ct_destroy.isra.0.cold\t[nf_conntrack]\n",
+             0000000000000000 t nf_ct_destroy.isra.0\t[nf_conntrack]\n",
         );
         let delete = symbols.function(Hook::Delete);
         assert!(!delete.is_complete());
@@ -243,6 +248,15 @@ ffffffffc0a07000 t nf_ct_destroy\t[nf_conntrack]
             Some(Hook::DestroyConntrack),
             "a clone alone does not make the function"
         );
+    }
+
+    #[test]
+    fn the_unlikely_part_of_a_function_is_no_variant_of_it() {
+        let symbols = parse(
+            "ffffffff81a00000 T nf_ct_delete\nffffffff81b00000 t nf_ct_delete.cold\n\
+             ffffffff81b00010 t nf_ct_delete.part.0.cold\n",
+        );
+        assert!(symbols.function(Hook::Delete).is_complete());
     }
 
     #[test]

@@ -1,0 +1,135 @@
+//! Judges by which way updates would come, and what every other way lacks.
+
+use crate::check::facts::{ConntrackState, Facts, HookPlan, Lockdown, Presence, TracingSupport};
+use crate::check::verdict::Level::{Fail, Ok, Warn};
+use crate::check::verdict::{Level, Line};
+
+const WHAT: &str = "hooks";
+
+pub(super) fn hooks(facts: &Facts) -> Line {
+    match &facts.tracing {
+        TracingSupport::Works(plan) => works(facts, plan),
+        TracingSupport::NotPermitted(why) => {
+            without(facts, format!("tracing is not permitted ({why})")).mend(permission(facts))
+        }
+        TracingSupport::Failed(why) => without(facts, format!("kernel programs do not work here ({why})")),
+        TracingSupport::Untried(why) => {
+            Line::new(Warn, WHAT, format!("not tried: {why}")).notes(alternatives(facts, None))
+        }
+    }
+}
+
+pub(super) fn netlink(facts: &Facts) -> Line {
+    let what = "netlink";
+    match &facts.netlink {
+        Result::Ok(()) => Line::new(Ok, what, "conntrack answers"),
+        Err(why) => {
+            let level = if is_bpf_possible(facts) { Warn } else { Fail };
+            let detail = format!("conntrack does not answer ({why}): flows that already run cannot be read");
+            Line::new(level, what, detail).mend(["modprobe nf_conntrack_netlink"])
+        }
+    }
+}
+
+const fn is_bpf_possible(facts: &Facts) -> bool {
+    matches!(facts.tracing, TracingSupport::Works(_) | TracingSupport::Untried(_))
+}
+
+fn works(facts: &Facts, plan: &HookPlan) -> Line {
+    let mut notes: Vec<String> = plan.passed_over.iter().map(|why| format!("passed over: {why}")).collect();
+    notes.extend(alternatives(facts, Some(plan.kind)));
+    let hooks =
+        format!("{} on {} for packets, on {} for flows", plan.kind, list(&plan.packet), list(&plan.life));
+    match &plan.proven {
+        Result::Ok(()) => {
+            Line::new(Ok, WHAT, format!("{hooks}; test packets were seen exactly once")).notes(notes)
+        }
+        Err(why) => {
+            let detail = format!("{hooks}; that packets are seen exactly once could not be tried: {why}");
+            Line::new(Warn, WHAT, detail).notes(notes)
+        }
+    }
+}
+
+/// No kernel programs: netlink has to do.
+fn without(facts: &Facts, why: String) -> Line {
+    let (level, then): (Level, _) = match facts.netlink {
+        Result::Ok(()) => (Warn, "the agent uses netlink instead"),
+        Err(_) => (Fail, "netlink does not work either"),
+    };
+    Line::new(level, WHAT, format!("{why}; {then}")).notes(alternatives(facts, None))
+}
+
+fn permission(facts: &Facts) -> Vec<&'static str> {
+    match facts.lockdown {
+        Lockdown::Confidentiality => vec!["# boot with lockdown=integrity, or with Secure Boot off"],
+        _ if !facts.missing_capabilities.is_empty() => vec!["sudo conntally check"],
+        _ => vec![
+            "# inside a container: run it with --privileged; in a sandbox or a hardened kernel: outside of it",
+        ],
+    }
+}
+
+/// Every way that is not used: whether it could be, and what it lacks.
+fn alternatives(facts: &Facts, used: Option<&str>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if used != Some("fentry") {
+        notes.push(match why_no_fentry(facts) {
+            Some(why) => format!("fentry: not possible, {why}"),
+            None => "fentry: by the looks of it possible; the cheapest way".to_owned(),
+        });
+    }
+    if used != Some("kprobe") {
+        notes.push(match why_no_program(facts) {
+            Some(why) => format!("kprobe: not possible, {why}"),
+            None => "kprobe: as exact, but more than twice the cost per packet".to_owned(),
+        });
+    }
+    notes.push(match &facts.netlink {
+        Result::Ok(()) => {
+            "netlink: updates only as often as the whole table is dumped; ends that the socket has \
+                           no room for are found by a dump, without their last totals"
+                .to_owned()
+        }
+        Err(why) => format!("netlink: not possible, {why}"),
+    });
+    notes.extend(missing_functions(facts));
+    notes
+}
+
+fn missing_functions(facts: &Facts) -> impl Iterator<Item = String> {
+    let split = facts.functions.iter().filter(|function| !function.variants.is_empty());
+    split.map(|function| {
+        let parts = function.variants.join(", ");
+        format!("{} was split by the compiler ({parts}): a hook on it does not see every call", function.name)
+    })
+}
+
+fn why_no_program(facts: &Facts) -> Option<String> {
+    match (&facts.tracing, &facts.btf_vmlinux, &facts.layout) {
+        (TracingSupport::NotPermitted(_), ..) => Some("tracing is not permitted".to_owned()),
+        (_, Presence::Absent, _) => Some("the kernel image has no BTF".to_owned()),
+        (_, Presence::Broken(why), _) => Some(why.clone()),
+        (_, _, Some(Err(why))) => Some(why.clone()),
+        _ => None,
+    }
+}
+
+fn why_no_fentry(facts: &Facts) -> Option<String> {
+    let switched_off = |switch: Option<bool>, sysctl: &str| {
+        (switch == Some(false)).then(|| format!("{sysctl} is 0, mended by: sysctl -w {sysctl}=1"))
+    };
+    let no_types = || {
+        let is_module = facts.conntrack != ConntrackState::BuiltIn;
+        (is_module && facts.btf_module != Presence::Present)
+            .then(|| "there is no BTF of nf_conntrack".to_owned())
+    };
+    why_no_program(facts)
+        .or_else(|| switched_off(facts.jit, "net.core.bpf_jit_enable"))
+        .or_else(|| switched_off(facts.ftrace, "kernel.ftrace_enabled"))
+        .or_else(no_types)
+}
+
+fn list(functions: &[String]) -> String {
+    functions.join(" and ")
+}
