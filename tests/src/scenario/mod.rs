@@ -152,7 +152,7 @@ pub fn play(scenario: Scenario, settings: &Settings) -> Report {
     Report {
         scenario: scenario.name,
         hook: settings.hook.name(),
-        hooks_used: outcome.ready_line,
+        hooks_used: outcome.ready_line.trim_start_matches("ready").trim().to_owned(),
         verdict,
         ready_ms: outcome.ready_ms,
         seconds: started.elapsed().as_secs_f64(),

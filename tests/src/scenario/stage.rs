@@ -67,10 +67,16 @@ impl<'a> Stage<'a> {
     #[must_use]
     pub fn reasons(&self, end_reasons: &[&'static str]) -> Vec<&'static str> {
         let mut reasons = end_reasons.to_vec();
-        if self.agent.ready_line.contains("netlink") {
+        if self.by_netlink() {
             reasons.extend(["unknown", "closed"]);
         }
         reasons
+    }
+
+    /// Whether the agent has to do without tracing.
+    #[must_use]
+    pub fn by_netlink(&self) -> bool {
+        self.agent.ready_line.contains("netlink")
     }
 
     /// Removes a namespace with all its flows.
