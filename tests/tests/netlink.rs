@@ -13,7 +13,7 @@ fn settings() -> Result<Settings, String> {
         return Err("needs root for network namespaces and packet sockets".to_owned());
     }
     let agent = agent().ok_or("there is no agent: run `cargo build -p conntally`, or set CONNTALLY_BIN")?;
-    Ok(Settings { agent, hook: Hook::Netlink, out: None })
+    Ok(Settings { agent, hook: Hook::Netlink, out: None, alone: false })
 }
 
 /// Test binaries are in `target/PROFILE/deps`, the agent in `target/PROFILE`.

@@ -132,7 +132,7 @@ fn find(records: &Records, key: FlowKey) -> Option<&FlowAccount> {
 /// Two agents at once: both are exact.
 pub(super) fn two_agents(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    let second = Agent::start(&settings.options())?;
+    let mut second = Agent::start(&settings.options())?;
     let mut tuples: Vec<Tuple> = Vec::new();
     for family in FAMILIES {
         let path = stage.lab.path(family)?;

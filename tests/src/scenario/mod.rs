@@ -27,6 +27,8 @@ pub struct Settings {
     pub hook: Hook,
     /// Where records and logs of failed scenarios are put.
     pub out: Option<PathBuf>,
+    /// Whether nobody else uses this machine: every flow and every change of a setting is ours.
+    pub alone: bool,
 }
 
 impl Settings {
