@@ -156,11 +156,11 @@ impl Agent {
         }
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM, waits for the end, and hands out what the agent said; to be called once.
     ///
     /// # Errors
     /// When it does not end in time.
-    pub fn stop(mut self) -> Result<Ended> {
+    pub fn stop(&mut self) -> Result<Ended> {
         self.process.signal(Signal::SIGTERM)?;
         let status = self.process.wait(STOP_WITHIN)?;
         for reader in self.readers.drain(..) {

@@ -32,10 +32,10 @@ pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
     let interrupt = Interrupt::watch()?;
     let mut lab = Lab::direct()?;
     let options = Options { program: program.to_owned(), hook: Hook::Auto, environment: Vec::new() };
-    let accountant = Agent::start(&options)?;
     let mut table = options.command("table");
     // Ctrl-C is for the demonstration: it stops the agents in good order and removes the namespaces.
     let mut shown = Process::spawn(table.process_group(0), program)?;
+    let mut accountant = Agent::start(&options)?;
     lab.capture()?;
     let played = play(&mut lab, lasting, &interrupt);
     lab.flush()?;

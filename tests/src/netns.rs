@@ -78,6 +78,18 @@ impl Namespace {
         run("ip", &all)
     }
 
+    /// Reads `net.netfilter.KEY`, the namespace's own.
+    ///
+    /// # Errors
+    /// When the key does not exist here.
+    pub fn netfilter_value(&self, key: &str) -> Result<String> {
+        self.within(|| {
+            let path = format!("/proc/sys/net/netfilter/{key}");
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+            Ok(text.trim().to_owned())
+        })
+    }
+
     /// Sets `net.netfilter.KEY`, the namespace's own.
     ///
     /// # Errors

@@ -8,12 +8,13 @@ use conntally_tests::agent::Hook;
 use conntally_tests::scenario::{self, Settings};
 
 /// Why a scenario cannot be played here, or how to play it.
-fn settings() -> Result<Settings, String> {
+fn settings(scenario: &str) -> Result<Settings, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root for network namespaces and packet sockets".to_owned());
     }
     let agent = agent().ok_or("there is no agent: run `cargo build -p conntally`, or set CONNTALLY_BIN")?;
-    Ok(Settings { agent, hook: Hook::Netlink, out: None })
+    let out = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(scenario));
+    Ok(Settings { agent, hook: Hook::Netlink, out, alone: false })
 }
 
 /// Test binaries are in `target/PROFILE/deps`, the agent in `target/PROFILE`.
@@ -24,7 +25,7 @@ fn agent() -> Option<PathBuf> {
 }
 
 fn play(name: &str) -> Result<(), String> {
-    let settings = match settings() {
+    let settings = match settings(name) {
         Ok(settings) => settings,
         Err(why) if nix::unistd::geteuid().is_root() => return Err(why),
         Err(why) => {
@@ -35,7 +36,8 @@ fn play(name: &str) -> Result<(), String> {
     for scenario in scenario::select(name).map_err(|cause| cause.to_string())? {
         let report = scenario::play(scenario, &settings);
         if report.failed() {
-            return Err(format!("{report:#?}"));
+            eprintln!("{report:#?}");
+            return Err(format!("{name} is not exact"));
         }
     }
     Ok(())

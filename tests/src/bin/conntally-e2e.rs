@@ -73,7 +73,7 @@ fn play_all(guest: &Guest) -> Result<ExitCode> {
             continue;
         }
         let out = guest.out.as_ref().map(|out| out.join(scenario.name));
-        let settings = Settings { agent: guest.agent.clone(), hook: guest.hook, out };
+        let settings = Settings { agent: guest.agent.clone(), hook: guest.hook, out, alone: !guest.harmless };
         let report = scenario::play(scenario, &settings);
         match report.verdict {
             "exact" => passed += 1,

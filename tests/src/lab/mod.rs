@@ -129,6 +129,17 @@ impl Lab {
         self.tracked_nodes().try_for_each(|node| node.namespace.netfilter(key, value))
     }
 
+    /// Whether the tracking namespaces account and stamp flows: `nf_conntrack_acct`, `nf_conntrack_timestamp`.
+    ///
+    /// # Errors
+    /// When the kernel has neither.
+    pub fn accounting(&self) -> Result<Vec<String>> {
+        let keys = ["nf_conntrack_acct", "nf_conntrack_timestamp"];
+        let values =
+            self.tracked_nodes().flat_map(|node| keys.map(|key| node.namespace.netfilter_value(key)));
+        values.collect()
+    }
+
     /// Starts to book in every tracking namespace. Everything sent from now on is in the ledger.
     ///
     /// # Errors

@@ -45,12 +45,15 @@ add rule FAMILY nat out oifname right meta l4proto tcp masquerade to :40000-4100
 add rule FAMILY nat out oifname right meta l4proto udp masquerade to :40000-41000
 add rule FAMILY nat out oifname right masquerade";
 
-/// One end of a veth pair: where, its name, its addresses.
+/// One end of a veth pair: where, its name, its addresses with their prefix lengths.
 struct Port<'a> {
     namespace: &'a Namespace,
     name: &'static str,
     addresses: [&'static str; 2],
 }
+
+const FIRST_MAC: &str = "02:00:00:20:03:01";
+const SECOND_MAC: &str = "02:00:00:20:03:02";
 
 pub(super) fn direct() -> Result<Lab> {
     let client = node("a", Vantage::Host)?;
@@ -132,10 +135,32 @@ fn node(role: &str, vantage: Vantage) -> Result<Node> {
 
 fn join(one: &Port<'_>, other: &Port<'_>) -> Result<()> {
     let (first, second) = (one.namespace.name(), other.namespace.name());
-    let pair = ["link", "add", one.name, "netns", first, "type", "veth", "peer", "name", other.name];
-    run("ip", &[&pair[..], &["netns", second]].concat())?;
+    let here = ["link", "add", one.name, "address", FIRST_MAC, "netns", first];
+    let there = ["type", "veth", "peer", "name", other.name, "address", SECOND_MAC, "netns", second];
+    run("ip", &[&here[..], &there].concat())?;
     set_up(one)?;
-    set_up(other)
+    set_up(other)?;
+    introduce(one, other, SECOND_MAC)?;
+    introduce(other, one, FIRST_MAC)
+}
+
+/// Packets that wait for their neighbour's address to be resolved may be dropped after conntrack counted them.
+fn introduce(port: &Port<'_>, neighbour: &Port<'_>, mac: &str) -> Result<()> {
+    for address in neighbour.addresses {
+        let address = address.split('/').next().unwrap_or(address);
+        port.namespace.ip(&[
+            "neigh",
+            "replace",
+            address,
+            "lladdr",
+            mac,
+            "dev",
+            port.name,
+            "nud",
+            "permanent",
+        ])?;
+    }
+    Ok(())
 }
 
 /// Without segmentation offloads each packet on the wire is one packet to conntrack. TCP builds large segments

@@ -92,7 +92,7 @@ fn reopen(settings: &Settings, times: usize) -> Result<Outcome> {
 /// A namespace that is removed with all its flows.
 pub(super) fn namespace(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    if stage.agent.ready_line.contains("netlink") {
+    if stage.by_netlink() {
         return Ok(Outcome::skip("ctnetlink tells nothing of a namespace that is gone"));
     }
     let mut tuples: Vec<Tuple> = Vec::new();
@@ -132,7 +132,7 @@ fn overfill(settings: &Settings) -> Result<Outcome> {
     let sent = traffic::burst(&path, 20_000..21_500, 7001)?;
     let any = stage.reasons(&["evicted", "deleted"]);
     stage.lab.expect_remaining(&any);
-    let by_netlink = stage.agent.ready_line.contains("netlink");
+    let by_netlink = stage.by_netlink();
     let (mut outcome, ended) = stage.finish_with(sent.len())?;
     let evicted = ended
         .output

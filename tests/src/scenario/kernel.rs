@@ -79,6 +79,7 @@ pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
         return Ok(Outcome::skip("the agent's hooks hold the module: it cannot be removed"));
     }
     let lab = Lab::direct()?;
+    let first_namespaces = lab.tracked();
     traffic::exchange(&lab.path(Family::V4)?, 20_001, 7001, &[10], &[20])?;
     lab.flush()?;
     drop(lab);
@@ -90,6 +91,7 @@ pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
     thread::sleep(Duration::from_secs(2));
     lab.capture()?;
     let mut stage = Stage::around(settings, lab, agent);
+    stage.pass_over(first_namespaces);
     for family in FAMILIES {
         let sent = traffic::exchange(&stage.lab.path(family)?, 20_002, 7002, &[10, 20], &[30])?;
         stage.lab.promise(sent);

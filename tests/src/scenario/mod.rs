@@ -27,6 +27,8 @@ pub struct Settings {
     pub hook: Hook,
     /// Where records and logs of failed scenarios are put.
     pub out: Option<PathBuf>,
+    /// Whether nobody else uses this machine: every flow and every change of a setting is ours.
+    pub alone: bool,
 }
 
 impl Settings {
@@ -152,7 +154,7 @@ pub fn play(scenario: Scenario, settings: &Settings) -> Report {
     Report {
         scenario: scenario.name,
         hook: settings.hook.name(),
-        hooks_used: outcome.ready_line,
+        hooks_used: outcome.ready_line.trim_start_matches("ready").trim().to_owned(),
         verdict,
         ready_ms: outcome.ready_ms,
         seconds: started.elapsed().as_secs_f64(),

@@ -27,6 +27,10 @@ pub struct Stage<'a> {
     /// Ledgers and inodes of namespaces that are gone.
     removed: Vec<Account>,
     removed_namespaces: Vec<u32>,
+    /// Namespaces whose flows were made without a ledger.
+    passed_over: Vec<u32>,
+    /// What the agent found of the machine's settings, and has to leave behind.
+    accounting: Option<Vec<String>>,
 }
 
 impl<'a> Stage<'a> {
@@ -43,15 +47,25 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// See [`Stage::open`].
     pub fn open_with(settings: &'a Settings, mut lab: Lab, options: &Options) -> Result<Self> {
+        let accounting = lab.accounting()?;
         let agent = Agent::start(options)?;
         lab.capture()?;
-        Ok(Self::around(settings, lab, agent))
+        let stage = Self::around(settings, lab, agent);
+        Ok(Self { accounting: Some(accounting), ..stage })
     }
 
     /// Takes what runs already.
     #[must_use]
     pub const fn around(settings: &'a Settings, lab: Lab, agent: Agent) -> Self {
-        Self { lab, agent, settings, removed: Vec::new(), removed_namespaces: Vec::new() }
+        Self {
+            lab,
+            agent,
+            settings,
+            removed: Vec::new(),
+            removed_namespaces: Vec::new(),
+            passed_over: Vec::new(),
+            accounting: None,
+        }
     }
 
     /// Expects one of these end reasons of the latest flow of a tuple.
@@ -67,10 +81,16 @@ impl<'a> Stage<'a> {
     #[must_use]
     pub fn reasons(&self, end_reasons: &[&'static str]) -> Vec<&'static str> {
         let mut reasons = end_reasons.to_vec();
-        if self.agent.ready_line.contains("netlink") {
+        if self.by_netlink() {
             reasons.extend(["unknown", "closed"]);
         }
         reasons
+    }
+
+    /// Whether the agent has to do without tracing.
+    #[must_use]
+    pub fn by_netlink(&self) -> bool {
+        self.agent.ready_line.contains("netlink")
     }
 
     /// Removes a namespace with all its flows.
@@ -81,6 +101,11 @@ impl<'a> Stage<'a> {
         self.removed_namespaces.push(self.lab.namespace(place)?.inode());
         self.removed.extend(self.lab.accounts_then_remove(place)?);
         Ok(())
+    }
+
+    /// Flows of these namespaces are ours too, but nobody kept a ledger of them.
+    pub fn pass_over(&mut self, namespaces: Vec<u32>) {
+        self.passed_over = namespaces;
     }
 
     /// Asks `conntrack -L`, deletes what is left, waits for the ends, stops the agent and compares.
@@ -95,7 +120,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// See [`Stage::finish`].
-    pub fn finish_with(self, promised: usize) -> Result<(Outcome, Ended)> {
+    pub fn finish_with(mut self, promised: usize) -> Result<(Outcome, Ended)> {
         self.lab.quiet();
         let listed = self.lab.conntrack()?;
         self.lab.expect_remaining(&self.reasons(&["deleted", "closed"]));
@@ -105,11 +130,32 @@ impl<'a> Stage<'a> {
         self.agent.wait(ENDS_WITHIN, |records| records.ended(&namespaces) >= ledger.len());
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
-        let verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        if self.settings.alone {
+            self.check_traces(&mut verdict, &ended, &namespaces)?;
+        }
         if !verdict.exact() {
             keep(self.settings, &ended)?;
         }
         Ok((Outcome { verdict, ready_line, ready_ms, skipped: None }, ended))
+    }
+
+    /// With nobody else on the machine there are no flows but ours, the agent's self-test included, and the agent
+    /// leaves the settings as it found them.
+    fn check_traces(&self, verdict: &mut Verdict, ended: &Ended, namespaces: &[u32]) -> Result<()> {
+        let known = [namespaces, &self.passed_over].concat();
+        let mut accounts = ended.output.records.accounts();
+        if let Some(foreign) = accounts.find(|flow| !known.contains(&flow.key.netns)) {
+            verdict.problem(format!("{}: nobody made this flow", foreign.key));
+        }
+        let left = self.lab.accounting()?;
+        match &self.accounting {
+            Some(found) if self.removed_namespaces.is_empty() && left != *found => {
+                verdict.problem(format!("accounting settings were {found:?}, left behind as {left:?}"));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
