@@ -22,7 +22,7 @@ pub(crate) struct ScenarioResult {
     /// `exact`, `skipped` or something worse.
     pub(crate) verdict: String,
     #[serde(default)]
-    hooks_used: Value,
+    hooks_used: String,
     #[serde(default)]
     events: u64,
     #[serde(default)]
@@ -120,13 +120,16 @@ impl CaseResult {
 
     /// What the agent said it attached, else what it was told to.
     fn hooks(&self) -> String {
-        let said = self.scenarios.iter().find_map(|scenario| match &scenario.hooks_used {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Array(list) => Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
-            _ => None,
-        });
+        let said = self.scenarios.iter().find_map(|scenario| hooks_of(&scenario.hooks_used));
         said.unwrap_or_else(|| self.hook.clone())
     }
+}
+
+/// The hooks in the agent's line `ready … hooks=A B namespaces=3`.
+fn hooks_of(ready: &str) -> Option<String> {
+    let (_, rest) = ready.split_once("hooks=")?;
+    let words: Vec<_> = rest.split_whitespace().take_while(|word| !word.contains('=')).collect();
+    Some(words.join(" "))
 }
 
 /// What all guests found.
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn scenarios_are_summed_and_failed_ones_named() {
-        let exact = r#"{"scenario":"tcp","verdict":"exact","hooks_used":"fentry nf_ct_acct_add","events":7,"flows":3,"matched":3}"#;
+        let exact = r#"{"scenario":"tcp","verdict":"exact","hooks_used":"ready source=bpf hooks=fentry nf_ct_acct_add namespaces=3","events":7,"flows":3,"matched":3}"#;
         let failed =
             r#"{"scenario":"nat","verdict":"failed","flows":2,"matched":1,"missing_ends":1,"more":[1]}"#;
         let report = report(&[exact, "a log line", failed], None);

@@ -84,8 +84,10 @@ fn dependencies(paths: &Paths) -> Result<Count> {
     }
     for folder in [paths.root.clone(), paths.root.join("agent-ebpf")] {
         let mut deny = cargo();
-        deny.current_dir(folder).args(["deny", "--log-level", "error", "check", "--config"]);
-        run_command(deny.arg(paths.root.join("deny.toml")).args(["bans", "licenses", "sources"]))?;
+        deny.current_dir(folder)
+            .args(["deny", "--log-level", "error", "--config"])
+            .arg(paths.root.join("deny.toml"));
+        run_command(deny.args(["check", "bans", "licenses", "sources"]))?;
     }
     Ok(Count::success())
 }
