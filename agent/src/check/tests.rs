@@ -343,7 +343,7 @@ fn text_is_what_a_stranger_reads() {
                           mend: ip netns exec blue sysctl -w net.netfilter.nf_conntrack_acct=1
     ok    timestamps      the kernel keeps the start of every flow
     ok    new namespaces  nothing makes them start without counters
-    ok    limits          24 flows now, room for 262144 in each namespace
+    ok    limits          24 in the tables now, room for 262144 in each namespace
     ok    flowtables      none
     ");
 }

@@ -1,5 +1,7 @@
 //! Which network namespaces can be reached, and how to run something inside one.
 
+#![expect(unsafe_code, reason = "only an ioctl tells of which kind a namespace is")]
+
 use std::{
     collections::HashSet,
     ffi::OsStr,
@@ -28,6 +30,7 @@ pub struct Namespace {
     pub inode: u32,
     /// `init` for the one of process 1, else the name that `ip netns` or the container engine gave it.
     pub name: Option<String>,
+    path: PathBuf,
     handle: OwnedFd,
 }
 
@@ -38,11 +41,10 @@ impl Namespace {
     /// When the path cannot be opened or is no network namespace.
     pub fn open(path: &Path, name: Option<String>) -> io::Result<Self> {
         let file = File::open(path)?;
-        let target = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        let inode = network_inode(target.as_os_str()).ok_or_else(|| {
+        let inode = network_inode(&file)?.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no network namespace", path.display()))
         })?;
-        Ok(Self { inode, name, handle: file.into() })
+        Ok(Self { inode, name, path: path.to_path_buf(), handle: file.into() })
     }
 
     /// A second handle on the same namespace.
@@ -50,13 +52,43 @@ impl Namespace {
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { inode: self.inode, name: self.name.clone(), handle: self.handle.try_clone()? })
+        let handle = self.handle.try_clone()?;
+        Ok(Self { inode: self.inode, name: self.name.clone(), path: self.path.clone(), handle })
+    }
+
+    /// Where it was found, for a cheap look later whether it is still there.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { inode: self.inode, candidate: Candidate { path: self.path.clone(), name: None } }
     }
 }
 
-/// The number in `net:[4026531840]`.
-fn network_inode(link: &OsStr) -> Option<u32> {
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+/// Where a namespace was found. Unlike [`Namespace`] it does not keep it alive.
+#[derive(Debug)]
+pub struct Place {
+    inode: u32,
+    candidate: Candidate,
+}
+
+impl Place {
+    /// Whether the namespace is still there. If not it may have other places: look with [`reachable_inodes`].
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.candidate.inode(namespace_device()) == Some(self.inode)
+    }
+}
+
+/// The namespace's number, if the file is one of a network.
+fn network_inode(file: &File) -> io::Result<Option<u32>> {
+    let metadata = file.metadata()?;
+    let is_network = namespace_device() == Some(metadata.st_dev()) && kind(file) == libc::CLONE_NEWNET;
+    Ok(is_network.then(|| u32::try_from(metadata.st_ino()).ok()).flatten())
+}
+
+/// The kind of a namespace as one of the `CLONE_NEW*` flags, by `NS_GET_NSTYPE` (4.11); negative for other files.
+fn kind(file: &File) -> libc::c_int {
+    // SAFETY: the descriptor is open, and this request takes no argument and touches no memory.
+    unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) }
 }
 
 /// The namespace of the calling thread.
@@ -65,11 +97,9 @@ fn network_inode(link: &OsStr) -> Option<u32> {
 /// When /proc is not mounted.
 pub fn current() -> io::Result<Namespace> {
     let mut namespace = Namespace::open(Path::new(OWN), None)?;
-    namespace.name = named()
-        .chain([init()])
-        .filter(|candidate| candidate.inode() == Some(namespace.inode))
-        .last()
-        .and_then(|candidate| candidate.name);
+    let device = namespace_device();
+    let found = [init()].into_iter().chain(named()).find(|c| c.inode(device) == Some(namespace.inode));
+    namespace.name = found.and_then(|candidate| candidate.name);
     Ok(namespace)
 }
 
@@ -77,10 +107,11 @@ pub fn current() -> io::Result<Namespace> {
 /// calling thread's. Each once. What may not be looked at is left out: without privileges only the own remains.
 #[must_use]
 pub fn reachable() -> Vec<Namespace> {
+    let device = namespace_device();
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for candidate in [init()].into_iter().chain(named()).chain(processes()).chain([own()]) {
-        let Some(inode) = candidate.inode() else { continue };
+    for candidate in candidates() {
+        let Some(inode) = candidate.inode(device) else { continue };
         if seen.contains(&inode) {
             continue;
         }
@@ -96,7 +127,8 @@ pub fn reachable() -> Vec<Namespace> {
 /// The numbers of every namespace that [`reachable`] would find, without opening any.
 #[must_use]
 pub fn reachable_inodes() -> HashSet<u32> {
-    [init()].into_iter().chain(named()).chain(processes()).chain([own()]).filter_map(|c| c.inode()).collect()
+    let device = namespace_device();
+    candidates().filter_map(|candidate| candidate.inode(device)).collect()
 }
 
 /// Runs `f` inside a namespace, on a thread of its own, so that the caller's thread never changes its namespace.
@@ -117,7 +149,7 @@ pub fn within<T: Send>(ns: &Namespace, f: impl FnOnce() -> T + Send) -> io::Resu
 
 /// Moves the calling thread into a namespace, unless it is there already: that needs no privilege.
 fn enter(ns: &Namespace) -> io::Result<()> {
-    if own().inode() == Some(ns.inode) {
+    if own().inode(namespace_device()) == Some(ns.inode) {
         return Ok(());
     }
     setns(ns.handle.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| {
@@ -129,6 +161,7 @@ fn enter(ns: &Namespace) -> io::Result<()> {
 }
 
 /// A path that may stand for a namespace.
+#[derive(Debug)]
 struct Candidate {
     path: PathBuf,
     name: Option<String>,
@@ -136,11 +169,20 @@ struct Candidate {
 
 impl Candidate {
     /// The namespace's number, if the path is on the kernel's namespace file system at all.
-    fn inode(&self) -> Option<u32> {
+    fn inode(&self, device: Option<u64>) -> Option<u32> {
         let metadata = fs::metadata(&self.path).ok()?;
-        let nsfs = fs::metadata(OWN).ok()?.st_dev();
-        (metadata.st_dev() == nsfs).then(|| u32::try_from(metadata.st_ino()).ok()).flatten()
+        (device == Some(metadata.st_dev())).then(|| u32::try_from(metadata.st_ino()).ok()).flatten()
     }
+}
+
+/// The device number of the kernel's namespace file system.
+fn namespace_device() -> Option<u64> {
+    Some(fs::metadata(OWN).ok()?.st_dev())
+}
+
+/// In the order in which they may give a name. The own namespace comes last: the others may know its name.
+fn candidates() -> impl Iterator<Item = Candidate> {
+    [init()].into_iter().chain(named()).chain(processes()).chain([own()])
 }
 
 fn own() -> Candidate {
@@ -214,12 +256,5 @@ mod tests {
     #[test]
     fn other_kinds_of_namespaces_are_refused() {
         assert!(Namespace::open(Path::new("/proc/self/ns/mnt"), None).is_err());
-    }
-
-    #[test]
-    fn numbers_are_read_from_links_of_network_namespaces_only() {
-        assert_eq!(network_inode(OsStr::new("net:[4026531840]")), Some(4_026_531_840));
-        assert_eq!(network_inode(OsStr::new("mnt:[4026531840]")), None);
-        assert_eq!(network_inode(OsStr::new("net:[99999999999]")), None);
     }
 }
