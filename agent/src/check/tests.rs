@@ -141,6 +141,33 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
         "--privileged",
     ),
     (
+        "programs fail",
+        |facts| facts.tracing = TracingSupport::Failed("the verifier said no".to_owned()),
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "conntally check --json",
+    ),
+    (
+        "programs were not tried",
+        |facts| facts.tracing = TracingSupport::Untried("conntrack is not loaded".to_owned()),
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "modprobe nf_conntrack",
+    ),
+    (
+        "hooks are not proven",
+        |facts| {
+            let proven = Err("no namespace could be made".to_owned());
+            facts.tracing = TracingSupport::Works(HookPlan { proven, ..plan("fentry") });
+        },
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "sudo conntally check",
+    ),
+    (
         "netlink does not answer",
         |facts| facts.netlink = Err("EPROTONOSUPPORT".to_owned()),
         "netlink",
@@ -276,15 +303,6 @@ fn a_hundred_namespaces_do_not_make_a_hundred_commands() {
     let line = line(&facts, DEFAULTS, "accounting");
     assert_eq!(line.mend.len(), 6);
     assert!(line.detail.contains("pod and 95 more"), "{}", line.detail);
-}
-
-#[test]
-fn hooks_that_were_not_proven_are_a_warning() {
-    let facts = with(|facts| {
-        let proven = Err("no namespace could be made".to_owned());
-        facts.tracing = TracingSupport::Works(HookPlan { proven, ..plan("fentry") });
-    });
-    assert_eq!(line(&facts, DEFAULTS, "hooks").level, Level::Warn);
 }
 
 #[test]
