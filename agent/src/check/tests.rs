@@ -141,6 +141,33 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
         "--privileged",
     ),
     (
+        "programs fail",
+        |facts| facts.tracing = TracingSupport::Failed("the verifier said no".to_owned()),
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "conntally check --json",
+    ),
+    (
+        "programs were not tried",
+        |facts| facts.tracing = TracingSupport::Untried("conntrack is not loaded".to_owned()),
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "modprobe nf_conntrack",
+    ),
+    (
+        "hooks are not proven",
+        |facts| {
+            let proven = Err("no namespace could be made".to_owned());
+            facts.tracing = TracingSupport::Works(HookPlan { proven, ..plan("fentry") });
+        },
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "sudo conntally check",
+    ),
+    (
         "netlink does not answer",
         |facts| facts.netlink = Err("EPROTONOSUPPORT".to_owned()),
         "netlink",
@@ -279,15 +306,6 @@ fn a_hundred_namespaces_do_not_make_a_hundred_commands() {
 }
 
 #[test]
-fn hooks_that_were_not_proven_are_a_warning() {
-    let facts = with(|facts| {
-        let proven = Err("no namespace could be made".to_owned());
-        facts.tracing = TracingSupport::Works(HookPlan { proven, ..plan("fentry") });
-    });
-    assert_eq!(line(&facts, DEFAULTS, "hooks").level, Level::Warn);
-}
-
-#[test]
 fn an_old_kernel_with_kprobes_works_and_says_what_the_others_lack() {
     let facts = with(|facts| {
         facts.btf_module = Presence::Absent;
@@ -343,7 +361,7 @@ fn text_is_what_a_stranger_reads() {
                           mend: ip netns exec blue sysctl -w net.netfilter.nf_conntrack_acct=1
     ok    timestamps      the kernel keeps the start of every flow
     ok    new namespaces  nothing makes them start without counters
-    ok    limits          24 flows now, room for 262144 in each namespace
+    ok    limits          24 in the tables now, room for 262144 in each namespace
     ok    flowtables      none
     ");
 }

@@ -6,16 +6,21 @@ use crate::check::verdict::{Level, Line};
 
 const WHAT: &str = "hooks";
 
+/// What only the project can mend.
+const REPORT: &str = "conntally check --json  # and report it with this output";
+
 pub(super) fn hooks(facts: &Facts) -> Line {
     match &facts.tracing {
         TracingSupport::Works(plan) => works(facts, plan),
         TracingSupport::NotPermitted(why) => {
             without(facts, format!("tracing is not permitted ({why})")).mend(permission(facts))
         }
-        TracingSupport::Failed(why) => without(facts, format!("kernel programs do not work here ({why})")),
-        TracingSupport::Untried(why) => {
-            Line::new(Warn, WHAT, format!("not tried: {why}")).notes(alternatives(facts, None))
+        TracingSupport::Failed(why) => {
+            without(facts, format!("kernel programs do not work here ({why})")).mend([REPORT])
         }
+        TracingSupport::Untried(why) => Line::new(Warn, WHAT, format!("not tried: {why}"))
+            .notes(alternatives(facts, None))
+            .mend(["modprobe nf_conntrack && conntally check"]),
     }
 }
 
@@ -46,7 +51,7 @@ fn works(facts: &Facts, plan: &HookPlan) -> Line {
         }
         Err(why) => {
             let detail = format!("{hooks}; that packets are seen exactly once could not be tried: {why}");
-            Line::new(Warn, WHAT, detail).notes(notes)
+            Line::new(Warn, WHAT, detail).notes(notes).mend(["sudo conntally check"])
         }
     }
 }

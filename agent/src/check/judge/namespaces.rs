@@ -97,7 +97,7 @@ pub(super) fn limits(facts: &Facts) -> Line {
         let flows: u64 = facts.namespaces.iter().filter_map(|namespace| namespace.count).sum();
         let max = facts.namespaces.iter().filter_map(|namespace| namespace.max).max();
         let room = max.map(|max| format!(", room for {max} in each namespace")).unwrap_or_default();
-        return Line::new(Ok, what, format!("{flows} flows now{room}"));
+        return Line::new(Ok, what, format!("{flows} in the tables now{room}"));
     };
     let max = worst.max.unwrap_or_default();
     let detail =

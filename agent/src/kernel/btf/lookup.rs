@@ -1,5 +1,7 @@
 //! Questions to BTF by name: where a member is, what a function takes, what an enum's constant is worth.
 
+use std::sync::PoisonError;
+
 use super::{Btf, Kind, LookupError, Member, Type, TypeId};
 
 /// Types may be nested, renamed and qualified this deep. The kernel's are not a quarter of it.
@@ -25,6 +27,32 @@ struct Place {
     bit_size: u32,
 }
 
+/// Kinds that share a space of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Struct,
+    Function,
+    Enum,
+}
+
+impl Class {
+    const fn contains(self, kind: Kind) -> bool {
+        match self {
+            Self::Struct => matches!(kind, Kind::Struct),
+            Self::Function => matches!(kind, Kind::Function),
+            Self::Enum => matches!(kind, Kind::Enum | Kind::Enum64),
+        }
+    }
+}
+
+/// A name that was looked up before, found or not.
+#[derive(Debug)]
+pub(super) struct Known {
+    name: String,
+    class: Class,
+    id: Option<TypeId>,
+}
+
 /// What a search for a member may still spend: without a limit, structs that contain themselves twice would keep
 /// it busy for ever.
 struct Search {
@@ -36,13 +64,13 @@ impl Btf {
     /// The struct of that name. In a module's BTF the module's own comes first, and the first of several.
     #[must_use]
     pub fn find_struct(&self, name: &str) -> Option<TypeId> {
-        self.find(name, |kind| kind == Kind::Struct)
+        self.find(name, Class::Struct)
     }
 
     /// The function of that name, the module's own first: the number that `attach_btf_id` wants.
     #[must_use]
     pub fn find_func(&self, name: &str) -> Option<TypeId> {
-        self.find(name, |kind| kind == Kind::Function)
+        self.find(name, Class::Function)
     }
 
     /// Whether a type is defined by this BTF itself, not by its base.
@@ -95,19 +123,28 @@ impl Btf {
     /// When enum or constant do not exist.
     pub fn enum_value(&self, enum_name: &str, constant: &str) -> Result<u64, LookupError> {
         let no_type = || LookupError::NoType { kind: "enum", name: enum_name.to_owned() };
-        let id =
-            self.find(enum_name, |kind| matches!(kind, Kind::Enum | Kind::Enum64)).ok_or_else(no_type)?;
+        let id = self.find(enum_name, Class::Enum).ok_or_else(no_type)?;
         let ty = self.type_by_id(id).ok_or_else(no_type)?;
         let value = ty.constants().find(|&(name, _)| self.string_is(name, constant.as_bytes()));
         let no_member = || LookupError::NoMember { path: format!("{enum_name}.{constant}") };
         value.map(|(_, value)| value).ok_or_else(no_member)
     }
 
-    fn find(&self, name: &str, wanted: impl Fn(Kind) -> bool) -> Option<TypeId> {
-        [Some(&self.own), self.base.as_ref()].into_iter().flatten().find_map(|section| {
-            let mut records = section.records().filter(|(_, ty)| wanted(ty.kind));
-            records.find(|(_, ty)| self.string_is(ty.name, name.as_bytes())).map(|(id, _)| id)
-        })
+    /// Looks a name up, once: each scan takes about a millisecond, and one struct is asked for many members.
+    fn find(&self, name: &str, class: Class) -> Option<TypeId> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.iter().find(|known| known.name == name && known.class == class) {
+            return known.id;
+        }
+        let id = self.scan(name, class);
+        known.push(Known { name: name.to_owned(), class, id });
+        id
+    }
+
+    fn scan(&self, name: &str, class: Class) -> Option<TypeId> {
+        let is_name = |offset| self.string_is(offset, name.as_bytes());
+        let wanted = |kind| class.contains(kind);
+        self.own.find(wanted, is_name).or_else(|| self.base.as_ref()?.find(wanted, is_name))
     }
 
     fn place(&self, struct_name: &str, path: &str) -> Result<Place, LookupError> {

@@ -15,10 +15,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use error::{BtfError, LookupError};
 pub use fs::{MODULE, ReadError, VMLINUX, read_module, read_vmlinux};
+use lookup::Known;
 pub use lookup::Param;
 use section::Section;
 pub use types::{Kind, Member, Type};
@@ -37,6 +38,7 @@ impl TypeId {
 pub struct Btf {
     own: Arc<Section>,
     base: Option<Arc<Section>>,
+    known: Arc<Mutex<Vec<Known>>>,
 }
 
 impl Btf {
@@ -46,7 +48,7 @@ impl Btf {
     /// When the bytes are not BTF of this machine's byte order, are cut off, or hold a kind of type that this
     /// reader does not know and so cannot step over.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
-        Ok(Self { own: Arc::new(Section::parse(bytes, TypeId(1), 0)?), base: None })
+        Ok(Self { own: Arc::new(Section::parse(bytes, TypeId(1), 0)?), base: None, known: Arc::default() })
     }
 
     /// Reads a module's BTF, which goes on where that of the kernel image ends.
@@ -58,7 +60,7 @@ impl Btf {
             return Err(BtfError::BaseIsSplit);
         }
         let own = Section::parse(bytes, base.own.end_id(), base.own.strings_len())?;
-        Ok(Self { own: Arc::new(own), base: Some(Arc::clone(&base.own)) })
+        Ok(Self { own: Arc::new(own), base: Some(Arc::clone(&base.own)), known: Arc::default() })
     }
 
     /// Whether this is a module's BTF.

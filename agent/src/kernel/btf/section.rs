@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::types::record_len;
-use super::{BtfError, Type, TypeId};
+use super::types::{name_and_kind, record_len};
+use super::{BtfError, Kind, Type, TypeId};
 
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
@@ -53,10 +53,19 @@ impl Section {
         self.record_at(*self.offsets.get(index as usize)? as usize)
     }
 
-    /// All records with their ids, in the order of the file.
-    pub(super) fn records(&self) -> impl Iterator<Item = (TypeId, Type<'_>)> {
-        let ids = (self.first_id.0..).map(TypeId);
-        ids.zip(self.offsets.iter().filter_map(|&offset| self.record_at(offset as usize)))
+    /// The first record of that name and of a kind that `wanted` accepts. Touches only what it must of each
+    /// record: there are a hundred thousand.
+    pub(super) fn find(
+        &self,
+        wanted: impl Fn(Kind) -> bool,
+        is_name: impl Fn(u32) -> bool,
+    ) -> Option<TypeId> {
+        let matches = |&at: &u32| {
+            let head = self.bytes.get(at as usize..).and_then(<[u8]>::first_chunk);
+            head.and_then(name_and_kind).is_some_and(|(name, kind)| wanted(kind) && is_name(name))
+        };
+        let index = self.offsets.iter().position(matches)?;
+        Some(TypeId(self.first_id.0.saturating_add(index as u32)))
     }
 
     pub(super) fn string(&self, offset: u32) -> Option<&[u8]> {

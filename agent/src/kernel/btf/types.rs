@@ -185,6 +185,13 @@ pub(super) fn record_len(head: &[u8; 12]) -> Result<usize, u32> {
     Kind::from_number(number).map(|kind| kind.data_len(vlen(info))).ok_or(number)
 }
 
+/// Offset of the name, and kind of a record, from its head.
+#[inline]
+pub(super) fn name_and_kind(head: &[u8; 12]) -> Option<(u32, Kind)> {
+    let [name, info, _] = words(head);
+    Some((name, Kind::from_number(kind_number(info))?))
+}
+
 const fn kind_number(info: u32) -> u32 {
     info >> 24 & 0x1f
 }
