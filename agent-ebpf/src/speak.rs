@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::RingBuf,
 };
 use aya_log_ebpf::warn;
-use conntally_common::{CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced};
+use conntally_common::{Bucket, CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced};
 
 use crate::{
     entry::{Conntrack, Head, OwnPacket, describe},
@@ -130,12 +130,26 @@ fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
     }
     let now_ns = boot_ns();
     let Some(bucket) = slots::bucket(conntrack) else { return };
-    let Some(slot) = slots::find(bucket, conntrack)
-        .or_else(|| slots::claim(bucket, conntrack, now_ns, 0, u32::from(EventFlags::MIDLIFE)))
-    else {
-        return count_loss(LossReason::NO_SLOT);
+    let slot = match slots::find(bucket, conntrack) {
+        Some(slot) => slot,
+        None => match meet_midlife(bucket, conntrack, &head, now_ns) {
+            Some(slot) => slot,
+            None => return count_loss(LossReason::NO_SLOT),
+        },
     };
     submit_update(conntrack, &head, slot, now_ns, OwnPacket { direction, packets, bytes }, || true);
+}
+
+/// Gives a slot to a flow that lived before its first sight, and says what it had moved until then: totals
+/// without the packet at hand, so that this packet counts as new.
+#[inline(always)]
+fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns: u64) -> Option<*mut Slot> {
+    let slot = slots::claim(bucket, conntrack, born_ns, 0, u32::from(EventFlags::MIDLIFE))?;
+    let about = About { kind: EventKind::UPDATE, now_ns: born_ns, born_ns, flags: EventFlags::MIDLIFE };
+    if !submit(&UPDATES, conntrack, head, &about, OwnPacket::NONE, || true) {
+        count_loss(LossReason::UPDATE_RING_FULL);
+    }
+    Some(slot)
 }
 
 /// Gives a new flow its slot, due at once.

@@ -55,11 +55,13 @@ impl Role {
     /// Attached always, ends first: a slot must never be given before it can be freed.
     pub(super) const LIFE: [Self; 4] = [Self::Destroy, Self::Delete, Self::Insert, Self::Confirm];
 
-    /// The kernel functions that can play it, the newest name first.
+    /// The kernel functions that can play it, the best first.
+    ///
+    /// Where the compiler split `nf_ct_delete` (5.10), the kernel's own callers skip its head and call the part.
     pub(super) const fn functions(self) -> &'static [&'static str] {
         match self {
             Self::Destroy => &["nf_ct_destroy", "destroy_conntrack"],
-            Self::Delete => &["nf_ct_delete"],
+            Self::Delete => &["nf_ct_delete.part.0", "nf_ct_delete"],
             Self::Insert => &["nf_conntrack_hash_check_insert"],
             Self::Confirm => &["__nf_conntrack_confirm"],
             Self::AcctAdd => &["nf_ct_acct_add"],

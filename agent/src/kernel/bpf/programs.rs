@@ -87,6 +87,14 @@ impl StartError {
     }
 }
 
+impl StartError {
+    /// Both kinds of hook failed. If the first is not permitted, that is what matters.
+    fn and(self, kprobe: &Self) -> Self {
+        let both = anyhow!("fentry: {self}; kprobe: {kprobe}");
+        if matches!(self, Self::NotPermitted(_)) { Self::NotPermitted(both) } else { Self::Other(both) }
+    }
+}
+
 impl From<TracingError> for StartError {
     fn from(error: TracingError) -> Self {
         if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
@@ -265,13 +273,18 @@ impl KernelSide {
 
     /// Attaches what tells of the life of flows, by the first kind of hook that works.
     fn attach_life(&mut self, preference: HookPreference, btf: &Btf) -> Result<(), StartError> {
-        if preference != HookPreference::Kprobe {
-            match self.attach_all(HookKind::Fentry, btf) {
-                Ok(()) => return Ok(()),
-                Err(error) if preference == HookPreference::Fentry => return Err(error),
-                Err(error) => self.passed_over.push(format!("fentry: {error}")),
+        match preference {
+            HookPreference::Fentry => self.attach_all(HookKind::Fentry, btf),
+            HookPreference::Kprobe => self.attach_probes(btf),
+            HookPreference::Auto => {
+                let Err(fentry) = self.attach_all(HookKind::Fentry, btf) else { return Ok(()) };
+                self.passed_over.push(format!("fentry: {fentry}"));
+                self.attach_probes(btf).map_err(|kprobe| fentry.and(&kprobe))
             }
         }
+    }
+
+    fn attach_probes(&mut self, btf: &Btf) -> Result<(), StartError> {
         announce::load(&mut self.object.ebpf).map_err(StartError::of)?;
         self.attach_all(HookKind::Kprobe, btf)
     }
@@ -306,9 +319,11 @@ impl KernelSide {
                 tried.push(format!("{}: {error}", role.functions().join(" or ")));
                 continue;
             }
-            match test.run(self).map_err(StartError::of)? {
+            let outcome = test.run(self).map_err(StartError::of)?;
+            match outcome.packets {
                 selftest::Verdict::EachOnce => {
                     self.passed_over.append(&mut tried);
+                    self.judge_deletion(outcome.deletion_is_seen);
                     return Ok(());
                 }
                 // The function is called from elsewhere (flowtables); it stays, and the next joins it.
@@ -322,6 +337,16 @@ impl KernelSide {
             }
         }
         Err(StartError::NoHook(tried.join("; ")))
+    }
+
+    /// A hook on deletions that misses some is worse than none: it would make a request look like the kernel's doing.
+    fn judge_deletion(&mut self, is_seen: bool) {
+        let hooked = self.attached.iter().position(|attached| attached.role == Role::Delete);
+        if let (Some(position), false) = (hooked, is_seen) {
+            let function = self.attached.remove(position).function;
+            self.passed_over
+                .push(format!("{function}: does not see every deletion; some end reasons stay unknown"));
+        }
     }
 
     /// Without a namespace of one's own nothing can be proven: hooks what is right on the kernels known.

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use aya::maps::{MapData, RingBuf};
-use conntally_common::{Event, EventKind};
+use conntally_common::{Event, EventFlags, EventKind};
 use nix::sched::{CloneFlags, unshare};
 use zerocopy::FromBytes;
 
@@ -45,6 +45,15 @@ pub(super) enum Verdict {
     None,
     /// Some packets were seen never or twice, or the end was not.
     Wrong(String),
+}
+
+/// What one trial proved.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// About the hooks on packets.
+    pub(super) packets: Verdict,
+    /// Whether the hook on deletions saw the request that removed the flow.
+    pub(super) deletion_is_seen: bool,
 }
 
 /// The namespace, with what was opened in it.
@@ -83,7 +92,7 @@ impl PrivateNamespace {
     }
 
     /// Sends packets past the hooks that are attached now, and judges what they said.
-    pub(super) fn run(&mut self, side: &mut KernelSide) -> anyhow::Result<Verdict> {
+    pub(super) fn run(&mut self, side: &mut KernelSide) -> anyhow::Result<Outcome> {
         let sender = self.senders.pop().context("the self-test ran too often")?;
         let mut seen = Seen::default();
         for _ in 0..PACKETS {
@@ -94,7 +103,7 @@ impl PrivateNamespace {
         conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
         self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
         ensure!(seen.end.is_some(), "the self-test's flow was removed, but its end was not seen");
-        Ok(seen.verdict())
+        Ok(Outcome { packets: seen.verdict(), deletion_is_seen: seen.end_was_requested })
     }
 
     fn discard_received(&self) {
@@ -131,13 +140,18 @@ struct Seen {
     updates: Vec<u64>,
     /// Total packets at the end.
     end: Option<u64>,
+    /// Whether the end told that it came by request.
+    end_was_requested: bool,
 }
 
 impl Seen {
     fn note(&mut self, event: &Event) {
         let packets = event.counters[0].packets;
         match event.kind {
-            EventKind::END => self.end = Some(packets),
+            EventKind::END => {
+                self.end = Some(packets);
+                self.end_was_requested = event.flags & EventFlags::DELETED_BY_NETLINK != 0;
+            }
             // A typed program announces the flow by its first packet, a probe by its second.
             _ if packets > 1 => self.updates.push(packets),
             _ => {}
@@ -186,7 +200,7 @@ mod tests {
     use super::*;
 
     fn seen(updates: &[u64], end: Option<u64>) -> Verdict {
-        Seen { updates: updates.to_vec(), end }.verdict()
+        Seen { updates: updates.to_vec(), end, end_was_requested: true }.verdict()
     }
 
     #[test]
