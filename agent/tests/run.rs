@@ -133,7 +133,9 @@ grep ^conntally err"#
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let Some(text) = script(&format!(
-        r#"{STUCK_OUTPUT}
+        r#"export CONNTALLY_SOURCE__MANAGE_SYSCTLS=false
+for switch in acct timestamp; do echo 1 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
+{STUCK_OUTPUT}
 kill -TERM $agent; sleep 0.3; kill -INT $agent; wait $agent; echo "exit $?""#
     )) else {
         return;
@@ -149,7 +151,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 wait_for ^ready err
 for _ in $(seq 20); do traffic; sleep 0.2; [ -e code ] && break; done
 wait
-cat code; wc -l <line; grep -v ^ready err
+cat code; wc -l <line; grep -v ^ready err || true
 "#,
     );
     let Some(text) = script else { return };
