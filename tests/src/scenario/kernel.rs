@@ -69,6 +69,9 @@ const HOLDERS: [&str; 14] = [
 /// How long the agent may take to notice that the module is back.
 const ATTACHED_ANEW: Duration = Duration::from_secs(6);
 
+/// The agent looks for new namespaces once a second.
+const NAMESPACE_SEEN: Duration = Duration::from_secs(2);
+
 /// The conntrack module is removed and loaded again under the agent: it attaches anew, and is exact again.
 pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
     if fs::read_to_string("/proc/modules").is_ok_and(|modules| !modules.contains("nf_conntrack ")) {
@@ -78,25 +81,28 @@ pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
     if !agent.ready_line.contains("kprobe") {
         return Ok(Outcome::skip("the agent's hooks hold the module: it cannot be removed"));
     }
-    let lab = Lab::direct()?;
-    let first_namespaces = lab.tracked();
-    traffic::exchange(&lab.path(Family::V4)?, 20_001, 7001, &[10], &[20])?;
+    let mut lab = Lab::direct()?;
+    thread::sleep(NAMESPACE_SEEN);
+    lab.capture()?;
+    let sent = traffic::exchange(&lab.path(Family::V4)?, 20_001, 7001, &[10], &[20])?;
+    lab.promise(sent);
+    lab.expect_remaining(&["deleted", "closed"]);
     lab.flush()?;
+    let (before, first_namespaces) = (lab.ledger()?, lab.tracked());
     drop(lab);
     unload()?;
     run("modprobe", &["nf_conntrack"])?;
     thread::sleep(ATTACHED_ANEW);
     let mut lab = Lab::direct()?;
-    // The agent looks for new namespaces once a second.
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(NAMESPACE_SEEN);
     lab.capture()?;
     let mut stage = Stage::around(settings, lab, agent);
-    stage.pass_over(first_namespaces);
+    stage.add_removed(before, first_namespaces);
     for family in FAMILIES {
         let sent = traffic::exchange(&stage.lab.path(family)?, 20_002, 7002, &[10, 20], &[30])?;
         stage.lab.promise(sent);
     }
-    stage.finish(2 * 2)
+    stage.finish(2 + 2 * 2)
 }
 
 /// A namespace is taken down by a kernel worker some time after its removal, so this may take a few attempts.

@@ -103,6 +103,12 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Takes in the ledger of namespaces that are gone already.
+    pub fn add_removed(&mut self, ledger: Vec<Account>, namespaces: Vec<u32>) {
+        self.removed.extend(ledger);
+        self.removed_namespaces.extend(namespaces);
+    }
+
     /// Flows of these namespaces are ours too, but nobody kept a ledger of them.
     pub fn pass_over(&mut self, namespaces: Vec<u32>) {
         self.passed_over = namespaces;

@@ -15,3 +15,4 @@ mod tracing_program;
 pub use hooks::{HookKind, HookPreference, HookReport};
 pub use object::RingSizes;
 pub use programs::{KernelSide, KernelSideOptions, RateStep, StartError};
+pub use selftest::is_selftest;

@@ -12,7 +12,11 @@ use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
 
 use super::decode;
-use crate::{kernel::bpf::KernelSide, model::Observation, source::Batch};
+use crate::{
+    kernel::bpf::{KernelSide, is_selftest},
+    model::Observation,
+    source::Batch,
+};
 
 /// Events that one read takes from a ring at most, so that a flood cannot starve the rest of the agent.
 const READ_LIMIT: usize = 16_384;
@@ -33,9 +37,8 @@ impl Rings {
             ends: Vec::new(),
             emptied: false,
         };
-        for event in side.take_set_aside() {
-            rings.ends.push(decode::observation(&event));
-        }
+        let others = side.take_set_aside();
+        rings.ends.extend(others.iter().filter(|event| !is_selftest(event)).map(decode::observation));
         Ok(rings)
     }
 
@@ -82,6 +85,7 @@ fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> boo
     for _ in 0..READ_LIMIT {
         let Some(item) = ring.next() else { return true };
         match Event::ref_from_bytes(&item) {
+            Ok(event) if is_selftest(event) => {}
             Ok(event) => observations.push(decode::observation(event)),
             Err(_) => tracing::error!(
                 bytes = item.len(),
