@@ -5,14 +5,17 @@
 mod abi;
 mod announce;
 mod clock;
+mod constants;
 mod hooks;
 mod object;
 mod programs;
 mod selftest;
+mod start_error;
 mod syscall;
 mod tracing_program;
 
 pub use hooks::{HookKind, HookPreference, HookReport};
 pub use object::RingSizes;
-pub use programs::{KernelSide, KernelSideOptions, RateStep, StartError};
+pub use programs::{KernelSide, KernelSideOptions, RateStep};
 pub use selftest::is_selftest;
+pub use start_error::StartError;

@@ -1,37 +1,31 @@
 //! Loads the kernel programs, attaches them and keeps them.
 
 use std::{
-    io,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use aya::{
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{KProbe, kprobe::KProbeLink},
 };
 use aya_log::EbpfLogger;
-use conntally_common::{ABSENT, CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS, Layout};
+use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS};
 
 use super::{
     abi::Plain,
-    announce, clock,
+    announce, clock, constants,
     hooks::{HookKind, HookPreference, HookReport, Role},
     object::{Constants, LoadedObject, RingSizes},
     selftest,
-    tracing_program::{self, Target, TracingError},
+    start_error::StartError,
+    tracing_program::{self, Target},
 };
-use crate::kernel::{
-    btf::{self, Btf, ReadError},
-    layout::{self, LayoutError},
-};
+use crate::kernel::btf::Btf;
 
 /// The kernel module whose functions are hooked.
 const MODULE: &str = "nf_conntrack";
-
-/// Bytes at the head of an entry that the programs can copy.
-const HEAD_MAX: u32 = 256;
 
 /// Jiffies per second until they were measured, which goes on while the programs are attached.
 const PRESUMED_TICKS: u32 = 250;
@@ -60,45 +54,6 @@ pub struct KernelSideOptions {
     pub rings: RingSizes,
     /// By ascending age, the first at age 0; at most 8 steps.
     pub rate_curve: Vec<RateStep>,
-}
-
-/// Why the kernel side cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The process or the kernel's policy does not allow tracing.
-    #[error("tracing is not permitted here: {0:#}")]
-    NotPermitted(anyhow::Error),
-    /// The kernel lacks something.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// No set of hooks sees every packet exactly once.
-    #[error("no hook sees every packet exactly once: {0}")]
-    NoHook(String),
-    /// Anything else.
-    #[error("the kernel programs cannot run: {0:#}")]
-    Other(anyhow::Error),
-}
-
-impl StartError {
-    fn of(error: impl Into<anyhow::Error>) -> Self {
-        let error = error.into();
-        let refused = error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_refusal));
-        if refused { Self::NotPermitted(error) } else { Self::Other(error) }
-    }
-}
-
-impl StartError {
-    /// Both kinds of hook failed. If the first is not permitted, that is what matters.
-    fn and(self, kprobe: &Self) -> Self {
-        let both = anyhow!("fentry: {self}; kprobe: {kprobe}");
-        if matches!(self, Self::NotPermitted(_)) { Self::NotPermitted(both) } else { Self::Other(both) }
-    }
-}
-
-impl From<TracingError> for StartError {
-    fn from(error: TracingError) -> Self {
-        if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
-    }
 }
 
 /// The kernel programs, attached. Dropping it detaches them.
@@ -134,14 +89,8 @@ impl KernelSide {
     /// # Errors
     /// When no hook can be used; nothing stays attached then.
     pub fn start(options: &KernelSideOptions) -> Result<Self, StartError> {
-        let btf = kernel_btf().map_err(StartError::of)?;
-        let layout = layout::resolve(&btf, None)?;
-        let constants = Constants {
-            layout,
-            head_bytes: head_bytes(&layout).map_err(StartError::of)?,
-            bucket_bits: bucket_bits(options.slots),
-            rings: options.rings,
-        };
+        let btf = constants::kernel_btf().map_err(StartError::of)?;
+        let constants = constants::constants(&btf, options)?;
         let mut side = Self::load(&constants)?;
         let tick = clock::next_tick(&mut side.object.ebpf).map_err(StartError::of)?;
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
@@ -223,7 +172,7 @@ impl KernelSide {
         let functions = |packet: bool| {
             self.attached
                 .iter()
-                .filter(|attached| !Role::LIFE.contains(&attached.role) == packet)
+                .filter(|attached| Role::LIFE.contains(&attached.role) != packet)
                 .map(|attached| attached.function.clone())
                 .collect()
         };
@@ -410,61 +359,8 @@ impl KernelSide {
     }
 }
 
-/// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
-fn kernel_btf() -> Result<Btf, ReadError> {
-    let vmlinux = btf::read_vmlinux()?;
-    match btf::read_module(&vmlinux) {
-        Ok(module) => Ok(module),
-        Err(ReadError::Absent { .. }) => Ok(vmlinux),
-        Err(error) => Err(error),
-    }
-}
-
-/// How much of an entry's head holds all that the programs pick from its copy.
-fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
-    let ends = [
-        (layout.tuple_original, 40),
-        (layout.tuple_reply, 40),
-        (layout.status, 4),
-        (layout.timeout, 4),
-        (layout.net, 8),
-        (layout.ext, 8),
-        (layout.zone, 2),
-        (layout.mark, 4),
-    ];
-    let ends = ends.iter().filter(|(offset, _)| *offset != ABSENT).map(|(offset, size)| offset + size);
-    let bytes = ends.max().unwrap_or(0).next_multiple_of(8);
-    ensure!(bytes <= HEAD_MAX, "an nf_conn of this kernel is read up to byte {bytes}, more than {HEAD_MAX}");
-    Ok(bytes)
-}
-
-/// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.
-fn is_refusal(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EPERM)
-}
-
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
     let map =
         object.ebpf.take_map(name).with_context(|| format!("the kernel programs have no map {name}"))?;
     Ok(RingBuf::try_from(map)?)
-}
-
-/// Enough buckets that the flows fill half of the slots.
-fn bucket_bits(slots: u32) -> u32 {
-    let buckets = u64::from(slots) * 2 / conntally_common::SLOTS_PER_BUCKET as u64;
-    buckets.max(1).next_power_of_two().trailing_zeros().clamp(8, 22)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flows_fill_at_most_half_of_the_slots() {
-        assert_eq!(bucket_bits(0), 8);
-        assert_eq!(bucket_bits(262_144), 17);
-        assert_eq!(bucket_bits(262_145), 17);
-        assert_eq!(bucket_bits(300_000), 18);
-        assert_eq!(bucket_bits(u32::MAX), 22);
-    }
 }

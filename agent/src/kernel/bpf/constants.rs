@@ -1,0 +1,68 @@
+//! What is fixed before the programs are loaded: offsets of the running kernel, sizes of the maps.
+
+use anyhow::ensure;
+use conntally_common::{ABSENT, Layout};
+
+use super::{object::Constants, programs::KernelSideOptions, start_error::StartError};
+use crate::kernel::{
+    btf::{self, Btf, ReadError},
+    layout,
+};
+
+/// Bytes at the head of an entry that the programs can copy.
+const HEAD_MAX: u32 = 256;
+
+/// Works them out from the kernel's types and the configuration.
+pub(super) fn constants(btf: &Btf, options: &KernelSideOptions) -> Result<Constants, StartError> {
+    let layout = layout::resolve(btf, None)?;
+    let head_bytes = head_bytes(&layout).map_err(StartError::of)?;
+    Ok(Constants { layout, head_bytes, bucket_bits: bucket_bits(options.slots), rings: options.rings })
+}
+
+/// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
+pub(super) fn kernel_btf() -> Result<Btf, ReadError> {
+    let vmlinux = btf::read_vmlinux()?;
+    match btf::read_module(&vmlinux) {
+        Ok(module) => Ok(module),
+        Err(ReadError::Absent { .. }) => Ok(vmlinux),
+        Err(error) => Err(error),
+    }
+}
+
+/// How much of an entry's head holds all that the programs pick from its copy.
+fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
+    let ends = [
+        (layout.tuple_original, 40),
+        (layout.tuple_reply, 40),
+        (layout.status, 4),
+        (layout.timeout, 4),
+        (layout.net, 8),
+        (layout.ext, 8),
+        (layout.zone, 2),
+        (layout.mark, 4),
+    ];
+    let ends = ends.iter().filter(|(offset, _)| *offset != ABSENT).map(|(offset, size)| offset + size);
+    let bytes = ends.max().unwrap_or(0).next_multiple_of(8);
+    ensure!(bytes <= HEAD_MAX, "an nf_conn of this kernel is read up to byte {bytes}, more than {HEAD_MAX}");
+    Ok(bytes)
+}
+
+/// Enough buckets that the flows fill half of the slots.
+fn bucket_bits(slots: u32) -> u32 {
+    let buckets = u64::from(slots) * 2 / conntally_common::SLOTS_PER_BUCKET as u64;
+    buckets.max(1).next_power_of_two().trailing_zeros().clamp(8, 22)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_fill_at_most_half_of_the_slots() {
+        assert_eq!(bucket_bits(0), 8);
+        assert_eq!(bucket_bits(262_144), 17);
+        assert_eq!(bucket_bits(262_145), 17);
+        assert_eq!(bucket_bits(300_000), 18);
+        assert_eq!(bucket_bits(u32::MAX), 22);
+    }
+}

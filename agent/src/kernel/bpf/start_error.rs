@@ -1,0 +1,50 @@
+//! Why the kernel side cannot run, and whether that is a matter of policy.
+
+use std::io;
+
+use anyhow::anyhow;
+
+use super::tracing_program::TracingError;
+use crate::kernel::layout::LayoutError;
+
+/// Why the kernel side cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process or the kernel's policy does not allow tracing.
+    #[error("tracing is not permitted here: {0:#}")]
+    NotPermitted(anyhow::Error),
+    /// The kernel lacks something.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// No set of hooks sees every packet exactly once.
+    #[error("no hook sees every packet exactly once: {0}")]
+    NoHook(String),
+    /// Anything else.
+    #[error("the kernel programs cannot run: {0:#}")]
+    Other(anyhow::Error),
+}
+
+impl StartError {
+    pub(super) fn of(error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        let refused = error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_refusal));
+        if refused { Self::NotPermitted(error) } else { Self::Other(error) }
+    }
+
+    /// Both kinds of hook failed. If the first is not permitted, that is what matters.
+    pub(super) fn and(self, kprobe: &Self) -> Self {
+        let both = anyhow!("fentry: {self}; kprobe: {kprobe}");
+        if matches!(self, Self::NotPermitted(_)) { Self::NotPermitted(both) } else { Self::Other(both) }
+    }
+}
+
+impl From<TracingError> for StartError {
+    fn from(error: TracingError) -> Self {
+        if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
+    }
+}
+
+/// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.
+fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
