@@ -64,6 +64,7 @@ pub struct KernelSide {
     log: EbpfLogger<&'static dyn log::Log>,
     object: LoadedObject,
     ticks_per_second: u32,
+    wakeup_bytes: u32,
     kind: HookKind,
     passed_over: Vec<String>,
     proven: Result<(), String>,
@@ -114,6 +115,8 @@ impl KernelSide {
             log,
             object,
             ticks_per_second: PRESUMED_TICKS,
+            // The reader is woken early enough that the rest takes what comes until it reads.
+            wakeup_bytes: constants.rings.updates.min(constants.rings.ends) / 4,
             kind: HookKind::Fentry,
             passed_over: Vec::new(),
             proven: Ok(()),
@@ -153,12 +156,6 @@ impl KernelSide {
     /// Keeps events that are not the self-test's.
     pub(super) fn set_aside(&mut self, mut events: Vec<Event>) {
         self.set_aside.append(&mut events);
-    }
-
-    /// Jiffies per second, to read [`Event::timeout`].
-    #[must_use]
-    pub const fn ticks_per_second(&self) -> u32 {
-        self.ticks_per_second
     }
 
     /// Detaches all programs. What they submitted stays in the rings.
@@ -208,7 +205,7 @@ impl KernelSide {
             steps: u32::try_from(curve.len().clamp(1, CURVE_STEPS))?,
             selftest_netns,
             retry: self.jiffies(Duration::from_millis(250)),
-            wakeup_bytes: u32::try_from(size_of::<Event>() * 4096)?,
+            wakeup_bytes: self.wakeup_bytes,
         };
         let map = self.object.ebpf.map_mut("CONTROL").context("the kernel programs have no map CONTROL")?;
         Array::try_from(map)?.set(0, Plain(control), 0).context("the settings cannot be written")

@@ -101,30 +101,44 @@ impl BpfSource {
     }
 
     /// Looks at what changes rarely.
-    async fn look_around(&mut self) -> Result<(), SourceError> {
+    async fn look_around(&mut self) {
         if self.watched.elapsed() < WATCH_EVERY {
-            return Ok(());
+            return;
         }
         self.watched = tokio::time::Instant::now();
         self.slot_watch.look();
-        self.follow_module().await
+        if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
+            self.attach_anew().await;
+        }
     }
 
-    /// Attaches anew when the module was unloaded and loaded again, which leaves probes dead.
-    async fn follow_module(&mut self) -> Result<(), SourceError> {
-        if !self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
-            return Ok(());
-        }
+    /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
+    /// now is tried again at the next look.
+    async fn attach_anew(&mut self) {
         tracing::warn!("nf_conntrack was unloaded and loaded again: attaching to it anew");
-        add_losses(&mut self.past_losses, self.side.losses());
         self.side.detach();
         let options = self.options.clone();
         let started = tokio::task::spawn_blocking(move || KernelSide::start(&options)).await;
-        let failed =
-            |cause: anyhow::Error| SourceError { what: "attaching to nf_conntrack again".to_owned(), cause };
-        self.side = started.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
-        self.rings = Rings::open(&mut self.side).map_err(|error| failed(error.into()))?;
-        tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again");
+        let attached = match started {
+            Ok(Ok(side)) => self.take_over(side).map_err(anyhow::Error::from),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panicked) => Err(panicked.into()),
+        };
+        match attached {
+            Ok(()) => tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again"),
+            Err(error) => {
+                tracing::error!("flows are not accounted until the next try: {error:#}");
+                if let Some(watch) = &mut self.watch {
+                    watch.forget();
+                }
+            }
+        }
+    }
+
+    fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
+        self.rings = Rings::open(&mut side)?;
+        add_losses(&mut self.past_losses, self.side.losses());
+        self.side = side;
         Ok(())
     }
 }
@@ -134,7 +148,7 @@ impl Source for BpfSource {
         self.wait().await;
         self.fill(batch);
         if self.rings.was_emptied() {
-            self.look_around().await?;
+            self.look_around().await;
         }
         Ok(Progress::More)
     }

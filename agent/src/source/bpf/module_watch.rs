@@ -21,6 +21,11 @@ impl ModuleWatch {
         self.notice(inode())
     }
 
+    /// Makes the load that is there now count as another one again, after it could not be attached to.
+    pub(super) const fn forget(&mut self) {
+        self.seen = None;
+    }
+
     fn notice(&mut self, now: Option<u64>) -> bool {
         let changed = now.is_some() && now != self.seen;
         if changed {
@@ -45,5 +50,7 @@ mod tests {
         assert!(!watch.notice(None));
         assert!(watch.notice(Some(9)));
         assert!(!watch.notice(Some(9)));
+        watch.forget();
+        assert!(watch.notice(Some(9)));
     }
 }
