@@ -1,6 +1,7 @@
 //! A running agent: started as a user would, its records and its log gathered, stopped by a signal.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -126,7 +127,8 @@ impl Agent {
     pub fn start(options: &Options) -> Result<Self> {
         let started = Instant::now();
         let mut command = options.command("json");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for whoever started it, who stops it in good order.
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, &options.program)?;
         let output = Arc::new(Mutex::new(Output::default()));
         let (say_ready, ready) = channel();

@@ -16,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::agent::{Agent, Hook, Options, Process};
 use crate::compare::{Verdict, compare};
 use crate::key::{Counter, Totals};
-use crate::lab::{FAMILIES, Family, Lab};
+use crate::lab::{FAMILIES, Family, Lab, SERVER};
 use crate::ledger::Account;
 use crate::records::Records;
 use crate::traffic::{self, Ending, Exchange};
@@ -30,14 +30,20 @@ const FIRST_PORT: u16 = 20_000;
 /// When the network cannot be made, which needs root, or the agent does not start.
 pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
     let interrupt = Interrupt::watch()?;
-    let mut lab = Lab::direct()?;
+    // One end tracks, so each flow is in the table once.
+    let mut lab = Lab::direct_tracking(&[SERVER])?;
     let options = Options { program: program.to_owned(), hook: Hook::Auto, environment: Vec::new() };
+    introduce(lasting)?;
     let mut table = options.command("table");
     // Ctrl-C is for the demonstration: it stops the agents in good order and removes the namespaces.
     let mut shown = Process::spawn(table.process_group(0), program)?;
     let mut accountant = Agent::start(&options)?;
     lab.capture()?;
     let played = play(&mut lab, lasting, &interrupt);
+    writeln!(
+        io::stdout(),
+        "\nThe traffic is over. Its conntrack entries are deleted, so that every flow has its end.\n"
+    )?;
     lab.flush()?;
     let ledger = lab.ledger()?;
     let namespaces = lab.tracked();
@@ -46,12 +52,25 @@ pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
     thread::sleep(Duration::from_secs(1));
     shown.signal(Signal::SIGTERM)?;
     shown.wait(Duration::from_secs(15))?;
-    let ready_line = accountant.ready_line.clone();
+    let way = accountant.ready_line.trim_start_matches("ready ").to_owned();
     let ended = accountant.stop()?;
     played?;
-    let verdict = compare(&ledger, &ended.output.records, &namespaces, 1);
-    tell(&ready_line, &ledger, &ended.output.records, &namespaces, &verdict)?;
+    let mut verdict = compare(&ledger, &ended.output.records, &namespaces, 1);
+    if !ended.status.success() {
+        verdict.problem(format!("the agent ended with {}", ended.status));
+    }
+    writeln!(io::stdout(), "\nThe account of the second agent ({way}):\n")?;
+    tell(&mut io::stdout().lock(), sent(&ledger), reported(&ended.output.records, &namespaces), &verdict)?;
     Ok(verdict.exact())
+}
+
+fn introduce(lasting: Duration) -> io::Result<()> {
+    let seconds = lasting.as_secs();
+    writeln!(
+        io::stdout(),
+        "\nTwo network namespaces talk to each other for {seconds} s; Ctrl-C ends it earlier. One agent shows their \
+         flows below;\na second one, which is not shown, keeps the account for the end.\n"
+    )
 }
 
 /// Long-lived flows of both families, and short ones beside them.
@@ -92,47 +111,48 @@ fn play_round(lab: &mut Lab, round: u16) -> Result<()> {
     Ok(())
 }
 
-fn tell(
-    ready_line: &str,
-    ledger: &[Account],
-    records: &Records,
-    namespaces: &[u32],
-    verdict: &Verdict,
-) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let wire = sum(ledger.iter().map(|account| account.totals));
+/// Both directions of a number of flows together.
+#[derive(Default)]
+struct Sum {
+    flows: usize,
+    counter: Counter,
+}
+
+impl Sum {
+    fn of(all: impl Iterator<Item = Totals>) -> Self {
+        all.fold(Self::default(), |mut sum, totals| {
+            sum.flows += 1;
+            sum.counter += totals.original;
+            sum.counter += totals.reply;
+            sum
+        })
+    }
+}
+
+fn sent(ledger: &[Account]) -> Sum {
+    Sum::of(ledger.iter().map(|account| account.totals))
+}
+
+fn reported(records: &Records, namespaces: &[u32]) -> Sum {
     let ours = records.accounts().filter(|flow| namespaces.contains(&flow.key.netns));
-    let (flows, said) = ours.fold((0, Totals::default()), |(flows, mut all), flow| {
-        all += flow.totals;
-        (flows + 1, all)
-    });
-    writeln!(out, "\nagent: {ready_line}")?;
+    Sum::of(ours.map(|flow| flow.totals))
+}
+
+fn tell(out: &mut impl Write, sent: Sum, reported: Sum, verdict: &Verdict) -> io::Result<()> {
     writeln!(out, "{:<22}{:>10}{:>12}{:>16}", "", "flows", "packets", "bytes")?;
-    row(&mut out, "sent and captured", ledger.len(), both(wire))?;
-    row(&mut out, "reported by conntally", flows, both(said))?;
+    for (what, Sum { flows, counter }) in [("sent by the generator", sent), ("seen by conntally", reported)] {
+        writeln!(out, "{what:<22}{flows:>10}{:>12}{:>16}", counter.packets, counter.bytes)?;
+    }
+    writeln!(out)?;
     for problem in &verdict.problems {
         writeln!(out, "  {problem}")?;
     }
-    let (matched, of) = (verdict.matched, verdict.flows);
-    writeln!(out, "{matched} of {of} flows agree to the byte, {} ends missing", verdict.missing_ends)?;
-    Ok(())
-}
-
-fn row(out: &mut impl Write, what: &str, flows: usize, counter: Counter) -> io::Result<()> {
-    writeln!(out, "{what:<22}{flows:>10}{:>12}{:>16}", counter.packets, counter.bytes)
-}
-
-fn both(totals: Totals) -> Counter {
-    let mut counter = totals.original;
-    counter += totals.reply;
-    counter
-}
-
-fn sum(all: impl Iterator<Item = Totals>) -> Totals {
-    all.fold(Totals::default(), |mut sum, totals| {
-        sum += totals;
-        sum
-    })
+    let (matched, flows, ends) = (verdict.matched, verdict.flows, verdict.missing_ends);
+    if verdict.exact() {
+        writeln!(out, "EXACT: all {flows} flows have their end and agree to the packet and byte.")
+    } else {
+        writeln!(out, "NOT EXACT: {matched} of {flows} flows agree, {ends} ends are missing.")
+    }
 }
 
 /// Ctrl-C and SIGTERM, waiting to be asked for, so that everything is taken down in order.
@@ -147,5 +167,28 @@ impl Interrupt {
 
     fn came(&self) -> bool {
         matches!(self.0.read_signal(), Ok(Some(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(verdict: &Verdict) -> String {
+        let mut out = Vec::new();
+        let sum = || Sum { flows: 2, counter: Counter { packets: 10, bytes: 900 } };
+        tell(&mut out, sum(), sum(), verdict).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_last_line_says_whether_the_account_is_exact() {
+        let mut verdict = Verdict { matched: 2, ..Verdict::new(2, 1, 4) };
+        let text = told(&verdict);
+        assert!(text.contains("seen by conntally") && text.contains("900"), "{text}");
+        assert!(text.lines().last().is_some_and(|line| line.starts_with("EXACT: all 2 flows")), "{text}");
+        verdict.problem("a flow is missing".to_owned());
+        let text = told(&verdict);
+        assert!(text.contains("\n  a flow is missing\nNOT EXACT: 2 of 2"), "{text}");
     }
 }
