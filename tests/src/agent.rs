@@ -16,10 +16,10 @@ use nix::unistd::Pid;
 use crate::records::Records;
 
 /// An emulated guest takes its time to read the kernel's types and to load programs.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The agent promises an orderly shutdown in 10 seconds.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(20);
 

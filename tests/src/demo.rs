@@ -3,17 +3,19 @@
 //! One agent writes its table to the terminal. Beside it runs a second one of the same kind whose records are
 //! compared with what the generator sent: two agents at once do not disturb each other.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::thread;
+use std::process::Stdio;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::agent::{Agent, Hook, Options, Process};
+use crate::agent::{Agent, Hook, Options, Process, READY_WITHIN, STOP_WITHIN};
 use crate::compare::{Verdict, compare};
 use crate::key::{Counter, Totals};
 use crate::lab::{FAMILIES, Family, Lab, SERVER};
@@ -34,9 +36,7 @@ pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
     let mut lab = Lab::direct_tracking(&[SERVER])?;
     let options = Options { program: program.to_owned(), hook: Hook::Auto, environment: Vec::new() };
     introduce(lasting)?;
-    let mut table = options.command("table");
-    // Ctrl-C is for the demonstration: it stops the agents in good order and removes the namespaces.
-    let mut shown = Process::spawn(table.process_group(0), program)?;
+    let shown = Shown::start(&options)?;
     let mut accountant = Agent::start(&options)?;
     lab.capture()?;
     let played = play(&mut lab, lasting, &interrupt);
@@ -50,8 +50,7 @@ pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
     accountant.wait(Duration::from_secs(10), |records| records.ended(&namespaces) >= ledger.len());
     // Long enough to see the last flows end in the table.
     thread::sleep(Duration::from_secs(1));
-    shown.signal(Signal::SIGTERM)?;
-    shown.wait(Duration::from_secs(15))?;
+    shown.stop()?;
     let way = accountant.ready_line.trim_start_matches("ready ").to_owned();
     let ended = accountant.stop()?;
     played?;
@@ -71,6 +70,45 @@ fn introduce(lasting: Duration) -> io::Result<()> {
         "\nTwo network namespaces talk to each other for {seconds} s; Ctrl-C ends it earlier. One agent shows their \
          flows below;\na second one, which is not shown, keeps the account for the end.\n"
     )
+}
+
+/// The agent whose table and log are on the terminal.
+struct Shown {
+    process: Process,
+    log: JoinHandle<()>,
+}
+
+impl Shown {
+    /// Starts it and waits until it is ready, since it could not count what was sent before.
+    fn start(options: &Options) -> Result<Self> {
+        let mut command = options.command("table");
+        // Ctrl-C is for the demonstration: it stops the agents in good order and removes the namespaces.
+        command.process_group(0).stderr(Stdio::piped());
+        let mut process = Process::spawn(&mut command, &options.program)?;
+        let stderr = process.child.stderr.take().context("the agent has no standard error")?;
+        let (say_ready, ready) = channel();
+        let log = thread::spawn(move || pass_on(stderr, &say_ready));
+        ready.recv_timeout(READY_WITHIN).context("the agent did not become ready, see its log above")?;
+        Ok(Self { process, log })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(STOP_WITHIN)?;
+        self.log.join().map_err(|_| anyhow!("the reader of the agent's log panicked"))
+    }
+}
+
+/// The sender is dropped when the agent closes its log, so its death is noticed at once.
+fn pass_on(log: impl Read, say_ready: &Sender<()>) {
+    for line in BufReader::new(log).lines().map_while(Result::ok) {
+        if line.starts_with("ready") {
+            // Nobody waits for a second one.
+            let _ = say_ready.send(());
+        }
+        // A terminal that is gone is no reason to leave the agent with a full pipe.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
 }
 
 /// Long-lived flows of both families, and short ones beside them.
