@@ -1,6 +1,7 @@
 //! A running agent: started as a user would, its records and its log gathered, stopped by a signal.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,10 +16,10 @@ use nix::unistd::Pid;
 use crate::records::Records;
 
 /// An emulated guest takes its time to read the kernel's types and to load programs.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The agent promises an orderly shutdown in 10 seconds.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -126,7 +127,8 @@ impl Agent {
     pub fn start(options: &Options) -> Result<Self> {
         let started = Instant::now();
         let mut command = options.command("json");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for whoever started it, who stops it in good order.
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, &options.program)?;
         let output = Arc::new(Mutex::new(Output::default()));
         let (say_ready, ready) = channel();

@@ -44,7 +44,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         .arg(binaries.path("conntally"))
         .status()?;
     if !status.success() {
-        bail!("the demonstration failed: {status}");
+        bail!("the demonstration was not exact or broke off, see above ({status})");
     }
     Ok(())
 }

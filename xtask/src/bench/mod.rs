@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the project promises in figures.
 
 mod kernel;
+mod size;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -12,11 +13,14 @@ use crate::paths::Paths;
 pub(crate) enum Task {
     /// Instructions added to a packet of a known flow that is not due, by kernel and hook
     Kernel(kernel::Options),
+    /// Bytes of the agent as users get it
+    Size,
 }
 
 /// Does what the command line says.
 pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
     match task {
         Task::Kernel(options) => kernel::run(paths, &options),
+        Task::Size => size::run(paths),
     }
 }

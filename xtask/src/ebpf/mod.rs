@@ -32,7 +32,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 
 /// Lints the kernel programs for the target they are built for.
 pub(crate) fn clippy(paths: &Paths) -> Result<Count> {
-    command::run(toolchain::clippy(paths).args(["--", "-D", "warnings"]))?;
+    command::run(&mut toolchain::clippy(paths)?)?;
     Ok(Count::success())
 }
 
@@ -71,6 +71,7 @@ pub(crate) fn check(paths: &Paths) -> Result<Count> {
 
 fn build(paths: &Paths) -> Result<PathBuf> {
     command::run(&mut toolchain::build(paths)?)?;
+    command::run(&mut toolchain::strip(paths))?;
     Ok(toolchain::built(paths))
 }
 

@@ -16,11 +16,14 @@ use crate::{
 const RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The command that builds the object, see [`built`].
+/// The linter of that compiler: rustup's looks for the core library among rustup's.
+const CLIPPY: &str = "/usr/bin/clippy-driver";
+/// From the LLVM that the linker is built with.
+const OBJCOPY: &str = "/usr/lib/llvm-22/bin/llvm-objcopy";
+
+/// The command that builds the object, which is then to be stripped, see [`strip`].
 pub(crate) fn build(paths: &Paths) -> Result<Command> {
-    if !Path::new("/usr/lib/rustlib").join(TARGET).exists() || !command::exists("bpf-linker") {
-        bail!("the compiler or linker of the kernel programs is missing: run `cargo xtask setup`");
-    }
+    require(command::exists("bpf-linker") && Path::new(OBJCOPY).exists(), "linker")?;
     let mut command = cargo();
     command.arg("build");
     target_arguments(&mut command, paths)
@@ -31,27 +34,54 @@ pub(crate) fn build(paths: &Paths) -> Result<Command> {
     Ok(command)
 }
 
-/// The command that lints them, by the linter of the compiler's own version.
-pub(crate) fn clippy(paths: &Paths) -> Command {
-    let mut command = program("/usr/bin/cargo-clippy");
-    command.arg("clippy").env("CARGO", cargo().get_program());
-    target_arguments(&mut command, paths)
-        .arg("--target-dir")
-        .arg(paths.target.join("ebpf-clippy"))
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3");
+/// The command that leaves in [`built`] what the kernel reads of the object: programs, maps and BTF, but not the
+/// debugging information that the linker made the BTF of.
+pub(crate) fn strip(paths: &Paths) -> Command {
+    let mut command = program(OBJCOPY);
+    command.arg("--strip-debug").arg(linked(paths)).arg(built(paths));
     command
 }
 
-/// Where the build leaves the object.
+/// The command that lints them: `cargo check` with the linter in the compiler's place. `cargo clippy` would take the
+/// linter beside itself, which is another compiler's.
+pub(crate) fn clippy(paths: &Paths) -> Result<Command> {
+    require(Path::new(CLIPPY).exists(), "linter")?;
+    let mut command = cargo();
+    command.arg("check");
+    target_arguments(&mut command, paths)
+        .arg("--target-dir")
+        .arg(paths.target.join("ebpf-clippy"))
+        .env("RUSTC_WORKSPACE_WRAPPER", CLIPPY)
+        // The linter's own separator between its arguments.
+        .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__")
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3");
+    Ok(command)
+}
+
+/// Where the build leaves the object, once it is stripped.
 pub(crate) fn built(paths: &Paths) -> PathBuf {
+    linked(paths).with_extension("o")
+}
+
+/// Where the linker leaves it.
+fn linked(paths: &Paths) -> PathBuf {
     target_folder(paths).join(TARGET).join("release/conntally-ebpf")
+}
+
+fn require(tool: bool, name: &str) -> Result<()> {
+    if !tool || !Path::new("/usr/lib/rustlib").join(TARGET).exists() {
+        bail!("the compiler or {name} of the kernel programs is missing: run `cargo xtask setup`");
+    }
+    Ok(())
 }
 
 /// What decides about the bytes of the object, in one line.
 pub(crate) fn describe() -> Result<String> {
     let rustc = command::output(Command::new(RUSTC).arg("--version"))?;
     let linker = command::output(program("bpf-linker").arg("--version"))?;
-    Ok(format!("{}, {}", rustc.trim(), linker.trim()))
+    let objcopy = command::output(program(OBJCOPY).arg("--version"))?;
+    let llvm = objcopy.lines().find(|line| line.contains("version")).unwrap_or_default();
+    Ok(format!("{}, {}, {}", rustc.trim(), linker.trim(), llvm.trim()))
 }
 
 fn target_arguments<'a>(command: &'a mut Command, paths: &Paths) -> &'a mut Command {

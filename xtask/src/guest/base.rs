@@ -1,7 +1,7 @@
 //! What every guest of a kernel has: tools, modules and the first process. Made once and kept in the cache.
 
 use std::{
-    fs,
+    fs::{self, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
 };
@@ -57,10 +57,13 @@ const MODULES: &[&str] = &[
 
 /// The packed base of a kernel's guests.
 pub(crate) fn find(paths: &Paths, kernel: &Kernel) -> Result<PathBuf> {
+    // Two guests may start at once.
+    let lock = File::create(kernel.folder.join("base.lock")).context("cannot create the lock of the base")?;
+    lock.lock().context("cannot lock the base")?;
     let packed = kernel.folder.join(format!("base-{:016x}.cpio", fingerprint()));
     if !packed.exists() {
         let new = packed.with_extension(format!("new-{}", std::process::id()));
-        let tree = Tree::new(paths.cache.join(format!("base-{}", std::process::id())))?;
+        let tree = Tree::new(paths.cache.join(format!("base-{}-{}", kernel.release, std::process::id())))?;
         fill(&tree, kernel)?;
         tree.pack(&new)?;
         fs::rename(&new, &packed).context("cannot keep the guest's base")?;

@@ -38,19 +38,22 @@ const NAMES: &[&str] = &["conntally", "conntally-e2e", "conntally-pps"];
 impl Binaries {
     /// Builds the agent and the tests' programs.
     pub(crate) fn build(paths: &Paths, profile: Profile) -> Result<Self> {
-        println!("building the agent and the test programs ({})", profile.name());
-        run(cargo().current_dir(&paths.root).args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--profile",
-            profile.name(),
-            "--bins",
-            "-p",
-            "conntally",
-            "-p",
-            "conntally-tests",
-        ]))?;
+        eprintln!("building the agent and the test programs ({})", profile.name());
+        Self::of(paths, profile, &["conntally", "conntally-tests"])
+    }
+
+    /// Builds the agent alone.
+    pub(crate) fn build_agent(paths: &Paths, profile: Profile) -> Result<Self> {
+        eprintln!("building the agent ({})", profile.name());
+        Self::of(paths, profile, &["conntally"])
+    }
+
+    fn of(paths: &Paths, profile: Profile, packages: &[&str]) -> Result<Self> {
+        let mut build = cargo();
+        build.current_dir(&paths.root).args(["build", "--quiet", "--locked", "--bins"]);
+        build.args(["--profile", profile.name()]);
+        build.args(packages.iter().flat_map(|package| ["-p", package]));
+        run(&mut build)?;
         Ok(Self { folder: paths.target.join(profile.name()) })
     }
 

@@ -3,7 +3,11 @@
 mod plan;
 mod report;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZero,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -16,6 +20,7 @@ use crate::{
     kernels::{Kernel, SUPPORTED, Series},
     paths::Paths,
 };
+use plan::side_by_side;
 use report::{CaseResult, Report, ScenarioResult};
 
 /// How long a guest may take for all scenarios under emulation.
@@ -51,21 +56,13 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs cases one after the other, since a guest with two CPUs fills two of the host's, prints the table and
-/// writes it to `target/matrix.json`.
+/// Runs the cases, prints the table and writes it to `target/matrix.json`.
 pub(crate) fn run_cases(paths: &Paths, cases: &[Case], scenario: &str) -> Result<Tally> {
     let binaries = Binaries::build(paths, Profile::Quick)?;
+    let host_cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let mut report = Report::default();
-    for case in cases {
-        println!("guest {case}");
-        let start = Instant::now();
-        let mut result = CaseResult::new(case);
-        if let Err(error) = run_case(paths, &binaries, case, scenario, &mut result) {
-            println!("  {error:#}");
-            result.error = Some(format!("{error:#}"));
-        }
-        result.seconds = start.elapsed().as_secs();
-        report.cases.push(result);
+    for group in side_by_side(cases, host_cpus) {
+        report.cases.extend(run_group(&group, |case| run_case(paths, &binaries, case, scenario)));
     }
     report.print();
     let file = paths.target.join("matrix.json");
@@ -75,7 +72,30 @@ pub(crate) fn run_cases(paths: &Paths, cases: &[Case], scenario: &str) -> Result
     Ok(report.tally())
 }
 
-fn run_case(
+/// Runs the guests of a group at once; each line they print begins with the guest's name.
+fn run_group(group: &[&Case], work: impl Fn(&Case) -> CaseResult + Sync) -> Vec<CaseResult> {
+    thread::scope(|scope| {
+        let work = &work;
+        let guests: Vec<_> = group.iter().map(|&case| (case, scope.spawn(move || work(case)))).collect();
+        let panicked = |case| CaseResult::failed(case, "its thread panicked".to_owned());
+        guests.into_iter().map(|(case, guest)| guest.join().unwrap_or_else(|_| panicked(case))).collect()
+    })
+}
+
+fn run_case(paths: &Paths, binaries: &Binaries, case: &Case, scenario: &str) -> CaseResult {
+    println!("{case}: starts");
+    let start = Instant::now();
+    let mut result = CaseResult::new(case);
+    if let Err(error) = boot(paths, binaries, case, scenario, &mut result) {
+        println!("{case}: {error:#}");
+        result.error = Some(format!("{error:#}"));
+    }
+    result.seconds = start.elapsed().as_secs();
+    println!("{case}: ended after {} s", result.seconds);
+    result
+}
+
+fn boot(
     paths: &Paths,
     binaries: &Binaries,
     case: &Case,
@@ -102,13 +122,13 @@ fn run_case(
     let outcome = guest.run(paths, &script, |line| {
         match ScenarioResult::parse(line) {
             Some(scenario) => {
-                println!("  {:<16} {}", scenario.scenario, scenario.verdict);
+                println!("{case}: {:<16} {}", scenario.scenario, scenario.verdict);
                 if !scenario.passed() {
-                    println!("  {line}");
+                    println!("{case}: {line}");
                 }
                 result.scenarios.push(scenario);
             }
-            None => println!("  {line}"),
+            None => println!("{case}: {line}"),
         };
     })?;
     if result.scenarios.is_empty() {

@@ -71,6 +71,13 @@ pub(crate) fn pairwise(kernels: &[Series]) -> Vec<Case> {
     chosen
 }
 
+/// Groups of cases that run at once: two guests with one CPU each where the host has two for them, others alone.
+pub(crate) fn side_by_side(cases: &[Case], host_cpus: usize) -> Vec<Vec<&Case>> {
+    let (small, big): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.cpus == 1);
+    let pairs = small.chunks(if host_cpus > 1 { 2 } else { 1 }).map(<[_]>::to_vec);
+    pairs.chain(big.into_iter().map(|case| vec![case])).collect()
+}
+
 fn of_kernel(series: &Series) -> impl Iterator<Item = Case> {
     let hooks = Hook::of(series).iter();
     hooks.flat_map(|&hook| [1, 2].map(|cpus| Case { series: series.clone(), hook, cpus }))
@@ -97,6 +104,18 @@ mod tests {
             for cpus in [1, 2] {
                 assert!(cases.iter().any(|case| (case.hook, case.cpus) == (hook, cpus)), "{hook} {cpus}");
             }
+        }
+    }
+
+    #[test]
+    fn guests_run_at_once_only_where_each_of_their_cpus_has_one_of_the_host() {
+        let cases = all(&supported());
+        for host_cpus in [1, 2, 8] {
+            let groups = side_by_side(&cases, host_cpus);
+            assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), cases.len());
+            let crowded = |group: &&Vec<&Case>| group.iter().map(|case| case.cpus).sum::<u32>() > 2;
+            assert_eq!(groups.iter().find(crowded), None);
+            assert_eq!(groups.len(), if host_cpus == 1 { 18 } else { 14 });
         }
     }
 }

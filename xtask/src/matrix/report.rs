@@ -87,6 +87,11 @@ impl CaseResult {
         }
     }
 
+    /// Nothing found, and why.
+    pub(crate) fn failed(case: &Case, error: String) -> Self {
+        Self { error: Some(error), ..Self::new(case) }
+    }
+
     fn tally(&self) -> Tally {
         let count = |wanted: fn(&ScenarioResult) -> bool| {
             self.scenarios.iter().filter(|scenario| wanted(scenario)).count() as u64

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: installs what is missing and says why.
 
-mod bpf_linker;
+mod crates;
 mod packages;
 
 use anyhow::{Result, bail};
@@ -20,7 +20,7 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     } else {
         install(&missing)?;
     }
-    bpf_linker::ensure(paths)
+    crates::NEEDED.iter().try_for_each(|tool| tool.ensure(paths))
 }
 
 /// Installs what is missing of a few packages.

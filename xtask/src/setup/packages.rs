@@ -29,6 +29,11 @@ pub(crate) const NEEDED: &[Package] = &[
     package("libstd-rust-web-dev-bpf", "/usr/lib/rustlib/bpfel-unknown-none", "that library"),
     package("rust-web-clippy", "/usr/bin/clippy-driver", "the linter of that compiler"),
     package("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config", "what bpf-linker is built with"),
+    package(
+        "llvm-22",
+        "/usr/lib/llvm-22/bin/llvm-objcopy",
+        "strips the kernel programs of debugging information",
+    ),
     package("zlib1g-dev", "/usr/include/zlib.h", "the same"),
     package("qemu-system-x86", "qemu-system-x86_64", "runs guests with other kernels"),
     package("busybox-static", "busybox", "the guests' shell and small tools"),

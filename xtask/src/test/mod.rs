@@ -10,13 +10,14 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    command::{cargo, output, run as run_command, shown},
+    command::{cargo, exists, run as run_command, shown},
     ebpf, matrix,
     paths::Paths,
 };
+
 /// What to leave out.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -76,12 +77,8 @@ fn lint(paths: &Paths) -> Result<Count> {
     Ok(Count::success())
 }
 
-/// The tool takes as long to build as everything else together, so CI does without it where it is not installed.
 fn dependencies(paths: &Paths) -> Result<Count> {
-    if output(cargo().args(["deny", "--version"])).is_err() {
-        println!("cargo-deny is not installed: not checked (cargo install --locked cargo-deny)");
-        return Ok(Count::default());
-    }
+    ensure!(exists("cargo-deny"), "cargo-deny is missing: run `cargo xtask setup`");
     for folder in [paths.root.clone(), paths.root.join("agent-ebpf")] {
         let mut deny = cargo();
         deny.current_dir(folder)
