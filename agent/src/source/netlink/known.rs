@@ -38,6 +38,9 @@ const CHEAP: u32 = 10_000;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) curve: Curve,
+    /// So much before its due time, in nanoseconds, a flow may be reported: half of the time between two dumps, so
+    /// that the one dump that is nearest to the due time reports it.
+    pub(super) early_ns: u64,
     /// When the source started, `CLOCK_REALTIME`: flows with a later start are new.
     pub(super) since_real_ns: u64,
     /// Flows to keep in mind at most, all namespaces together.
@@ -115,7 +118,7 @@ impl Known {
     /// Whether a dump could tell anything, when the namespace has so many entries.
     pub(super) fn wants_dump(&self, entries: u32, now: Moment) -> bool {
         usize::try_from(entries).ok() != Some(self.flows.len())
-            || self.earliest_due_ns <= now.boot_ns
+            || self.earliest_due_ns <= now.boot_ns.saturating_add(self.rules.early_ns)
             || (self.old > 0 && entries <= CHEAP)
     }
 
@@ -203,7 +206,7 @@ impl Known {
             return is_dying || self.meet(key, flow, now, out);
         }
         known.see(flow, now);
-        let is_due = self.hurried || known.due_ns <= now.boot_ns;
+        let is_due = self.hurried || known.due_ns <= now.boot_ns.saturating_add(self.rules.early_ns);
         if !is_dying && (!known.reported || (is_due && known.has_moved())) {
             let kind = if known.reported { ObservationKind::Update } else { ObservationKind::New };
             known.due_ns = now.boot_ns + self.rules.curve.every(known.age_ns(now));

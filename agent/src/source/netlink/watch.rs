@@ -27,7 +27,10 @@ use crate::{
 /// Datagrams of a dump that are read before events get their turn.
 const DUMP_DATAGRAMS: usize = 8;
 
-/// Ends that are read at most before flows are judged. With more of them waiting the next dump judges.
+/// Events that are read at most before other work gets its turn.
+pub(super) const EVENTS: usize = 4096;
+
+/// Events that are read at most before flows are judged. With more of them waiting the next dump judges.
 const CATCH_UP: usize = 1 << 16;
 
 /// How long after an overflow nothing is found gone: the kernel repeats undelivered ends every 10 ms until they are
@@ -139,6 +142,11 @@ impl Watch {
         self.place.holds()
     }
 
+    /// When it wants to be dumped.
+    pub(super) const fn next_dump(&self) -> Instant {
+        self.next_dump
+    }
+
     /// Follows the namespace to another place.
     pub(super) fn move_to(&mut self, place: Place) {
         self.place = place;
@@ -148,9 +156,10 @@ impl Watch {
         self.dump.is_some()
     }
 
-    /// Reads events until there are none, or until `out` holds `limit` observations. True when there are none.
+    /// Reads events until there are none, or `limit` of them: with a listener beside it that is full, the kernel
+    /// repeats ends faster than they can be read. True when there are none.
     pub(super) fn read_events(&mut self, turn: &mut Turn<'_>, limit: usize) -> bool {
-        while turn.out.len() < limit {
+        for _ in 0..limit {
             let datagram = match self.events.receive(turn.buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
@@ -240,7 +249,7 @@ impl Watch {
             Ok(flow) => turn.part.push(flow),
             Err(_) => count(&turn.losses.malformed),
         });
-        self.read_events(turn, turn.out.len() + CATCH_UP);
+        self.read_events(turn, EVENTS);
         let now = Moment::now();
         for flow in turn.part.iter() {
             if self.dissolving {
@@ -257,7 +266,7 @@ impl Watch {
         self.urgent = false;
         self.known.completed();
         self.has_looked = self.hurried.is_some_and(|since| self.dump_started >= since);
-        let all_read = self.read_events(turn, turn.out.len() + CATCH_UP);
+        let all_read = self.read_events(turn, CATCH_UP);
         let ends_may_be_repeated = self.last_overflow.is_some_and(|last| last.elapsed() < REPEATS);
         if all_read && !ends_may_be_repeated {
             self.known.judge(Moment::now(), turn.out);
@@ -293,6 +302,6 @@ impl Watch {
         while self.dump.is_some() {
             self.continue_dump(turn);
         }
-        self.read_events(turn, turn.out.len() + CATCH_UP);
+        self.read_events(turn, CATCH_UP);
     }
 }

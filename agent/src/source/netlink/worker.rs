@@ -20,7 +20,7 @@ use super::{
     curve::Curve,
     known::Rules,
     losses::count,
-    watch::{Turn, Watch},
+    watch::{EVENTS, Turn, Watch},
 };
 use crate::{
     kernel::{
@@ -85,6 +85,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let rules = Rules {
             curve: Curve::new(&options.rate_curve),
+            early_ns: u64::try_from(options.dump_interval.as_nanos() / 2).unwrap_or(u64::MAX),
             since_real_ns: Moment::now().real_ns,
             max_flows: options.max_flows,
             tracked: Arc::new(AtomicUsize::new(0)),
@@ -210,7 +211,7 @@ impl Worker {
         let (watches, mut turn) = self.turn();
         let mut empty = true;
         for watch in watches {
-            empty &= watch.read_events(&mut turn, DELIVERY);
+            empty &= watch.read_events(&mut turn, EVENTS);
         }
         empty
     }
@@ -250,7 +251,9 @@ impl Worker {
         }
         let mut sockets: Vec<_> =
             self.watches.iter().map(|w| PollFd::new(w.event_socket(), PollFlags::POLLIN)).collect();
-        let timeout = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::ZERO);
+        let next_dump = self.watches.iter().map(Watch::next_dump).min();
+        let until_dump = next_dump.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        let timeout = PollTimeout::try_from(until_dump.min(IDLE)).unwrap_or(PollTimeout::ZERO);
         if !matches!(poll(&mut sockets, timeout), Ok(0)) {
             thread::sleep(GATHER);
         }
