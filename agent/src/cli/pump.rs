@@ -153,7 +153,8 @@ mod tests {
             count(&mut delivered)
         })
         .await;
-        assert_eq!(result.unwrap_err().to_string(), "read: broken");
+        let error = result.unwrap_err();
+        assert_eq!((error.to_string(), error.cause.to_string()), ("read".into(), "broken".into()));
         assert_eq!(delivered, 2);
     }
 

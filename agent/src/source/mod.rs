@@ -40,7 +40,7 @@ pub type Losses = Vec<(&'static str, u64)>;
 
 /// Why a source stopped working.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {cause}")]
+#[error("{what}")]
 pub struct SourceError {
     /// What was being done.
     pub what: String,

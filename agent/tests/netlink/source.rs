@@ -79,6 +79,17 @@ impl Listener {
         }
     }
 
+    async fn drain(&mut self) {
+        loop {
+            let mut batch = Batch::default();
+            let progress = self.source.drain(&mut batch).await.unwrap();
+            self.keep(&batch);
+            if progress == Progress::Finished {
+                return;
+            }
+        }
+    }
+
     fn count(&self, kind: ObservationKind, port: u16) -> usize {
         self.heard.iter().filter(|o| o.kind == kind && o.original.src_port == port).count()
     }
@@ -170,6 +181,37 @@ async fn flows_that_were_there_before_exist_and_those_without_event_are_found_go
         listener.read().await;
     }
     assert_eq!(ends(&listener), 1);
+}
+
+#[tokio::test]
+async fn once_started_it_knows_what_was_there_and_sees_every_birth() {
+    let Some((ns, _tracking)) = tracked("ready") else { return };
+    ns.sysctl("nf_conntrack_timestamp", "0");
+    send(&ns, 7_001, 4);
+    let mut listener = Listener::start(ns.namespace().inode);
+    send(&ns, 7_001, 1);
+    send(&ns, 7_002, 1);
+    flush(&ns);
+    let existing = listener.wait_for(ObservationKind::Existing, 7_001).await;
+    assert_eq!(datagrams(&existing.totals), (4, 4 * DATAGRAM), "as it was before the start returned");
+    let new = listener.wait_for(ObservationKind::New, 7_002).await;
+    assert_eq!((new.start_ns, datagrams(&new.totals)), (0, (1, DATAGRAM)));
+    listener.wait_for(ObservationKind::End, 7_002).await;
+}
+
+#[tokio::test]
+async fn draining_tells_the_latest_totals_of_flows_that_live() {
+    let Some((ns, _tracking)) = tracked("last") else { return };
+    let options = NetlinkOptions {
+        rate_curve: vec![(Duration::ZERO, Duration::from_secs(3_600))],
+        ..NetlinkOptions::default()
+    };
+    send(&ns, 7_001, 4);
+    let mut listener = Listener::with(ns.namespace().inode, options);
+    send(&ns, 7_001, 2);
+    listener.drain().await;
+    let update = listener.wait_for(ObservationKind::Update, 7_001).await;
+    assert_eq!(datagrams(&update.totals), (6, 6 * DATAGRAM));
 }
 
 #[tokio::test]
@@ -355,14 +397,7 @@ async fn quiet_batches_settle_and_draining_finishes() {
 
     send(&ns, 9_001, 1);
     flush(&ns);
-    loop {
-        let mut batch = Batch::default();
-        let progress = listener.source.drain(&mut batch).await.unwrap();
-        listener.keep(&batch);
-        if progress == Progress::Finished {
-            break;
-        }
-    }
+    listener.drain().await;
     assert_eq!(listener.count(ObservationKind::End, 9_001), 1, "what was under way is not lost");
 }
 

@@ -1,10 +1,11 @@
 //! The source that needs no tracing: ctnetlink events tell of births and ends, dumps tell the counters between.
 //!
 //! One thread owns all sockets and what is known of the flows; batches reach the reader through a bounded channel.
-//! When the reader is slow, the thread waits, and the sockets' buffers take what comes meanwhile.
+//! The start waits for the first dump of each namespace, and the end makes a last one of what still lives. When the reader is slow, the thread waits, and the sockets' buffers take what comes meanwhile.
 
 mod clock;
 mod curve;
+mod flow;
 mod known;
 mod losses;
 mod recent;
@@ -47,7 +48,7 @@ pub struct NetlinkOptions {
     pub rate_curve: Vec<(Duration, Duration)>,
     /// Inodes of network namespaces to leave alone.
     pub ignore_netns: Vec<u32>,
-    /// Flows to keep in mind at most, in all namespaces together: 150 to 300 bytes each. Those beyond are reported
+    /// Flows to keep in mind at most, in all namespaces together: 200 to 400 bytes each. Those beyond are reported
     /// at their end only, and counted.
     pub max_flows: usize,
 }
@@ -92,15 +93,17 @@ pub struct NetlinkSource {
 }
 
 impl NetlinkSource {
-    /// Listens in the calling thread's network namespace at once, and soon in all others.
+    /// Listens in every reachable network namespace and dumps each once, which the first reads hand over: when this
+    /// returns, what each flow moves is accounted. Waits at most 5 s for the dumps and names those that are late.
     ///
     /// # Errors
     /// When not even the own namespace can be listened to: CAP_NET_ADMIN or `nf_conntrack_netlink` is missing.
     pub fn start(options: NetlinkOptions) -> Result<Self, SourceError> {
         let shared = Arc::new(Shared::default());
         let (sender, deliveries) = mpsc::channel(CHANNEL);
-        let worker = Worker::new(options, Arc::clone(&shared), sender)
+        let mut worker = Worker::new(options, Arc::clone(&shared), sender)
             .map_err(|cause| failed("cannot listen to conntrack by netlink", cause))?;
+        worker.prepare();
         let worker = thread::Builder::new()
             .name("netlink".into())
             .spawn(move || worker.run())

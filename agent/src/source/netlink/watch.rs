@@ -14,7 +14,7 @@ use super::{
 use crate::{
     kernel::{
         netlink::{
-            conntrack::{self, MESSAGE_DELETE, MESSAGE_NEW},
+            conntrack::{self, ConntrackMessage, MESSAGE_DELETE, MESSAGE_NEW},
             dump::{Dump, DumpProgress},
             message::Messages,
             socket::{GROUP_DESTROY, GROUP_NEW, NetfilterSocket},
@@ -27,7 +27,10 @@ use crate::{
 /// Datagrams of a dump that are read before events get their turn.
 const DUMP_DATAGRAMS: usize = 8;
 
-/// Ends that are read at most before flows are judged. With more of them waiting the next dump judges.
+/// Events that are read at most before other work gets its turn.
+pub(super) const EVENTS: usize = 4096;
+
+/// Events that are read at most before flows are judged. With more of them waiting the next dump judges.
 const CATCH_UP: usize = 1 << 16;
 
 /// How long after an overflow nothing is found gone: the kernel repeats undelivered ends every 10 ms until they are
@@ -38,6 +41,8 @@ const REPEATS: Duration = Duration::from_secs(2);
 /// What a turn of work needs besides the watch itself.
 pub(super) struct Turn<'a> {
     pub(super) buffer: &'a mut [u8],
+    /// Flows of one datagram of a dump.
+    pub(super) part: &'a mut Vec<ConntrackMessage>,
     pub(super) out: &'a mut Vec<Observation>,
     pub(super) losses: &'a LossCounters,
 }
@@ -47,6 +52,7 @@ pub(super) struct Turn<'a> {
 #[derive(Debug)]
 pub(super) struct Watch {
     inode: u32,
+    name: Option<String>,
     place: Place,
     events: NetfilterSocket,
     requests: NetfilterSocket,
@@ -61,6 +67,10 @@ pub(super) struct Watch {
     urgent: bool,
     last_overflow: Option<Instant>,
     dissolving: bool,
+    /// When a last look was asked for.
+    hurried: Option<Instant>,
+    /// A dump that began after that was complete.
+    has_looked: bool,
 }
 
 impl Watch {
@@ -73,6 +83,7 @@ impl Watch {
         let now = Instant::now();
         Ok(Self {
             inode: namespace.inode,
+            name: namespace.name.clone(),
             place: namespace.place(),
             events,
             requests,
@@ -85,11 +96,36 @@ impl Watch {
             urgent: true,
             last_overflow: None,
             dissolving: false,
+            hurried: None,
+            has_looked: false,
         })
     }
 
     pub(super) const fn inode(&self) -> u32 {
         self.inode
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether every flow that was there at first has been reported.
+    pub(super) const fn has_baseline(&self) -> bool {
+        self.known.has_baseline()
+    }
+
+    /// Asks for one more dump, of everything that moved.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        self.known.hurry();
+        self.urgent = true;
+        self.next_dump = now;
+        self.hurried = Some(now);
+    }
+
+    /// Whether that dump was complete.
+    pub(super) const fn has_looked(&self) -> bool {
+        self.has_looked
     }
 
     /// The bytes that the kernel granted to the event socket.
@@ -106,6 +142,11 @@ impl Watch {
         self.place.holds()
     }
 
+    /// When it wants to be dumped.
+    pub(super) const fn next_dump(&self) -> Instant {
+        self.next_dump
+    }
+
     /// Follows the namespace to another place.
     pub(super) fn move_to(&mut self, place: Place) {
         self.place = place;
@@ -115,9 +156,10 @@ impl Watch {
         self.dump.is_some()
     }
 
-    /// Reads events until there are none, or until `out` holds `limit` observations. True when there are none.
+    /// Reads events until there are none, or `limit` of them: with a listener beside it that is full, the kernel
+    /// repeats ends faster than they can be read. True when there are none.
     pub(super) fn read_events(&mut self, turn: &mut Turn<'_>, limit: usize) -> bool {
-        while turn.out.len() < limit {
+        for _ in 0..limit {
             let datagram = match self.events.receive(turn.buffer) {
                 Ok(datagram) => datagram,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
@@ -139,7 +181,7 @@ impl Watch {
                 });
                 match flow {
                     Ok(Some(flow)) if flow.destroyed => self.known.ended(&flow, now, turn.out),
-                    Ok(Some(flow)) => self.known.born(&flow, now),
+                    Ok(Some(flow)) => self.known.born(&flow, now, turn.out),
                     Ok(None) => {}
                     Err(_) => count(&turn.losses.malformed),
                 }
@@ -199,24 +241,32 @@ impl Watch {
         }
     }
 
+    /// Takes in the next datagram of the dump after the events of all that happened before it: so the birth of a
+    /// flow is known before the flow is seen, and the end of one before the next in its place is.
     fn read_dump(&mut self, dump: &mut Dump, turn: &mut Turn<'_>) -> io::Result<DumpProgress> {
-        let now = Moment::now();
-        let (known, dissolving) = (&mut self.known, self.dissolving);
-        dump.next(&self.requests, turn.buffer, |flow| match flow {
-            Ok(flow) if dissolving => known.dissolved(&flow, now, turn.out),
-            Ok(flow) => {
-                if !known.dumped(&flow, now, turn.out) {
-                    count(&turn.losses.table_full);
-                }
-            }
+        turn.part.clear();
+        let progress = dump.next(&self.requests, turn.buffer, |flow| match flow {
+            Ok(flow) => turn.part.push(flow),
             Err(_) => count(&turn.losses.malformed),
-        })
+        });
+        self.read_events(turn, EVENTS);
+        let now = Moment::now();
+        for flow in turn.part.iter() {
+            if self.dissolving {
+                self.known.dissolved(flow, now, turn.out);
+            } else if !self.known.dumped(flow, now, turn.out) {
+                count(&turn.losses.table_full);
+            }
+        }
+        progress
     }
 
     /// An end that the kernel told of while the dump ran must be known before anything is found gone.
     fn finish_dump(&mut self, turn: &mut Turn<'_>) {
         self.urgent = false;
-        let all_read = self.read_events(turn, turn.out.len() + CATCH_UP);
+        self.known.completed();
+        self.has_looked = self.hurried.is_some_and(|since| self.dump_started >= since);
+        let all_read = self.read_events(turn, CATCH_UP);
         let ends_may_be_repeated = self.last_overflow.is_some_and(|last| last.elapsed() < REPEATS);
         if all_read && !ends_may_be_repeated {
             self.known.judge(Moment::now(), turn.out);
@@ -252,6 +302,6 @@ impl Watch {
         while self.dump.is_some() {
             self.continue_dump(turn);
         }
-        self.read_events(turn, turn.out.len() + CATCH_UP);
+        self.read_events(turn, CATCH_UP);
     }
 }

@@ -20,11 +20,11 @@ use super::{
     curve::Curve,
     known::Rules,
     losses::count,
-    watch::{Turn, Watch},
+    watch::{EVENTS, Turn, Watch},
 };
 use crate::{
     kernel::{
-        netlink::socket::DATAGRAM,
+        netlink::{conntrack::ConntrackMessage, socket::DATAGRAM},
         netns::{self, Namespace},
     },
     model::Observation,
@@ -48,6 +48,15 @@ const WARN: Duration = Duration::from_secs(10);
 /// Observations that are delivered together, about.
 const DELIVERY: usize = 4096;
 
+/// How long the start waits for the first dumps.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// Observations that may wait for the start's end: 50 MB.
+const BACKLOG: usize = 1 << 18;
+
+/// How long the end waits for the last dumps, and then for the last events.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// Owns every socket and all that is known of the flows.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -63,6 +72,7 @@ pub(super) struct Worker {
     next_warning: Instant,
     overflows_told: u64,
     buffer: Vec<u8>,
+    part: Vec<ConntrackMessage>,
     out: Vec<Observation>,
 }
 
@@ -75,6 +85,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let rules = Rules {
             curve: Curve::new(&options.rate_curve),
+            early_ns: u64::try_from(options.dump_interval.as_nanos() / 2).unwrap_or(u64::MAX),
             since_real_ns: Moment::now().real_ns,
             max_flows: options.max_flows,
             tracked: Arc::new(AtomicUsize::new(0)),
@@ -92,6 +103,7 @@ impl Worker {
             next_warning: now,
             overflows_told: 0,
             buffer: vec![0; DATAGRAM],
+            part: Vec::new(),
             out: Vec::new(),
         };
         let own = netns::current()?;
@@ -101,23 +113,96 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Reports every flow that is there at the start, of each reachable namespace. What it finds waits for the
+    /// first delivery.
+    pub(super) fn prepare(&mut self) {
+        let until = Instant::now() + FIRST_LOOK;
+        loop {
+            self.follow_namespaces();
+            self.read_events();
+            self.dump();
+            let late = self.names(|watch| !watch.has_baseline());
+            if late.is_empty() {
+                return;
+            }
+            if Instant::now() > until || self.out.len() > BACKLOG {
+                tracing::warn!(
+                    "flows of these network namespaces are not all known yet, and what they moved before they are is \
+                     not accounted: {late}"
+                );
+                return;
+            }
+            self.breathe();
+        }
+    }
+
     /// Works until it is told to stop or nobody reads any more.
     pub(super) fn run(mut self) {
-        loop {
-            let stop = self.shared.stop.load(Ordering::Acquire);
+        while !self.shared.stop.load(Ordering::Acquire) {
             let as_of = self.shared.handed.load(Ordering::Acquire);
-            if !stop {
-                self.follow_namespaces();
-            }
+            self.follow_namespaces();
             let settled = self.read_events();
-            if !stop {
-                self.dump();
-            }
+            self.dump();
             self.warn();
-            if self.deliver(settled.then_some(as_of)).is_none() || (stop && settled) {
+            if self.deliver(settled.then_some(as_of)).is_none() {
                 return;
             }
             self.wait(settled);
+        }
+        // When nobody reads any more there is nobody to tell.
+        let _ = self.finish();
+    }
+
+    /// Tells what living flows moved since they were last reported, and then what events are left. `None` when
+    /// nobody reads any more.
+    fn finish(&mut self) -> Option<()> {
+        self.look_last()?;
+        let until = Instant::now() + LAST_LOOK;
+        loop {
+            let as_of = self.shared.handed.load(Ordering::Acquire);
+            let settled = self.read_events();
+            self.deliver(settled.then_some(as_of))?;
+            if settled || Instant::now() > until {
+                return Some(());
+            }
+        }
+    }
+
+    fn look_last(&mut self) -> Option<()> {
+        self.watches.iter_mut().for_each(Watch::hurry);
+        let until = Instant::now() + LAST_LOOK;
+        loop {
+            self.read_events();
+            self.dump();
+            self.deliver(None)?;
+            let late = self.names(|watch| !watch.has_looked());
+            if late.is_empty() {
+                return Some(());
+            }
+            if Instant::now() > until {
+                tracing::warn!(
+                    "the latest bytes of flows in these network namespaces are not accounted: {late}"
+                );
+                return Some(());
+            }
+            self.breathe();
+        }
+    }
+
+    /// The namespaces of which this is so.
+    fn names(&self, is_so: impl Fn(&Watch) -> bool) -> String {
+        let watches = self.watches.iter().filter(|watch| is_so(watch));
+        let names = watches.map(|watch| match watch.name() {
+            Some(name) => format!("{} ({name})", watch.inode()),
+            None => watch.inode().to_string(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Between dumps of which none is under way.
+    fn breathe(&self) {
+        if !self.watches.iter().any(Watch::is_dumping) {
+            thread::sleep(GATHER);
         }
     }
 
@@ -126,7 +211,7 @@ impl Worker {
         let (watches, mut turn) = self.turn();
         let mut empty = true;
         for watch in watches {
-            empty &= watch.read_events(&mut turn, DELIVERY);
+            empty &= watch.read_events(&mut turn, EVENTS);
         }
         empty
     }
@@ -141,14 +226,22 @@ impl Worker {
     }
 
     fn turn(&mut self) -> (&mut Vec<Watch>, Turn<'_>) {
-        let Self { watches, buffer, out, shared, .. } = self;
-        (watches, Turn { buffer, out, losses: &shared.losses })
+        let Self { watches, buffer, part, out, shared, .. } = self;
+        (watches, Turn { buffer, part, out, losses: &shared.losses })
     }
 
-    /// `None` when nobody reads any more.
+    /// In pieces, of which the last one says `as_of`. `None` when nobody reads any more.
     fn deliver(&mut self, as_of: Option<u64>) -> Option<()> {
-        let observations = std::mem::take(&mut self.out);
-        self.sender.blocking_send(Delivery { observations, as_of }).ok()
+        let mut rest = std::mem::take(&mut self.out).into_iter();
+        loop {
+            let observations = rest.by_ref().take(DELIVERY).collect();
+            let is_last = rest.len() == 0;
+            let as_of = as_of.filter(|_| is_last);
+            self.sender.blocking_send(Delivery { observations, as_of }).ok()?;
+            if is_last {
+                return Some(());
+            }
+        }
     }
 
     /// Until an event comes or it is time to look around, unless there is work.
@@ -158,7 +251,9 @@ impl Worker {
         }
         let mut sockets: Vec<_> =
             self.watches.iter().map(|w| PollFd::new(w.event_socket(), PollFlags::POLLIN)).collect();
-        let timeout = PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::ZERO);
+        let next_dump = self.watches.iter().map(Watch::next_dump).min();
+        let until_dump = next_dump.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        let timeout = PollTimeout::try_from(until_dump.min(IDLE)).unwrap_or(PollTimeout::ZERO);
         if !matches!(poll(&mut sockets, timeout), Ok(0)) {
             thread::sleep(GATHER);
         }
