@@ -5,9 +5,7 @@ use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use conntally_common::{ABSENT, Counter, Event, EventFlags, KernelTuple};
 
-use crate::{
-    maps::{HEAD_BYTES, constant, layout},
-};
+use crate::maps::{HEAD_BYTES, constant, layout};
 
 /// `IPS_CONFIRMED`
 const CONFIRMED: u32 = 1 << 3;
@@ -107,7 +105,11 @@ impl Head {
     pub fn copy(&mut self, conntrack: Conntrack) -> bool {
         // SAFETY: user space never sets more than `HEAD_MAX` bytes, and the verifier checks it.
         unsafe {
-            bpf_probe_read_kernel(self.0.as_mut_ptr().cast(), constant(&HEAD_BYTES), conntrack.0 as *const c_void) == 0
+            bpf_probe_read_kernel(
+                self.0.as_mut_ptr().cast(),
+                constant(&HEAD_BYTES),
+                conntrack.0 as *const c_void,
+            ) == 0
         }
     }
 

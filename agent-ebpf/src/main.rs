@@ -59,8 +59,7 @@ fn refresh_acct(ctx: FEntryContext) -> i32 {
 /// The same by kprobe.
 #[kprobe]
 fn refresh_acct_kprobe(ctx: ProbeContext) -> u32 {
-    let refresh =
-        Refresh { info: argument(&ctx, 1), third: argument(&ctx, 2), fourth: argument(&ctx, 3) };
+    let refresh = Refresh { info: argument(&ctx, 1), third: argument(&ctx, 2), fourth: argument(&ctx, 3) };
     if refresh.has_packet(|| argument(&ctx, 4)) {
         speak::on_packet(Conntrack(argument(&ctx, 0)), || refresh.own_packet());
     }

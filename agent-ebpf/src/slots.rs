@@ -25,7 +25,13 @@ pub fn find(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> {
 
 /// Gives an entry its slot: the one it has, or a free one. `None` when the bucket is full.
 #[inline(always)]
-pub fn claim(bucket: *mut Bucket, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) -> Option<*mut Slot> {
+pub fn claim(
+    bucket: *mut Bucket,
+    conntrack: Conntrack,
+    born_ns: u64,
+    due: u32,
+    flags: u32,
+) -> Option<*mut Slot> {
     let slot = find_address(bucket, conntrack.0).or_else(|| find_address(bucket, 0))?;
     // SAFETY: the slot lies in a map value. The address goes last: a slot that can be found is complete.
     unsafe {

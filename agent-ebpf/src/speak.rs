@@ -7,7 +7,9 @@ use aya_ebpf::{
     maps::RingBuf,
 };
 use aya_log_ebpf::warn;
-use conntally_common::{Bucket, CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced};
+use conntally_common::{
+    Bucket, CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced,
+};
 
 use crate::{
     entry::{Conntrack, Head, OwnPacket, describe},
