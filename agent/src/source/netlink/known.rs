@@ -31,8 +31,8 @@ const OPENING: u64 = 10_000_000_000;
 /// what another listener did not take.
 const BIRTH_LAG: u64 = 1_000_000_000;
 
-/// Dumps of tables with no more entries than this are so cheap that each interval may have one.
-const CHEAP: u32 = 10_000;
+/// Dumps of tables with no more entries than this take so few milliseconds that there may be some without need.
+pub(super) const CHEAP: u32 = 4_000;
 
 /// What all namespaces share.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub(super) struct Known {
     has_baseline: bool,
     /// A flow was not kept in mind, so that an unknown one may be old.
     overfull: bool,
+    /// Flows were born since the latest dump.
+    births: bool,
     /// Every flow that moved is due.
     hurried: bool,
     /// Flows older than the listener: of their ends the kernel may tell nothing (`nf_conntrack_events` = 2, the
@@ -87,6 +89,7 @@ impl Known {
             dumping: false,
             has_baseline: false,
             overfull: false,
+            births: false,
             hurried: false,
             old: 0,
             recent_ends: RecentEnds::default(),
@@ -97,6 +100,7 @@ impl Known {
     pub(super) fn begin_dump(&mut self) {
         self.ended_in_dump.clear();
         self.dumping = true;
+        self.births = false;
     }
 
     /// The dump has ended, whether complete or not.
@@ -108,6 +112,11 @@ impl Known {
     /// Whether every flow that was there at first has been reported.
     pub(super) const fn has_baseline(&self) -> bool {
         self.has_baseline
+    }
+
+    /// Whether flows were born that no dump has shown yet.
+    pub(super) const fn has_births(&self) -> bool {
+        self.births
     }
 
     /// From now on dumps report each flow that moved, due or not.
@@ -134,6 +143,7 @@ impl Known {
         } else if self.has_room() {
             self.keep(key, Flow::born(flow, now, seen));
             self.earliest_due_ns = 0;
+            self.births = true;
         } else {
             self.overfull = true;
         }

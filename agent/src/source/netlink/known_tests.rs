@@ -304,3 +304,15 @@ fn flows_whose_end_may_not_be_told_are_looked_at_in_each_interval() {
     dump(&mut known, &[flow(1, START - 1, 1)], at(0));
     assert!(known.wants_dump(1, at(1)));
 }
+
+#[test]
+fn a_birth_asks_for_a_dump_until_one_begins() {
+    let mut known = known(10);
+    known.born(&flow(1, 0, 0), at(1), &mut Vec::new());
+    assert!(known.has_births());
+    known.begin_dump();
+    assert!(!known.has_births());
+    known.born(&flow(2, 0, 0), at(1), &mut Vec::new());
+    known.completed();
+    assert!(known.has_births(), "the dump may have been past its place");
+}

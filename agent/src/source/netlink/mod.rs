@@ -41,8 +41,9 @@ const CHANNEL: usize = 4;
 pub struct NetlinkOptions {
     /// Receive buffer of each event socket, in bytes. The kernel takes 1,280 of them for one end of a flow.
     pub receive_buffer: usize,
-    /// Time between two dumps of a namespace at least. A dump that takes longer than half of it is followed by a
-    /// pause of its own length, so that dumping never takes more than half of a core.
+    /// Time between two dumps of a namespace at least; a quarter of it where flows were born and the table is
+    /// small. A dump that takes longer than half of it is followed by a pause of its own length, so that dumping
+    /// never takes more than half of a core.
     pub dump_interval: Duration,
     /// From which age on a flow is reported how often, by ascending age. Flows that did not move are not reported.
     pub rate_curve: Vec<(Duration, Duration)>,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     clock::Moment,
-    known::{Known, Rules},
+    known::{CHEAP, Known, Rules},
     losses::{LossCounters, count},
 };
 use crate::{
@@ -59,6 +59,8 @@ pub(super) struct Watch {
     known: Known,
     dump: Option<Dump>,
     sequence: u32,
+    /// Entries of the table when it was last asked.
+    entries: u32,
     dump_started: Instant,
     next_dump: Instant,
     /// Not even an overflow makes a dump come sooner.
@@ -90,6 +92,7 @@ impl Watch {
             known: Known::new(namespace.inode, rules),
             dump: None,
             sequence: 0,
+            entries: 0,
             dump_started: now,
             next_dump: now,
             pause_until: now,
@@ -203,7 +206,7 @@ impl Watch {
     /// Starts a dump when it is time for one and it could tell something.
     pub(super) fn start_dump(&mut self, turn: &mut Turn<'_>, interval: Duration) {
         let now = Instant::now();
-        if self.dump.is_some() || now < self.next_dump {
+        if self.dump.is_some() || now < self.dump_time(interval) {
             return;
         }
         self.next_dump = now + interval;
@@ -213,9 +216,19 @@ impl Watch {
         }
     }
 
+    /// A new flow is not kept waiting for the counters that report it where a dump costs little.
+    fn dump_time(&self, interval: Duration) -> Instant {
+        if self.known.has_births() && self.entries <= CHEAP {
+            self.next_dump.min(self.dump_started + interval / 4).max(self.pause_until)
+        } else {
+            self.next_dump
+        }
+    }
+
     fn try_start_dump(&mut self, turn: &mut Turn<'_>) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let entries = conntrack::entries(&self.requests, self.sequence)?;
+        self.entries = entries;
         if entries == 0 {
             self.finish_dump(turn);
             return Ok(());
