@@ -1,5 +1,7 @@
 //! What the kernel side shares with user space: rings, the slot table, settings, loss counters, constants.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray, Queue, RingBuf},
@@ -69,8 +71,8 @@ pub fn constant(value: &u32) -> u32 {
 #[inline(always)]
 pub fn count_loss(reason: u32) {
     if let Some(count) = LOSSES.get_ptr_mut(reason) {
-        // SAFETY: the pointer is this CPU's value; no other CPU writes it, and programs that
-        // could interrupt this one are refused by the kernel while it runs.
-        unsafe { *count += 1 };
+        // SAFETY: the pointer is this CPU's value. Atomic, because an interrupt may run another program on this CPU
+        // in between; in assembly, because Rust has no atomic addition for this target.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1u64) };
     }
 }

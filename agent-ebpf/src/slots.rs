@@ -43,11 +43,30 @@ pub fn claim(
     Some(slot)
 }
 
-/// Frees a slot.
+/// Frees every slot that an entry has, and returns when it was met and its flags. Two CPUs that met a flow at the
+/// same moment may each have given it one.
 #[inline(always)]
-pub fn release(slot: *mut Slot) {
-    // SAFETY: the slot lies in a map value.
-    unsafe { (&raw mut (*slot).conntrack).write_volatile(0) };
+pub fn release(bucket: *mut Bucket, conntrack: Conntrack) -> (u64, u32) {
+    let mut found = (0, 0);
+    let mut i = 0;
+    while i < SLOTS_PER_BUCKET {
+        // SAFETY: the bucket is a map value with this many slots. Volatile, because other CPUs write it.
+        unsafe {
+            let slot = (&raw mut (*bucket).slots).cast::<Slot>().add(i);
+            if (&raw const (*slot).conntrack).read_volatile() == conntrack.0 {
+                found = ((*slot).born_ns, (*slot).flags);
+                (&raw mut (*slot).conntrack).write_volatile(0);
+            }
+        }
+        i += 1;
+    }
+    found
+}
+
+/// Whether another flow could get a slot of this bucket.
+#[inline(always)]
+pub fn has_room(bucket: *mut Bucket) -> bool {
+    find_address(bucket, 0).is_some()
 }
 
 #[inline(always)]

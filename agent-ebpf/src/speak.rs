@@ -17,6 +17,9 @@ use crate::{
     slots,
 };
 
+/// Packets that race for one flow are confirmed within this time.
+const CLASH_NS: u64 = 100_000_000;
+
 /// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
 #[inline(always)]
 pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> OwnPacket) {
@@ -31,7 +34,9 @@ pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> OwnPacket) {
     speak(conntrack, own.direction, own.packets, own.bytes);
 }
 
-/// A new flow is in the table.
+/// A flow was confirmed or inserted.
+///
+/// Where two packets of one UDP flow raced, the packet carries the winner's entry, which was announced before.
 #[inline(always)]
 pub fn on_new(conntrack: Conntrack) {
     let mut head = Head::room();
@@ -39,10 +44,23 @@ pub fn on_new(conntrack: Conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }
     let now_ns = boot_ns();
+    if !head.is_live() || was_just_announced(conntrack, now_ns) {
+        return;
+    }
     match register(conntrack, now_ns) {
         Some(slot) => submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true),
         None => count_loss(LossReason::NO_SLOT),
     }
+}
+
+/// Whether the entry has a slot that is too young to be left over from an earlier flow at its address.
+#[inline(always)]
+fn was_just_announced(conntrack: Conntrack, now_ns: u64) -> bool {
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack));
+    // SAFETY: the slot lies in a map value.
+    slot.is_some_and(|slot| unsafe {
+        (*slot).flags & Slot::ANNOUNCED != 0 && now_ns - (*slot).born_ns < CLASH_NS
+    })
 }
 
 /// A flow may be about to enter the table.
@@ -95,15 +113,8 @@ pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
 /// The last reference to an entry is gone.
 #[inline(always)]
 pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
-    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack));
-    let (born_ns, flags) = match slot {
-        // SAFETY: the slot lies in a map value.
-        Some(slot) => unsafe { ((*slot).born_ns, (*slot).flags) },
-        None => (0, 0),
-    };
-    if let Some(slot) = slot {
-        slots::release(slot);
-    }
+    let (born_ns, flags) =
+        slots::bucket(conntrack).map_or((0, 0), |bucket| slots::release(bucket, conntrack));
     let mut head = Head::room();
     if !head.copy(conntrack) {
         count_loss(LossReason::END_READ_FAILED);
@@ -123,6 +134,11 @@ pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
 /// The flow is due, or has no slot yet. Apart from the packet path, so that this needs no registers there.
 #[inline(never)]
 fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
+    let Some(bucket) = slots::bucket(conntrack) else { return };
+    let known = slots::find(bucket, conntrack);
+    if known.is_none() && !slots::has_room(bucket) {
+        return count_loss(LossReason::NO_SLOT);
+    }
     let mut head = Head::room();
     if !head.copy(conntrack) {
         return count_loss(LossReason::READ_FAILED);
@@ -131,8 +147,7 @@ fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
         return;
     }
     let now_ns = boot_ns();
-    let Some(bucket) = slots::bucket(conntrack) else { return };
-    let slot = match slots::find(bucket, conntrack) {
+    let slot = match known {
         Some(slot) => slot,
         None => match meet_midlife(bucket, conntrack, &head, now_ns) {
             Some(slot) => slot,
@@ -184,7 +199,9 @@ fn submit_update(
     // SAFETY: both lie in map values.
     unsafe {
         let wait = if submitted {
-            (*slot).flags = flags | Slot::ANNOUNCED;
+            if flags & Slot::ANNOUNCED == 0 {
+                (*slot).flags = flags | Slot::ANNOUNCED;
+            }
             interval(control, now_ns - born_ns, head)
         } else {
             (*control).retry

@@ -8,7 +8,7 @@ impl LossReason {
     pub const UPDATE_RING_FULL: u32 = 0;
     /// The ring of ends was full: an end is lost.
     pub const END_RING_FULL: u32 = 1;
-    /// No free slot for a flow: it has no updates, only its end.
+    /// No free slot for a flow: it has no updates, only its end. Every sight of such a flow counts.
     pub const NO_SLOT: u32 = 2;
     /// The kernel's memory could not be read where the layout says; an update or new flow was dropped.
     pub const READ_FAILED: u32 = 3;

@@ -64,7 +64,7 @@ fn source(section: &mut Section<'_>) -> SourceConfig {
         manage_sysctls: section.boolean("manage_sysctls", default.manage_sysctls),
         enable_tracking: section.boolean("enable_tracking", default.enable_tracking),
         rate_curve: rate_curve(section).unwrap_or(default.rate_curve),
-        slots: section.auto_or_count("slots", 1_024..=1 << 28).map_or(Slots::Auto, Slots::Count),
+        slots: section.auto_or_count("slots", 1_024..=1 << 24).map_or(Slots::Auto, Slots::Count),
         ring_bytes: ring(section, "ring_bytes", default.ring_bytes),
         end_ring_bytes: ring(section, "end_ring_bytes", default.end_ring_bytes),
         netlink_buffer: section.size("netlink_buffer", default.netlink_buffer, 64 << 10..=1 << 30),

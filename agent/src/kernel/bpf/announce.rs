@@ -13,7 +13,11 @@ const RUNS: usize = 512;
 
 /// Loads the program that announces.
 pub(super) fn load(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    program(ebpf)?.load().context("the program announce cannot be loaded")
+    let program = program(ebpf)?;
+    if program.fd().is_err() {
+        program.load().context("the program announce cannot be loaded")?;
+    }
+    Ok(())
 }
 
 /// Announces what waits in the queue.

@@ -12,6 +12,9 @@ use crate::kernel::{
 /// Bytes at the head of an entry that the programs can copy.
 const HEAD_MAX: u32 = 256;
 
+/// 16 million flows, for which the buckets take 1.5 GiB; the configuration allows no more.
+const MAX_BUCKET_BITS: u32 = 24;
+
 /// Works them out from the kernel's types and the configuration.
 pub(super) fn constants(btf: &Btf, options: &KernelSideOptions) -> Result<Constants, StartError> {
     let layout = layout::resolve(btf, None)?;
@@ -25,7 +28,10 @@ pub(super) fn kernel_btf() -> Result<Btf, ReadError> {
     match btf::read_module(&vmlinux) {
         Ok(module) => Ok(module),
         Err(ReadError::Absent { .. }) => Ok(vmlinux),
-        Err(error) => Err(error),
+        Err(error) => {
+            tracing::warn!("fentry cannot be used: {error}");
+            Ok(vmlinux)
+        }
     }
 }
 
@@ -47,10 +53,10 @@ fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
     Ok(bytes)
 }
 
-/// Enough buckets that the flows fill half of the slots.
-fn bucket_bits(slots: u32) -> u32 {
-    let buckets = u64::from(slots) * 2 / conntally_common::SLOTS_PER_BUCKET as u64;
-    buckets.max(1).next_power_of_two().trailing_zeros().clamp(8, 22)
+/// A bucket for each flow, that is four slots: then 4 flows in 1,000 find their bucket full when all are there
+/// (Poisson, mean 1), and have no updates, only their end.
+fn bucket_bits(flows: u32) -> u32 {
+    flows.max(1).next_power_of_two().trailing_zeros().clamp(8, MAX_BUCKET_BITS)
 }
 
 #[cfg(test)]
@@ -58,11 +64,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flows_fill_at_most_half_of_the_slots() {
+    fn there_are_as_many_buckets_as_flows() {
         assert_eq!(bucket_bits(0), 8);
-        assert_eq!(bucket_bits(262_144), 17);
-        assert_eq!(bucket_bits(262_145), 17);
-        assert_eq!(bucket_bits(300_000), 18);
-        assert_eq!(bucket_bits(u32::MAX), 22);
+        assert_eq!(bucket_bits(262_144), 18);
+        assert_eq!(bucket_bits(262_145), 19);
+        assert_eq!(bucket_bits(1 << 24), MAX_BUCKET_BITS);
     }
 }

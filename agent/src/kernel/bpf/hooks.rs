@@ -69,6 +69,11 @@ impl Role {
         }
     }
 
+    /// What a person is told that is hooked.
+    pub(super) fn name(self) -> String {
+        self.functions().join(" or ")
+    }
+
     /// Whether accounting is impossible without it.
     pub(super) const fn is_required(self) -> bool {
         matches!(self, Self::Destroy | Self::Confirm)

@@ -139,6 +139,7 @@ impl BpfSource {
         self.rings = Rings::open(&mut side)?;
         add_losses(&mut self.past_losses, self.side.losses());
         self.side = side;
+        self.seed = Some(seed::start(netns::reachable()));
         Ok(())
     }
 }

@@ -56,15 +56,13 @@ impl Rings {
     }
 
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
-    /// submitted before its end, so it comes before it.
+    /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
+    /// wait for those.
     pub(super) fn read(&mut self, side: &mut KernelSide, batch: &mut Batch) {
-        // Ends that still wait for older updates stay bounded; the rest waits in its ring.
-        let ends_emptied = self.ends.len() < READ_LIMIT && take(side.ends(), &mut self.ends);
+        let ends_emptied = take(side.ends(), &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
-        if updates_emptied {
-            batch.observations.append(&mut self.ends);
-        }
+        batch.observations.append(&mut self.ends);
     }
 }
 
