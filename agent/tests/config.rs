@@ -122,7 +122,7 @@ format = ["json"]
     conntally.toml:4: source.manage_sysctls: must be true or false, but is "yes"
     conntally.toml:5: source.ring_bytes: is no power of two; 2048KiB and 4096KiB are the nearest
     conntally.toml:6: source.netlink_buffer: unknown unit "MB" in "8MB"; use one of B, KiB, MiB, GiB, TiB
-    conntally.toml:7: source.slots: 12 is not within 1024 and 268435456
+    conntally.toml:7: source.slots: 12 is not within 1024 and 16777216
     conntally.toml:9: source.rate_curve[0].every: "5" lacks a unit; write 5s or another of d, h, m, s, ms
     conntally.toml:10: source.rate_curve[1].age: is missing; a step is { age = "1m", every = "20s" }
     conntally.toml:10: source.rate_curve[1].evry: unknown key; did you mean "every"?
