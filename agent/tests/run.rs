@@ -73,6 +73,25 @@ grep -o "account: nothing was lost flows=1 ends=1 live=0 records=2 written=2 byt
 }
 
 #[test]
+fn a_start_that_fails_leaves_accounting_as_it_was() {
+    // Enough to turn accounting on, too little for kernel programs, whatever the machine permits.
+    let script = script(
+        r#"
+for _ in 1 2 3 4 5; do
+  setpriv --bounding-set -all,+net_admin --inh-caps -all "$AGENT" --source bpf >/dev/null 2>err
+  echo "exit $? $(acct) $(grep -c 'turned on net' err)"
+done
+for _ in 1 2 3 4 5; do
+  setpriv --bounding-set -all,+net_admin --inh-caps -all "$AGENT" record --source bpf flows.rec >/dev/null 2>err
+  echo "record $? $(acct)"
+done
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "exit 1 0 2\n".repeat(5) + &"record 1 0\n".repeat(5));
+}
+
+#[test]
 fn after_a_kill_the_next_agent_puts_accounting_back() {
     let script = script(
         r#"

@@ -13,17 +13,17 @@ use std::time::Duration;
 /// How soon a new namespace, or the module when it is loaded, gets its switches turned on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The agent's care for the switches; to be ended when the last counter was read.
+/// The agent's care for the switches; to be dropped when the last counter was read.
 #[derive(Debug, Default)]
 pub(super) struct Accounting {
     sysctls: Option<Arc<Sysctls>>,
     follower: Option<Follower>,
 }
 
-/// The thread that looks for new namespaces. It ends when `_stop` is dropped.
+/// The thread that looks for new namespaces. It ends when `stop` is dropped.
 #[derive(Debug)]
 struct Follower {
-    _stop: Sender<()>,
+    stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -49,15 +49,18 @@ impl Accounting {
         });
         Self { sysctls: Some(sysctls), follower: follower.ok() }
     }
+}
 
-    /// Puts back what agents changed, if this is the last one.
-    pub(super) fn end(self) {
-        if let Some(Follower { _stop: stop, thread }) = self.follower {
+/// Puts back what agents changed, if this is the last one; also when the agent fails half-way or panics.
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        // First, because it changes switches, too.
+        if let Some(Follower { stop, thread }) = self.follower.take() {
             drop(stop);
             // It can only have panicked, which was reported.
             let _ = thread.join();
         }
-        if let Some(sysctls) = self.sysctls {
+        if let Some(sysctls) = self.sysctls.take() {
             report_restored(sysctls.release());
         }
     }
@@ -70,7 +73,7 @@ fn follow(mut switches: Switches) -> std::io::Result<Follower> {
             switches.look();
         }
     };
-    Ok(Follower { _stop: stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
+    Ok(Follower { stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
 }
 
 /// Which switches were seen to.
