@@ -139,13 +139,48 @@ fn a_shutdown_that_takes_too_long_names_what_did_not_finish() {
         r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s
 {STUCK_OUTPUT}
 kill -TERM $agent; wait $agent; echo "exit $?"
-grep ^conntally err"#
+grep -o "account: lost output_.*records=1 written=0" err; grep ^conntally err"#
     )) else {
         return;
     };
     assert_eq!(
         text,
-        "exit 1\nconntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+        "exit 1\naccount: lost output_unwritten 1 flows=1 ends=0 live=1 records=1 written=0\n\
+         conntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+    );
+}
+
+#[test]
+fn a_reader_that_is_too_slow_is_told_while_it_happens() {
+    let Some(text) = script(&format!(
+        r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s CONNTALLY_OUTPUT__QUEUE_RECORDS=1024
+{STUCK_OUTPUT}
+for port in $(seq 20000 21999); do echo >/dev/udp/127.0.0.1/$port; done 2>/dev/null
+wait_for "WARN.*lost since the last report: output_queue_full [1-9]" err
+kill -TERM $agent; wait $agent; echo "exit $?"
+grep -c "account: lost output_queue_full [1-9].*output_unwritten [1-9].*written=0" err"#
+    )) else {
+        return;
+    };
+    assert_eq!(text, "exit 1\n1\n");
+}
+
+#[test]
+fn a_full_disk_is_named_and_is_a_failure() {
+    let script = script(
+        r#"
+timeout 20 "$AGENT" >/dev/full 2>err & agent=$!
+wait_for ^ready err
+traffic
+wait $agent; echo "exit $?"
+grep -o "shutting down: .*" err; grep -o "account: lost output_unwritten 1" err; grep ^conntally err
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(
+        text,
+        "exit 1\nshutting down: the output cannot be written\naccount: lost output_unwritten 1\n\
+         conntally: cannot write the output: No space left on device (os error 28)\n"
     );
 }
 

@@ -8,6 +8,7 @@ mod consumer;
 mod deadline;
 mod generate;
 mod logging;
+mod loss_watch;
 mod machine;
 mod netns_names;
 mod pump;
