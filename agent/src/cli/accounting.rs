@@ -1,9 +1,9 @@
 //! Keeps the kernel's accounting on in every network namespace while the agent runs, as configured.
 
 use crate::config::Config;
-use crate::kernel::netns;
+use crate::kernel::netns::{self, Namespace, Place};
 use crate::kernel::sysctl::{Adopted, Restored, SysctlError, Sysctls};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -84,11 +84,19 @@ struct Switches {
     /// Whether namespaces made from now on begin with everything on.
     new_ones_are_on: bool,
     namespaces: HashSet<u32>,
+    /// Where those are in which something was changed, by number.
+    changed: HashMap<u32, Place>,
 }
 
 impl Switches {
     fn new(sysctls: Arc<Sysctls>) -> Self {
-        Self { sysctls, module: None, new_ones_are_on: false, namespaces: HashSet::new() }
+        Self {
+            sysctls,
+            module: None,
+            new_ones_are_on: false,
+            namespaces: HashSet::new(),
+            changed: HashMap::new(),
+        }
     }
 
     /// Sees to whatever is new since the last look.
@@ -97,6 +105,7 @@ impl Switches {
         if module.is_none() {
             return;
         }
+        self.forget_gone();
         if module != self.module {
             self.module = module;
             self.namespaces.clear();
@@ -122,7 +131,40 @@ impl Switches {
         }
         for namespace in netns::reachable() {
             if self.namespaces.insert(namespace.inode) {
-                report_adopted(self.sysctls.adopt(&namespace));
+                self.adopt(&namespace);
+            }
+        }
+    }
+
+    fn adopt(&mut self, namespace: &Namespace) {
+        let adopted = self.sysctls.adopt(namespace);
+        if adopted.as_ref().is_ok_and(|adopted| !adopted.changed.is_empty()) {
+            self.changed.insert(namespace.inode, namespace.place());
+        }
+        report_adopted(adopted);
+    }
+
+    /// The kernel gives the number of a namespace that is gone to the next one, in which nothing was changed.
+    fn forget_gone(&mut self) {
+        let moved: Vec<u32> =
+            self.changed.iter().filter(|(_, place)| !place.holds()).map(|(inode, _)| *inode).collect();
+        if moved.is_empty() {
+            return;
+        }
+        let reachable = netns::reachable();
+        for inode in moved {
+            if let Some(namespace) = reachable.iter().find(|namespace| namespace.inode == inode) {
+                self.changed.insert(inode, namespace.place());
+                // If it is another one already, its switches may be off.
+                self.adopt(namespace);
+                continue;
+            }
+            self.changed.remove(&inode);
+            self.namespaces.remove(&inode);
+            if let Err(error) = self.sysctls.forget(inode) {
+                tracing::warn!(
+                    "the old values of network namespace {inode}, which is gone, stay noted: {error}"
+                );
             }
         }
     }
