@@ -83,12 +83,12 @@ for _ in 1 2 3 4 5; do
 done
 for _ in 1 2 3 4 5; do
   setpriv --bounding-set -all,+net_admin --inh-caps -all "$AGENT" record --source bpf flows.rec >/dev/null 2>err
-  echo "record $? $(acct)"
+  echo "record $? $(acct) $(ls | grep -c flows.rec)"
 done
 "#,
     );
     let Some(text) = script else { return };
-    assert_eq!(text, "exit 1 0 2\n".repeat(5) + &"record 1 0\n".repeat(5));
+    assert_eq!(text, "exit 1 0 2\n".repeat(5) + &"record 1 0 0\n".repeat(5));
 }
 
 #[test]
@@ -107,6 +107,26 @@ echo "after $(acct)"
     );
     let Some(text) = script else { return };
     assert_eq!(text, "killed 1\nexit 0\nafter 0\n");
+}
+
+#[test]
+fn the_old_values_of_a_namespace_that_is_gone_are_forgotten() {
+    let script = script(
+        r#"
+ip netns add gone
+inode=$(stat -Lc %i /run/netns/gone)
+for switch in acct timestamp; do ip netns exec gone sh -c "echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch"; done
+"$AGENT" >/dev/null 2>err & agent=$!
+wait_for ^ready err
+grep -c "netns $inode " run/sysctls
+ip netns del gone
+for _ in $(seq 60); do grep -q "netns $inode " run/sysctls || break; sleep 0.1; done
+grep -c "netns $inode " run/sysctls
+kill -TERM $agent; wait $agent; echo "exit $? $(acct)"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "2\n0\nexit 0 0\n");
 }
 
 #[test]
@@ -234,6 +254,7 @@ fn what_was_recorded_is_replayed_without_privilege_as_it_was_seen() {
 wait_for ^ready err
 traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
 kill -TERM $agent; wait $agent; echo "record $?"
+grep -o "account: .*" err
 "$AGENT" record flows.rec 2>&1 | sed "s/ (os.*//"
 chmod 644 flows.rec; chmod 755 .
 HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
@@ -245,7 +266,7 @@ truncate -s -7 flows.rec
     let Some(text) = script else { return };
     assert_eq!(
         text,
-        "record 0\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
+        "record 0\naccount: nothing was lost observations=2\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
          \"bytes\":168,\"packets\":2\n\
          conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
     );
