@@ -259,6 +259,7 @@ grep -o "account: .*" err
 chmod 644 flows.rec; chmod 755 .
 HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
 grep -o '"final":[a-z]*' out; grep -o '"bytes":168,"packets":2' out | sort -u
+"$AGENT" replay flows.rec -qq 2>&1 >/dev/full | grep ^conntally; echo "full ${PIPESTATUS[0]}"
 truncate -s -7 flows.rec
 "$AGENT" replay flows.rec -qq 2>&1 >/dev/null | grep ^conntally; echo "damaged ${PIPESTATUS[0]}"
 "#,
@@ -268,6 +269,7 @@ truncate -s -7 flows.rec
         text,
         "record 0\naccount: nothing was lost observations=2\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
          \"bytes\":168,\"packets\":2\n\
+         conntally: cannot write the output: No space left on device (os error 28)\nfull 1\n\
          conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
     );
 }
