@@ -73,6 +73,25 @@ grep -o "account: nothing was lost flows=1 ends=1 live=0 records=2 written=2 byt
 }
 
 #[test]
+fn a_start_that_fails_leaves_accounting_as_it_was() {
+    // Enough to turn accounting on, too little for kernel programs, whatever the machine permits.
+    let script = script(
+        r#"
+for _ in 1 2 3 4 5; do
+  setpriv --bounding-set -all,+net_admin --inh-caps -all "$AGENT" --source bpf >/dev/null 2>err
+  echo "exit $? $(acct) $(grep -c 'turned on net' err)"
+done
+for _ in 1 2 3 4 5; do
+  setpriv --bounding-set -all,+net_admin --inh-caps -all "$AGENT" record --source bpf flows.rec >/dev/null 2>err
+  echo "record $? $(acct) $(ls | grep -c flows.rec)"
+done
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "exit 1 0 2\n".repeat(5) + &"record 1 0 0\n".repeat(5));
+}
+
+#[test]
 fn after_a_kill_the_next_agent_puts_accounting_back() {
     let script = script(
         r#"
@@ -88,6 +107,26 @@ echo "after $(acct)"
     );
     let Some(text) = script else { return };
     assert_eq!(text, "killed 1\nexit 0\nafter 0\n");
+}
+
+#[test]
+fn the_old_values_of_a_namespace_that_is_gone_are_forgotten() {
+    let script = script(
+        r#"
+ip netns add gone
+inode=$(stat -Lc %i /run/netns/gone)
+for switch in acct timestamp; do ip netns exec gone sh -c "echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch"; done
+"$AGENT" >/dev/null 2>err & agent=$!
+wait_for ^ready err
+grep -c "netns $inode " run/sysctls
+ip netns del gone
+for _ in $(seq 60); do grep -q "netns $inode " run/sysctls || break; sleep 0.1; done
+grep -c "netns $inode " run/sysctls
+kill -TERM $agent; wait $agent; echo "exit $? $(acct)"
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "2\n0\nexit 0 0\n");
 }
 
 #[test]
@@ -120,13 +159,48 @@ fn a_shutdown_that_takes_too_long_names_what_did_not_finish() {
         r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s
 {STUCK_OUTPUT}
 kill -TERM $agent; wait $agent; echo "exit $?"
-grep ^conntally err"#
+grep -o "account: lost output_.*records=1 written=0" err; grep ^conntally err"#
     )) else {
         return;
     };
     assert_eq!(
         text,
-        "exit 1\nconntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+        "exit 1\naccount: lost output_unwritten 1 flows=1 ends=0 live=1 records=1 written=0\n\
+         conntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
+    );
+}
+
+#[test]
+fn a_reader_that_is_too_slow_is_told_while_it_happens() {
+    let Some(text) = script(&format!(
+        r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s CONNTALLY_OUTPUT__QUEUE_RECORDS=1024
+{STUCK_OUTPUT}
+for port in $(seq 20000 21999); do echo >/dev/udp/127.0.0.1/$port; done 2>/dev/null
+wait_for "WARN.*lost since the last report: output_queue_full [1-9]" err
+kill -TERM $agent; wait $agent; echo "exit $?"
+grep -c "account: lost output_queue_full [1-9].*output_unwritten [1-9].*written=0" err"#
+    )) else {
+        return;
+    };
+    assert_eq!(text, "exit 1\n1\n");
+}
+
+#[test]
+fn a_full_disk_is_named_and_is_a_failure() {
+    let script = script(
+        r#"
+timeout 20 "$AGENT" >/dev/full 2>err & agent=$!
+wait_for ^ready err
+traffic
+wait $agent; echo "exit $?"
+grep -o "shutting down: .*" err; grep -o "account: lost output_unwritten 1" err; grep ^conntally err
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(
+        text,
+        "exit 1\nshutting down: the output cannot be written\naccount: lost output_unwritten 1\n\
+         conntally: cannot write the output: No space left on device (os error 28)\n"
     );
 }
 
@@ -180,10 +254,12 @@ fn what_was_recorded_is_replayed_without_privilege_as_it_was_seen() {
 wait_for ^ready err
 traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
 kill -TERM $agent; wait $agent; echo "record $?"
+grep -o "account: .*" err
 "$AGENT" record flows.rec 2>&1 | sed "s/ (os.*//"
 chmod 644 flows.rec; chmod 755 .
 HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
 grep -o '"final":[a-z]*' out; grep -o '"bytes":168,"packets":2' out | sort -u
+"$AGENT" replay flows.rec -qq 2>&1 >/dev/full | grep ^conntally; echo "full ${PIPESTATUS[0]}"
 truncate -s -7 flows.rec
 "$AGENT" replay flows.rec -qq 2>&1 >/dev/null | grep ^conntally; echo "damaged ${PIPESTATUS[0]}"
 "#,
@@ -191,8 +267,9 @@ truncate -s -7 flows.rec
     let Some(text) = script else { return };
     assert_eq!(
         text,
-        "record 0\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
+        "record 0\naccount: nothing was lost observations=2\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
          \"bytes\":168,\"packets\":2\n\
+         conntally: cannot write the output: No space left on device (os error 28)\nfull 1\n\
          conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
     );
 }

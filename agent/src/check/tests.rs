@@ -349,8 +349,6 @@ fn text_is_what_a_stranger_reads() {
     ok    conntrack       loaded
     WARN  hooks           tracing is not permitted (operation not permitted); the agent uses netlink
                           instead
-                          - fentry: not possible, tracing is not permitted
-                          - kprobe: not possible, tracing is not permitted
                           - netlink: updates only as often as the whole table is dumped; ends that the
                             socket has no room for are found by a dump, without their last totals
                           mend: # boot with lockdown=integrity, or with Secure Boot off

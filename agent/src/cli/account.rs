@@ -1,39 +1,46 @@
 //! The account given at exit: what was seen, what was delivered, what was lost.
 
+use super::loss_watch::list;
 use crate::flow::FlowTableStats;
-use crate::sinks::stdout::SinkReport;
+use crate::sinks::tally::SinkReport;
 use crate::source::Losses;
 
 /// What went through the agent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     /// What the flow table saw.
-    pub(super) flows: FlowTableStats,
+    flows: FlowTableStats,
     /// Records written to the output.
-    pub(super) written: u64,
+    written: u64,
     /// Everything that was lost or not as it should be, by reason.
-    pub(super) losses: Losses,
+    losses: Losses,
 }
 
 impl Account {
     /// Adds up what each stage tells.
-    pub(super) fn new(table: (FlowTableStats, Losses), source: Losses, output: Option<&SinkReport>) -> Self {
+    pub(super) fn new(table: (FlowTableStats, Losses), source: Losses, output: &SinkReport) -> Self {
         let (flows, mut losses) = table;
         losses.extend(source);
-        losses.extend(output.map(|report| ("output_queue_full", report.dropped)));
-        Self { flows, written: output.map_or(0, |report| report.written), losses }
+        losses.extend(queue_losses(output));
+        losses.push(("output_unwritten", output.unwritten));
+        Self { flows, written: output.written, losses }
     }
 
     /// Logs it: as a warning when something was lost.
-    pub(super) fn log(&self) {
-        let lost: Vec<_> = self.losses.iter().filter(|(_, count)| *count > 0).collect();
+    pub(super) fn log(mut self) {
+        self.losses.retain(|(_, count)| *count > 0);
         let FlowTableStats { live, flows, ends, records, bytes } = self.flows;
         let written = self.written;
-        if lost.is_empty() {
+        if self.losses.is_empty() {
             tracing::info!(flows, ends, live, records, written, bytes, "account: nothing was lost");
             return;
         }
-        let list: Vec<_> = lost.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        tracing::warn!(flows, ends, live, records, written, bytes, "account: lost {}", list.join(", "));
+        let lost = list(&self.losses);
+        tracing::warn!(flows, ends, live, records, written, bytes, "account: lost {lost}");
     }
+}
+
+/// What a reader that is too slow has cost.
+pub(super) fn queue_losses(output: &SinkReport) -> Losses {
+    vec![("output_queue_full", output.dropped), ("output_queue_full_ends", output.dropped_ends)]
 }

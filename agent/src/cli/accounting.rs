@@ -1,9 +1,9 @@
 //! Keeps the kernel's accounting on in every network namespace while the agent runs, as configured.
 
 use crate::config::Config;
-use crate::kernel::netns;
+use crate::kernel::netns::{self, Namespace, Place};
 use crate::kernel::sysctl::{Adopted, Restored, SysctlError, Sysctls};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,17 +13,17 @@ use std::time::Duration;
 /// How soon a new namespace, or the module when it is loaded, gets its switches turned on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The agent's care for the switches; to be ended when the last counter was read.
+/// The agent's care for the switches; to be dropped when the last counter was read.
 #[derive(Debug, Default)]
 pub(super) struct Accounting {
     sysctls: Option<Arc<Sysctls>>,
     follower: Option<Follower>,
 }
 
-/// The thread that looks for new namespaces. It ends when `_stop` is dropped.
+/// The thread that looks for new namespaces. It ends when `stop` is dropped.
 #[derive(Debug)]
 struct Follower {
-    _stop: Sender<()>,
+    stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -49,15 +49,18 @@ impl Accounting {
         });
         Self { sysctls: Some(sysctls), follower: follower.ok() }
     }
+}
 
-    /// Puts back what agents changed, if this is the last one.
-    pub(super) fn end(self) {
-        if let Some(Follower { _stop: stop, thread }) = self.follower {
+/// Puts back what agents changed, if this is the last one; also when the agent fails half-way or panics.
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        // First, because it changes switches, too.
+        if let Some(Follower { stop, thread }) = self.follower.take() {
             drop(stop);
             // It can only have panicked, which was reported.
             let _ = thread.join();
         }
-        if let Some(sysctls) = self.sysctls {
+        if let Some(sysctls) = self.sysctls.take() {
             report_restored(sysctls.release());
         }
     }
@@ -70,7 +73,7 @@ fn follow(mut switches: Switches) -> std::io::Result<Follower> {
             switches.look();
         }
     };
-    Ok(Follower { _stop: stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
+    Ok(Follower { stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
 }
 
 /// Which switches were seen to.
@@ -81,11 +84,19 @@ struct Switches {
     /// Whether namespaces made from now on begin with everything on.
     new_ones_are_on: bool,
     namespaces: HashSet<u32>,
+    /// Where those are in which something was changed, by number.
+    changed: HashMap<u32, Place>,
 }
 
 impl Switches {
     fn new(sysctls: Arc<Sysctls>) -> Self {
-        Self { sysctls, module: None, new_ones_are_on: false, namespaces: HashSet::new() }
+        Self {
+            sysctls,
+            module: None,
+            new_ones_are_on: false,
+            namespaces: HashSet::new(),
+            changed: HashMap::new(),
+        }
     }
 
     /// Sees to whatever is new since the last look.
@@ -94,6 +105,7 @@ impl Switches {
         if module.is_none() {
             return;
         }
+        self.forget_gone();
         if module != self.module {
             self.module = module;
             self.namespaces.clear();
@@ -119,7 +131,40 @@ impl Switches {
         }
         for namespace in netns::reachable() {
             if self.namespaces.insert(namespace.inode) {
-                report_adopted(self.sysctls.adopt(&namespace));
+                self.adopt(&namespace);
+            }
+        }
+    }
+
+    fn adopt(&mut self, namespace: &Namespace) {
+        let adopted = self.sysctls.adopt(namespace);
+        if adopted.as_ref().is_ok_and(|adopted| !adopted.changed.is_empty()) {
+            self.changed.insert(namespace.inode, namespace.place());
+        }
+        report_adopted(adopted);
+    }
+
+    /// The kernel gives the number of a namespace that is gone to the next one, in which nothing was changed.
+    fn forget_gone(&mut self) {
+        let moved: Vec<u32> =
+            self.changed.iter().filter(|(_, place)| !place.holds()).map(|(inode, _)| *inode).collect();
+        if moved.is_empty() {
+            return;
+        }
+        let reachable = netns::reachable();
+        for inode in moved {
+            if let Some(namespace) = reachable.iter().find(|namespace| namespace.inode == inode) {
+                self.changed.insert(inode, namespace.place());
+                // If it is another one already, its switches may be off.
+                self.adopt(namespace);
+                continue;
+            }
+            self.changed.remove(&inode);
+            self.namespaces.remove(&inode);
+            if let Err(error) = self.sysctls.forget(inode) {
+                tracing::warn!(
+                    "the old values of network namespace {inode}, which is gone, stay noted: {error}"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `conntally check`: what this machine lacks, told by trying what `run` would do.
 
 use super::args::Cli;
-use super::{settings, sources};
+use super::{message, settings, sources};
 use crate::check::facts::{HookPlan, TracingSupport};
 use crate::check::gather::Probes;
 use crate::check::verdict::Settings;
@@ -43,7 +43,11 @@ fn tracing(config: &Config) -> TracingSupport {
                 proven: report.proven,
             })
         }
-        Err(StartError::NotPermitted(error)) => TracingSupport::NotPermitted(format!("{error:#}")),
+        Err(error @ StartError::NotPermitted(_)) => {
+            let why = message(&error.into());
+            // The line that tells it begins with these words.
+            TracingSupport::NotPermitted(why.trim_start_matches("tracing is not permitted here: ").to_owned())
+        }
         Err(error) => TracingSupport::Failed(error.to_string()),
     }
 }

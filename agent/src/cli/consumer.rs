@@ -1,5 +1,7 @@
 //! What stands behind a source: the flow table, and the way of its records to standard output.
 
+use super::account::queue_losses;
+use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::pump::Flow;
 use crate::config::{Config, OutputFormat};
@@ -14,7 +16,10 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
-pub(super) const READER_GONE: &str = "the reader of the output has gone";
+const READER_GONE: &str = "the reader of the output has gone";
+
+/// Why it ends when, say, the disk is full; what failed is the error that the agent ends with.
+const OUTPUT_FAILED: &str = "the output cannot be written";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -26,6 +31,7 @@ const DEFAULT_WIDTH: usize = 160;
 pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
+    loss_watch: LossWatch,
 }
 
 impl Consumer {
@@ -38,7 +44,7 @@ impl Consumer {
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
         let table = FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since));
-        Self { table, records: Vec::new() }
+        Self { table, records: Vec::new(), loss_watch: LossWatch::default() }
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -46,15 +52,21 @@ impl Consumer {
         if let Some(step) = Anchor::now().ok().and_then(|now| self.table.re_anchor(now)) {
             tracing::info!(step_ns = step, "the wall clock was set; durations do not depend on it");
         }
-        // What did not fit shows in the sink's report.
-        go_on(self.records_of(batch).map(|records| sink.offer(records)))
+        // What did not fit shows in the sink's counters.
+        self.records_of(batch).map_or(Flow::Continue(()), |records| go_on(sink.offer(records), sink))
+    }
+
+    /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
+    pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
+        let Self { table, loss_watch, .. } = self;
+        loss_watch.look(|| [source(), table.losses(), queue_losses(&sink.tally().report())].concat());
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
         self.table.re_anchor(recorded);
         match self.records_of(batch) {
-            Some(records) => go_on(Some(sink.send(records).await)),
+            Some(records) => go_on(sink.send(records).await, sink),
             None => Flow::Continue(()),
         }
     }
@@ -77,9 +89,19 @@ pub(super) fn boot_id() -> anyhow::Result<[u8; 16]> {
     parse_boot_id(&text).with_context(|| format!("{BOOT_ID} holds no boot id"))
 }
 
-/// Nobody writes any more once the reader of the output has gone.
-fn go_on(offered: Option<Offered>) -> Flow {
-    if offered == Some(Offered::Closed) { Flow::Break(READER_GONE) } else { Flow::Continue(()) }
+/// It goes on as long as something can be written.
+fn go_on(offered: Offered, sink: &SinkHandle) -> Flow {
+    if offered == Offered::Closed { Flow::Break(why_closed(sink)) } else { Flow::Continue(()) }
+}
+
+/// Waits until nothing can be written any more; tells why.
+pub(super) async fn closed(sink: &SinkHandle) -> &'static str {
+    sink.closed().await;
+    why_closed(sink)
+}
+
+fn why_closed(sink: &SinkHandle) -> &'static str {
+    if sink.tally().report().broken_pipe { READER_GONE } else { OUTPUT_FAILED }
 }
 
 /// Starts to write to standard output.

@@ -26,6 +26,6 @@ impl Machine {
         if let Some(Err(error)) = self.tracking.map(Tracking::disable) {
             tracing::error!("cannot remove the nftables table of --track: {error}; do it by hand");
         }
-        self.accounting.end();
+        drop(self.accounting);
     }
 }

@@ -8,6 +8,7 @@ mod consumer;
 mod deadline;
 mod generate;
 mod logging;
+mod loss_watch;
 mod machine;
 mod netns_names;
 mod pump;
@@ -87,12 +88,26 @@ fn message(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text
+    tell_once(&text)
+}
+
+/// Each way to hook that fails says that tracing is not permitted: once is enough.
+fn tell_once(text: &str) -> String {
+    const REFUSED: &str = "tracing is not permitted here: ";
+    let Some((before, after)) = text.split_once(REFUSED) else { return text.to_owned() };
+    format!("{before}{REFUSED}{}", after.replace(REFUSED, ""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_once() {
+        let text = "tracing is not permitted here: ";
+        let refused = anyhow::anyhow!("{text}fentry: {text}EPERM; kprobe: {text}EPERM");
+        assert_eq!(message(&refused), format!("{text}fentry: EPERM; kprobe: EPERM"));
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -3,17 +3,18 @@
 use super::args::Cli;
 use super::consumer::boot_id;
 use super::deadline::Deadline;
+use super::loss_watch::{LossWatch, list};
 use super::machine::Machine;
 use super::pump::{Flow, drain, pump};
 use super::run::{announce, announce_end, until_stopped};
 use super::settings;
 use super::signals::Stop;
-use super::sources::{self, Opened};
+use super::sources::{self, LiveSource, Opened};
 use crate::config::Config;
 use crate::model::Anchor;
-use crate::source::Batch;
 use crate::source::replay::RecordingWriter;
 use crate::source::replay::format::Header;
+use crate::source::{Batch, Losses, Source};
 use anyhow::Context;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -29,27 +30,54 @@ pub(super) fn run(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
 
 async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<()> {
     let cannot = || format!("cannot record to {}", file.display());
-    let out = create(file).with_context(cannot)?;
+    refuse_existing(file).with_context(cannot)?;
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place } = sources::open(config)?;
     let since = Anchor::now().context("cannot read the clocks")?;
-    let mut recorder = Recorder::new(out, &Header { boot_id: boot_id()?, accounting_since: since });
+    let header = Header { boot_id: boot_id()?, accounting_since: since };
+    // Last: a start that fails must not leave an empty file, which the next one would refuse to overwrite.
+    let mut recorder = Recorder::new(create(file).with_context(cannot)?, &header);
     announce(config, &place);
 
-    let failure = pump(&mut source, stop.requested(), async |_, batch| recorder.write(batch)).await;
+    let mut loss_watch = LossWatch::default();
+    let deliver = async |source: &LiveSource, batch: &Batch| {
+        loss_watch.look(|| source.losses());
+        recorder.write(batch)
+    };
+    let failure = pump(&mut source, stop.requested(), deliver).await;
     let failure = failure.map(announce_end);
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let draining = drain(&mut source, async |_, batch| recorder.write(batch));
     let drained = deadline.step("draining the source", draining).await;
+    let losses = source.losses();
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    let records = recorder.finish().with_context(cannot)?;
-    tracing::info!(observations = records, "recorded to {}", file.display());
+    let records = recorder.finish();
+    log_account(records.as_ref().copied().unwrap_or(0), losses);
+    records.with_context(cannot)?;
     failure.context("the source failed")?;
     drained.transpose().context("what was under way is lost")?;
     deadline.verdict(config.shutdown_timeout)
+}
+
+/// Says what is in the recording, and what is missing.
+fn log_account(observations: u64, mut losses: Losses) {
+    losses.retain(|(_, count)| *count > 0);
+    if losses.is_empty() {
+        tracing::info!(observations, "account: nothing was lost");
+    } else {
+        tracing::warn!(observations, "account: lost {}", list(&losses));
+    }
+}
+
+/// Before anything is changed for it; [`create`] decides.
+fn refuse_existing(file: &Path) -> io::Result<()> {
+    match file.symlink_metadata() {
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A new file, and never one that is there already. It tells who talked to whom: readable by its owner alone.

@@ -1,7 +1,7 @@
 //! `conntally replay`: a recording, the flow table and standard output.
 
 use super::account::Account;
-use super::consumer::{self, Consumer, READER_GONE};
+use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::pump::pump;
 use super::run::{announce, announce_end};
@@ -23,7 +23,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
-            () = sink.closed() => READER_GONE,
+            why = consumer::closed(&sink) => why,
         }
     };
     let failure = pump(&mut source, asked, async |source, batch| {
@@ -33,10 +33,13 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let failure = failure.await.map(announce_end);
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
+    let tally = sink.tally();
     let report = deadline.step("writing the output", sink.finish()).await;
-    Account::new(consumer.finish(), source.losses(), report.as_ref()).log();
+    let report = report.unwrap_or_else(|| tally.report());
+    Account::new(consumer.finish(), source.losses(), &report).log();
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;
+    report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))?;
     ensure!(!source.is_damaged(), "{} is damaged; what could be read was replayed", file.display());
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::account::Account;
 use super::args::Cli;
-use super::consumer::{self, Consumer, READER_GONE};
+use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::machine::Machine;
 use super::pump::{Ended, drain, pump};
@@ -12,7 +12,7 @@ use super::{logging, replay, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
-use crate::source::Source;
+use crate::source::{Batch, Source};
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::process::ExitCode;
@@ -74,10 +74,15 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
-            () = sink.closed() => READER_GONE,
+            why = consumer::closed(&sink) => why,
         }
     };
-    let ended = pump(&mut source, asked, async |_, batch| consumer.take(batch, &sink)).await;
+    let deliver = async |source: &LiveSource, batch: &Batch| {
+        let flow = consumer.take(batch, &sink);
+        consumer.tell_losses(|| source.losses(), &sink);
+        flow
+    };
+    let ended = pump(&mut source, asked, deliver).await;
     let failure = ended.map(announce_end);
     shut_down(source, consumer, sink, machine, config).await?;
     failure.context("the source failed")
@@ -123,14 +128,14 @@ async fn shut_down(
     let source_losses = source.losses();
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
+    let tally = sink.tally();
     let report = deadline.step("writing the output", sink.finish()).await;
+    let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    Account::new(consumer.finish(), source_losses, report.as_ref()).log();
+    Account::new(consumer.finish(), source_losses, &report).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
-    report
-        .and_then(|report| report.error)
-        .map_or(Ok(()), |error| Err(error).context("cannot write the output"))
+    report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))
 }

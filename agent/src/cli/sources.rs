@@ -1,5 +1,6 @@
 //! Opens the source that the configuration asks for.
 
+use super::message;
 use crate::config::{Config, Hook, Slots, SourceKind};
 use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes};
 use crate::kernel::{limits, netns};
@@ -53,7 +54,7 @@ impl Source for LiveSource {
 pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
     match config.source.kind {
         SourceKind::Auto => bpf(config).or_else(|error| {
-            tracing::warn!("netlink is used instead of the kernel programs: {error:#}");
+            tracing::warn!("netlink is used instead of the kernel programs: {}", message(&error));
             netlink(config)
         }),
         SourceKind::Bpf => bpf(config),

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use toml::de::{DeArray, DeTable, DeValue};
 
+/// A file that is no TOML at all has one error for each of its bytes; nobody reads them all.
+const MAX_ERRORS: usize = 1000;
+
 /// Keys of one table.
 pub(super) type Table = BTreeMap<String, Node>;
 
@@ -56,13 +59,16 @@ impl Document {
     /// Reads a TOML text; `path` is where it is said to stand.
     ///
     /// # Errors
-    /// Every place where it is no TOML.
+    /// Every line that is no TOML, with the first fault in it: those after it mostly follow from it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Problems> {
         let source = Source { text, path: Arc::new(path.to_path_buf()) };
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut problems = Problems::default();
-        for error in &errors {
+        for error in errors.iter().take(MAX_ERRORS) {
             let place = source.place(&error.span().unwrap_or(0..0));
+            if problems.0.iter().any(|problem| problem.place == place) {
+                continue;
+            }
             problems.add(&place, "", error.message().replace('\n', "; "));
         }
         problems.into_result(Self { root: source.table(table.get_ref()) })
@@ -151,6 +157,14 @@ mod tests {
         let lines: Vec<_> = problems.0.iter().map(|problem| problem.place.to_string()).collect();
         assert!(lines.contains(&"x.toml:2".to_owned()), "{problems}");
         assert!(lines.contains(&"x.toml:5".to_owned()), "{problems}");
+    }
+
+    #[test]
+    fn one_fault_is_one_problem() {
+        for text in ["a=[[[[[[[[\n", "a={b={c={\n", "a = 1\nb = [[1, 2\n"] {
+            let problems = Document::parse(text, Path::new("x.toml")).unwrap_err();
+            assert_eq!(problems.0.len(), 1, "{problems}");
+        }
     }
 
     #[test]

@@ -10,5 +10,7 @@ pub mod table;
 
 pub mod stdout;
 
+pub mod tally;
+
 #[cfg(test)]
 mod samples;

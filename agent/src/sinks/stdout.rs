@@ -1,11 +1,11 @@
 //! The default output: records as lines to standard output, by a task behind a bounded queue.
 //!
-//! A slow reader of the output never holds up the agent: what does not fit into the queue is dropped and counted
-//! (`output_queue_full`). A reader that went away is no error, only the end.
+//! A slow reader of the output never holds up the agent: what does not fit into the queue is dropped and counted. A
+//! quarter of the queue is kept for the last records of flows: a dropped update is made good for by the next record of
+//! its flow, a dropped end by nothing. A reader that went away is no error, only the end.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::json::{self, EncodeContext};
 use super::table;
-use crate::model::Record;
+use super::tally::{SinkReport, Tally, ends};
+use crate::model::{Record, RecordKind};
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,23 +36,10 @@ pub enum Output {
 pub enum Offered {
     /// It will be written.
     Taken,
-    /// There was no room: dropped and counted.
+    /// There was no room for all of it: what did not fit was dropped and counted.
     Full,
     /// Nothing can be written any more.
     Closed,
-}
-
-/// What the sink did in its life.
-#[derive(Debug, Default)]
-pub struct SinkReport {
-    /// Records written.
-    pub written: u64,
-    /// Records dropped because the queue was full, or lost by `error`.
-    pub dropped: u64,
-    /// The reader of the output went away: nobody wants more.
-    pub broken_pipe: bool,
-    /// Why writing failed otherwise.
-    pub error: Option<io::Error>,
 }
 
 /// Starts the sink.
@@ -69,9 +57,10 @@ impl StdoutSink {
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(capacity as usize));
         let encoder = Encoder { output, context, rows: 0 };
-        let writer = Writer { encoder, out, room: Arc::clone(&room), capacity };
+        let tally = Arc::new(Tally::default());
+        let writer = Writer { encoder, out, room: Arc::clone(&room), capacity, tally: Arc::clone(&tally) };
         let task = tokio::spawn(writer.run(receiver));
-        SinkHandle { sender, room, capacity, taken: AtomicU64::new(0), dropped: AtomicU64::new(0), task }
+        SinkHandle { sender, room, capacity, tally, task }
     }
 }
 
@@ -82,17 +71,42 @@ pub struct SinkHandle {
     sender: mpsc::UnboundedSender<Arc<[Record]>>,
     room: Arc<Semaphore>,
     capacity: u32,
-    taken: AtomicU64,
-    dropped: AtomicU64,
-    task: JoinHandle<Written>,
+    tally: Arc<Tally>,
+    task: JoinHandle<io::Result<()>>,
 }
 
 impl SinkHandle {
-    /// Hands over a batch if there is room. Never waits.
+    /// Hands over what there is room for. Never waits. When room gets scarce, only the ends of flows are taken.
     pub fn offer(&self, records: Arc<[Record]>) -> Offered {
-        let count = records.len() as u64;
+        let kept = self.fitting(&records);
+        if kept.len() == records.len() {
+            return self.try_hand_over(records);
+        }
+        self.tally.count_dropped(&records, &kept);
+        if kept.is_empty() {
+            return if self.sender.is_closed() { Offered::Closed } else { Offered::Full };
+        }
+        match self.try_hand_over(kept) {
+            Offered::Taken => Offered::Full,
+            other => other,
+        }
+    }
+
+    /// The part of a batch that may enter the queue now.
+    fn fitting(&self, records: &Arc<[Record]>) -> Arc<[Record]> {
+        let free = self.room.available_permits();
+        let capacity = self.capacity as usize;
+        let only_ends = || records.len() <= free && ends(records) == records.len();
+        // A batch larger than the queue goes through alone.
+        if free == capacity || records.len() + capacity / 4 <= free || only_ends() {
+            return Arc::clone(records);
+        }
+        records.iter().filter(|record| record.kind == RecordKind::End).take(free).copied().collect()
+    }
+
+    fn try_hand_over(&self, records: Arc<[Record]>) -> Offered {
         let Ok(permit) = self.room.try_acquire_many(self.permits(&records)) else {
-            self.dropped.fetch_add(count, Relaxed);
+            self.tally.count_dropped(&records, &[]);
             return Offered::Full;
         };
         permit.forget();
@@ -116,33 +130,28 @@ impl SinkHandle {
         self.sender.closed().await;
     }
 
-    /// Records dropped so far because the queue was full.
+    /// The counters, which outlive the handle.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
     }
 
     /// Ends the input, waits until all of it is written, and tells what was done.
     pub async fn finish(self) -> SinkReport {
         drop(self.sender);
-        let Written { written, error } = self
-            .task
-            .await
-            .unwrap_or_else(|panicked| Written { written: 0, error: Some(io::Error::other(panicked)) });
-        let broken_pipe = error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
-        let error = error.filter(|_| !broken_pipe);
-        let unwritten = self.taken.into_inner().saturating_sub(written);
-        let lost = if error.is_some() { unwritten } else { 0 };
-        SinkReport { written, dropped: self.dropped.into_inner() + lost, broken_pipe, error }
+        let result = self.task.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        let report = self.tally.report();
+        let error = result.err().filter(|_| !report.broken_pipe);
+        SinkReport { error, ..report }
     }
 
     fn hand_over(&self, records: Arc<[Record]>) -> Offered {
-        let count = records.len() as u64;
-        if self.sender.send(records).is_err() {
-            return Offered::Closed;
+        // Also when nothing can be written any more: then it stays unwritten.
+        self.tally.count_taken(records.len());
+        match self.sender.send(records) {
+            Ok(()) => Offered::Taken,
+            Err(_) => Offered::Closed,
         }
-        self.taken.fetch_add(count, Relaxed);
-        Offered::Taken
     }
 
     /// A batch larger than the whole queue goes through alone.
@@ -155,34 +164,26 @@ fn permits(records: usize, capacity: u32) -> u32 {
     u32::try_from(records).unwrap_or(u32::MAX).min(capacity)
 }
 
-/// What the task tells at its end.
-#[derive(Debug)]
-struct Written {
-    written: u64,
-    error: Option<io::Error>,
-}
-
 struct Writer<W> {
     encoder: Encoder,
     out: W,
     room: Arc<Semaphore>,
     capacity: u32,
+    tally: Arc<Tally>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    async fn run(mut self, mut batches: mpsc::UnboundedReceiver<Arc<[Record]>>) -> Written {
-        let mut written = 0;
+    async fn run(mut self, mut batches: mpsc::UnboundedReceiver<Arc<[Record]>>) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(batch) = batches.recv().await {
             self.encoder.encode(&batch, &mut buffer);
-            if let Err(error) = self.write(&buffer).await {
-                return Written { written, error: Some(error) };
-            }
+            // Noted before the input closes: whoever sees it closed may ask why.
+            self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
             buffer.clear();
-            written += batch.len() as u64;
+            self.tally.count_written(batch.len());
             self.room.add_permits(permits(batch.len(), self.capacity) as usize);
         }
-        Written { written, error: None }
+        Ok(())
     }
 
     async fn write(&mut self, buffer: &[u8]) -> io::Result<()> {
@@ -252,21 +253,39 @@ mod tests {
         assert!(text.ends_with("}\n"));
     }
 
+    /// As many updates, then as many ends.
+    fn mixed(updates: usize, ends: usize) -> Arc<[Record]> {
+        [vec![ping(); updates], vec![end_of_tcp(); ends]].concat().into()
+    }
+
     #[tokio::test]
     async fn a_stalled_reader_costs_counted_records_and_never_time() {
         let (out, mut reader) = tokio::io::duplex(16);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
         assert_eq!(sink.offer(batch(6)), Offered::Taken);
         assert_eq!(sink.offer(batch(6)), Offered::Full);
-        assert_eq!(sink.offer(batch(4)), Offered::Taken);
-        assert_eq!(sink.dropped(), 6);
+        assert_eq!(sink.tally().report().dropped_ends, 2);
         let read = tokio::spawn(async move {
             let mut text = String::new();
             reader.read_to_string(&mut text).await.map(|_| text)
         });
         let report = sink.finish().await;
-        assert_eq!((report.written, report.dropped), (10, 6));
+        assert_eq!((report.written, report.dropped, report.dropped_ends), (10, 0, 2));
         assert_eq!(read.await.unwrap().unwrap().lines().count(), 10);
+    }
+
+    #[tokio::test]
+    async fn the_last_quarter_of_the_queue_is_for_ends() {
+        let (out, _reader) = tokio::io::duplex(16);
+        let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
+        assert_eq!(sink.offer(mixed(50, 0)), Offered::Taken);
+        assert_eq!(sink.offer(mixed(25, 0)), Offered::Taken);
+        assert_eq!(sink.offer(mixed(1, 0)), Offered::Full);
+        assert_eq!(sink.offer(mixed(30, 20)), Offered::Full);
+        assert_eq!(sink.offer(mixed(0, 5)), Offered::Taken);
+        assert_eq!(sink.offer(mixed(2, 3)), Offered::Full);
+        let report = sink.tally().report();
+        assert_eq!((report.dropped, report.dropped_ends, report.unwritten), (33, 3, 100));
     }
 
     #[tokio::test]
@@ -291,7 +310,7 @@ mod tests {
         assert_eq!(sink.send(batch(10)).await, Offered::Closed);
         let report = sink.finish().await;
         assert!(report.broken_pipe && report.error.is_none());
-        assert_eq!(report.dropped, 0);
+        assert_eq!((report.dropped, report.unwritten), (0, 0));
     }
 
     #[tokio::test]
@@ -299,9 +318,11 @@ mod tests {
         let full = tokio::fs::OpenOptions::new().write(true).open("/dev/full").await.unwrap();
         let sink = StdoutSink::spawn(Output::Json, context(), full, 10);
         assert_eq!(sink.offer(batch(2)), Offered::Taken);
+        sink.closed().await;
+        assert_eq!(sink.offer(batch(1)), Offered::Closed);
         let report = sink.finish().await;
         assert_eq!(report.error.unwrap().kind(), io::ErrorKind::StorageFull);
-        assert_eq!((report.written, report.dropped), (0, 2));
+        assert_eq!((report.written, report.unwritten), (0, 3));
     }
 
     #[tokio::test]

@@ -78,13 +78,15 @@ fn permission(facts: &Facts) -> Vec<&'static str> {
 /// Every way that is not used: whether it could be, and what it lacks.
 fn alternatives(facts: &Facts, used: Option<&str>) -> Vec<String> {
     let mut notes = Vec::new();
-    if used != Some("fentry") {
+    // Where tracing is not permitted neither is possible: the line says so.
+    let is_permitted = !matches!(facts.tracing, TracingSupport::NotPermitted(_));
+    if is_permitted && used != Some("fentry") {
         notes.push(match why_no_fentry(facts) {
             Some(why) => format!("fentry: not possible, {why}"),
             None => "fentry: by the looks of it possible; the cheapest way".to_owned(),
         });
     }
-    if used != Some("kprobe") {
+    if is_permitted && used != Some("kprobe") {
         notes.push(match why_no_program(facts) {
             Some(why) => format!("kprobe: not possible, {why}"),
             None => "kprobe: as exact, but more than twice the cost per packet".to_owned(),
@@ -111,11 +113,10 @@ fn missing_functions(facts: &Facts) -> impl Iterator<Item = String> {
 }
 
 fn why_no_program(facts: &Facts) -> Option<String> {
-    match (&facts.tracing, &facts.btf_vmlinux, &facts.layout) {
-        (TracingSupport::NotPermitted(_), ..) => Some("tracing is not permitted".to_owned()),
-        (_, Presence::Absent, _) => Some("the kernel image has no BTF".to_owned()),
-        (_, Presence::Broken(why), _) => Some(why.clone()),
-        (_, _, Some(Err(why))) => Some(why.clone()),
+    match (&facts.btf_vmlinux, &facts.layout) {
+        (Presence::Absent, _) => Some("the kernel image has no BTF".to_owned()),
+        (Presence::Broken(why), _) => Some(why.clone()),
+        (_, Some(Err(why))) => Some(why.clone()),
         _ => None,
     }
 }

@@ -147,6 +147,13 @@ impl Ledger {
         &self.entries
     }
 
+    /// Removes what `gone` tells; whether there was any.
+    pub(super) fn forget(&mut self, gone: impl Fn(&Entry) -> bool) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !gone(entry));
+        self.entries.len() != before
+    }
+
     /// Adds an old value, unless an older one of the same switch is known.
     pub(super) fn note(&mut self, entry: Entry) {
         if !self.entries.iter().any(|known| known.scope == entry.scope && known.switch == entry.switch) {

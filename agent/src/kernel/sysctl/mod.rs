@@ -185,10 +185,36 @@ impl<K: Kernel> Sysctls<K> {
         for entry in off {
             match self.kernel.write(owner, entry.switch, entry.switch.on(entry.scope)) {
                 Ok(()) => adopted.changed.push(entry.to_string()),
-                Err(error) => adopted.refused.push((entry.to_string(), error)),
+                Err(error) => {
+                    adopted.refused.push((entry.to_string(), error));
+                    // What was not changed must not be put back: its owner may turn it on meanwhile.
+                    ledger.forget(|noted| noted.scope == entry.scope && noted.switch == entry.switch);
+                }
             }
         }
+        if !adopted.refused.is_empty()
+            && let Err(error) = self.write_ledger(&ledger)
+        {
+            tracing::warn!(
+                "a switch that stays off would be turned off at the end, should it be on then: {error}"
+            );
+        }
         Ok(adopted)
+    }
+
+    /// Forgets the old values of a namespace that is gone: another one may get its number.
+    ///
+    /// # Errors
+    /// When the old values cannot be read or written.
+    pub fn forget(&self, inode: u32) -> Result<(), SysctlError> {
+        let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(presence) = presence.as_ref() else { return Ok(()) };
+        let _exclusive = presence.exclusive()?;
+        let mut ledger = self.read_ledger()?;
+        if ledger.forget(|entry| entry.scope == Scope::Namespace(inode)) {
+            self.write_ledger(&ledger)?;
+        }
+        Ok(())
     }
 
     /// The owner's switches that are off, with their values.

@@ -225,3 +225,28 @@ fn after_its_release_an_agent_changes_nothing() {
     assert_eq!(agent.adopt(&own()).unwrap().changed.len(), 0);
     assert_eq!(bench.acct(), "0");
 }
+
+#[test]
+fn a_switch_that_could_not_be_turned_on_is_left_to_its_owner() {
+    let bench = Bench::new();
+    bench.kernel.0.lock().unwrap().locked.push(ACCT);
+    let agent = bench.agent();
+    assert_eq!(agent.adopt(&own()).unwrap().refused.len(), 1);
+    assert!(!bench.ledger_exists());
+    bench.kernel.0.lock().unwrap().locked.clear();
+    bench.kernel.set(bench.inode, ACCT, "1");
+    assert!(agent.release().unwrap().restored.is_empty());
+    assert_eq!(bench.acct(), "1");
+}
+
+#[test]
+fn a_namespace_with_the_number_of_one_that_is_gone_is_left_alone() {
+    let bench = Bench::new();
+    let agent = bench.agent();
+    agent.adopt(&own()).unwrap();
+    agent.adopt_module().unwrap();
+    agent.forget(bench.inode).unwrap();
+    let restored = agent.release().unwrap();
+    assert_eq!((restored.restored.len(), restored.left.len()), (2, 0), "the module's alone");
+    assert_eq!(bench.acct(), "1");
+}

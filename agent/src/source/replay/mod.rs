@@ -78,7 +78,7 @@ impl ReplaySource {
             tracing::error!(records, "{damage}; this part is left out");
             return true;
         }
-        let skipped = self.reader.skip_rest();
+        let skipped = self.reader.skip_rest(damage.offset);
         self.bytes_skipped += skipped;
         tracing::error!(bytes = skipped, "{damage}; the rest is left out");
         false

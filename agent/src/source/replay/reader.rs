@@ -54,7 +54,7 @@ pub(super) struct RecordingReader<R> {
     input: R,
     header: Header,
     anchor: Anchor,
-    /// Where the next block begins.
+    /// How far it was read.
     offset: u64,
     /// The records of the current block.
     payload: Vec<u8>,
@@ -90,20 +90,22 @@ impl<R: Read> RecordingReader<R> {
         Ok(true)
     }
 
-    /// Reads to the end and tells how many bytes that were.
-    pub(super) fn skip_rest(&mut self) -> u64 {
+    /// Reads to the end and tells how many bytes there are from `start` on.
+    pub(super) fn skip_rest(&mut self, start: u64) -> u64 {
         // What cannot be read cannot be counted either; the damage itself is reported.
-        io::copy(&mut self.input, &mut io::sink()).unwrap_or(0)
+        self.offset += io::copy(&mut self.input, &mut io::sink()).unwrap_or(0);
+        self.offset.saturating_sub(start)
     }
 
     fn read_block(&mut self) -> Result<Option<Block>, Damage> {
         let mut bytes = [0; BLOCK_BYTES];
-        match fill(&mut self.input, &mut bytes)? {
+        let read = fill(&mut self.input, &mut bytes)?;
+        self.offset += read as u64;
+        match read {
             0 => return Ok(None),
             BLOCK_BYTES => {}
             _ => return Err(Damage::CutOff),
         }
-        self.offset += BLOCK_BYTES as u64;
         let block = is_sealed(&bytes).then(|| Block::read(&bytes)).flatten();
         block.map(Some).ok_or(Damage::Block)
     }

@@ -168,7 +168,18 @@ fn after_a_damaged_front_the_rest_is_left_out_and_counted() {
     bytes[HEADER_BYTES + BLOCK_BYTES + RECORD_BYTES + 5] ^= 1;
     let (batches, source) = replay(bytes).unwrap();
     assert_eq!(batches.len(), 1);
-    assert_eq!(source.losses()[2].1, (2 * RECORD_BYTES + BLOCK_BYTES) as u64);
+    assert_eq!(source.losses()[2].1, (2 * (RECORD_BYTES + BLOCK_BYTES)) as u64);
+}
+
+#[test]
+fn of_a_block_that_is_cut_off_every_byte_is_counted() {
+    let whole = record(&[(vec![sample()], true), (vec![sample()], true)]);
+    let begin = HEADER_BYTES + BLOCK_BYTES + RECORD_BYTES;
+    for left in [1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + RECORD_BYTES - 1] {
+        let (batches, source) = replay(whole[..begin + left].to_vec()).unwrap();
+        assert_eq!(batches.len(), 1);
+        assert_eq!(source.losses()[2].1, left as u64);
+    }
 }
 
 #[test]
