@@ -9,6 +9,8 @@ pub mod sys;
 
 pub mod netns;
 
+pub mod isolation;
+
 pub mod traffic;
 
 pub mod packet;
