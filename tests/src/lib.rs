@@ -32,3 +32,5 @@ pub mod agent;
 pub mod scenario;
 
 pub mod demo;
+
+pub mod start;
