@@ -54,6 +54,11 @@ fn translated_flows_are_exact_and_show_both_tuples() -> Result<()> {
 }
 
 #[test]
+fn the_same_tuple_in_two_zones_is_two_exact_flows() -> Result<()> {
+    play("zones")
+}
+
+#[test]
 fn every_end_has_a_reason_the_kernel_told() -> Result<()> {
     play("ends")
 }

@@ -52,7 +52,7 @@ fn account(netns: u32, number: u16) -> Account {
         original: Counter { packets: 3, bytes: 300 + number },
         reply: Counter { packets: 2, bytes: 900 + number },
     };
-    Account { key: FlowKey { netns, tuple }, totals, expected: Expectation::default() }
+    Account { key: FlowKey { netns, zone: 0, tuple }, totals, expected: Expectation::default() }
 }
 
 /// A start with the first packet, an update, an end.
