@@ -23,8 +23,8 @@ traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
 fn script(body: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         assert!(
-            std::env::var_os("CONNTALLY_TEST_ROOT").is_none(),
-            "not root, and CONNTALLY_TEST_ROOT forbids to skip"
+            std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+            "not root, and REQUIRE_ROOT_TESTS forbids to skip"
         );
         eprintln!("skipped: needs root to make network namespaces");
         return None;

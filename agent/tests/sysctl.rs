@@ -17,8 +17,8 @@ impl Scratch {
     fn new(name: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(
-                std::env::var_os("CONNTALLY_TEST_ROOT").is_none(),
-                "not root, and CONNTALLY_TEST_ROOT forbids to skip"
+                std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+                "not root, and REQUIRE_ROOT_TESTS forbids to skip"
             );
             eprintln!("skipped: needs root to make a network namespace");
             return None;

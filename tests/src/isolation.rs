@@ -20,14 +20,14 @@ impl Turn {
     /// [`Turn::take`] for root; `None`, with the reason said, for others.
     ///
     /// # Errors
-    /// Those of [`Turn::take`], and for others than root where `CONNTALLY_TEST_ROOT` says that nothing may be skipped.
+    /// Those of [`Turn::take`], and for others than root where `REQUIRE_ROOT_TESTS` says that nothing may be skipped.
     pub fn take_or_skip() -> Result<Option<Self>> {
         if nix::unistd::geteuid().is_root() {
             return Self::take().map(Some);
         }
         ensure!(
-            env::var_os("CONNTALLY_TEST_ROOT").is_none(),
-            "not root, and CONNTALLY_TEST_ROOT forbids to skip"
+            env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+            "not root, and REQUIRE_ROOT_TESTS forbids to skip"
         );
         eprintln!("skipped: needs root for network namespaces and packet sockets");
         Ok(None)
