@@ -22,6 +22,10 @@ traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
 /// Runs a script in namespaces of its own and gives what it printed; `None`, with the reason said, without root.
 fn script(body: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+            "not root, and REQUIRE_ROOT_TESTS forbids to skip"
+        );
         eprintln!("skipped: needs root to make network namespaces");
         return None;
     }

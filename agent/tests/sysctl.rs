@@ -16,6 +16,10 @@ impl Scratch {
     /// `None`, with the reason said, where that is not permitted.
     fn new(name: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+                "not root, and REQUIRE_ROOT_TESTS forbids to skip"
+            );
             eprintln!("skipped: needs root to make a network namespace");
             return None;
         }

@@ -54,7 +54,9 @@ pub fn parse(netns: u32, line: &str) -> Option<Entry> {
     let (original, original_counter) = direction(protocol, pairs.get(..second)?)?;
     let (reply, reply_counter) = direction(protocol, pairs.get(second..)?)?;
     let totals = Totals { original: original_counter, reply: reply_counter };
-    Some(Entry { key: FlowKey { netns, tuple: original }, totals, reply })
+    let zone =
+        pairs.iter().find(|(name, _)| *name == "zone").map_or(Some(0), |(_, zone)| zone.parse().ok())?;
+    Some(Entry { key: FlowKey { netns, zone, tuple: original }, totals, reply })
 }
 
 fn direction(protocol: u8, pairs: &[(&str, &str)]) -> Option<(Tuple, Counter)> {
@@ -100,7 +102,7 @@ fn end_record(id: usize, entry: &Entry) -> String {
         "destination":
             side(destination, destination_port, reply, (translated.destination, translated.destination_port)),
         "conntally": {"delta": {"source": original, "destination": reply},
-                      "netns": {"inode": entry.key.netns}, "icmp": icmp}
+                      "netns": {"inode": entry.key.netns}, "zone": entry.key.zone, "icmp": icmp}
     })
     .to_string()
 }
@@ -127,6 +129,14 @@ mod tests {
         let entry = parse(7, line).unwrap();
         assert_eq!(entry.reply.source, IpAddr::from([10, 1, 0, 2]));
         assert_eq!((entry.reply.source_port, entry.reply.destination_port), (8080, 4001));
+    }
+
+    #[test]
+    fn the_zone_is_part_of_the_name() {
+        let line = "ipv4 2 udp 17 29 src=10.0.0.1 dst=10.0.0.9 sport=4000 dport=53 packets=5 bytes=300 [UNREPLIED] \
+                    src=10.0.0.9 dst=10.0.0.1 sport=53 dport=4000 packets=0 bytes=0 mark=0 zone=2 use=1";
+        assert_eq!(parse(7, line).unwrap().key.zone, 2);
+        assert_eq!(parse(7, &line.replace("zone=2 ", "")).unwrap().key.zone, 0);
     }
 
     #[test]

@@ -166,18 +166,20 @@ const fn echo_answer(type_code: u16) -> u16 {
     answer << 8 | code
 }
 
-/// A flow's name: who tracks it, and its original tuple.
+/// A flow's name: who tracks it, in which zone, and its original tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Inode of the network namespace.
     pub netns: u32,
+    /// Conntrack zone: the same tuple in two of them is two flows. 0 unless rules say otherwise.
+    pub zone: u16,
     /// Tuple of the original direction.
     pub tuple: Tuple,
 }
 
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "netns {} {}", self.netns, self.tuple)
+        write!(f, "netns {} zone {} {}", self.netns, self.zone, self.tuple)
     }
 }
 

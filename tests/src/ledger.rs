@@ -34,8 +34,10 @@ pub struct Account {
 pub struct Ledger {
     netns: u32,
     accounts: Vec<Account>,
-    /// Where packets of an original tuple go at present.
-    open: HashMap<Tuple, usize>,
+    /// The zone that packets are in at present.
+    zone: u16,
+    /// Where packets of an original tuple go at present, by zone.
+    open: HashMap<(u16, Tuple), usize>,
     /// Answering tuple → original tuple, where addresses are translated.
     translated: HashMap<Tuple, Tuple>,
 }
@@ -60,9 +62,14 @@ impl Ledger {
         }
     }
 
+    /// From here on all packets are in this zone, where flows of other zones are unknown.
+    pub fn enter_zone(&mut self, zone: u16) {
+        self.zone = zone;
+    }
+
     /// From here on packets of this tuple belong to another flow: the present one's entry is gone.
     pub fn cut(&mut self, tuple: &Tuple) {
-        self.open.remove(tuple);
+        self.open.remove(&(self.zone, *tuple));
     }
 
     /// The same for all tuples.
@@ -123,12 +130,12 @@ impl Ledger {
     }
 
     fn opened(&mut self, tuple: &Tuple) -> Option<&mut Account> {
-        self.accounts.get_mut(*self.open.get(tuple)?)
+        self.accounts.get_mut(*self.open.get(&(self.zone, *tuple))?)
     }
 
     fn open(&mut self, tuple: Tuple, totals: Totals) {
-        self.open.insert(tuple, self.accounts.len());
-        let key = FlowKey { netns: self.netns, tuple };
+        self.open.insert((self.zone, tuple), self.accounts.len());
+        let key = FlowKey { netns: self.netns, zone: self.zone, tuple };
         self.accounts.push(Account { key, totals, expected: Expectation::default() });
     }
 }
@@ -177,6 +184,19 @@ mod tests {
         ledger.book(seen(asking, 50));
         let bytes: Vec<u64> = ledger.accounts().iter().map(|account| account.totals.original.bytes).collect();
         assert_eq!(bytes, [40, 50]);
+    }
+
+    #[test]
+    fn the_same_tuple_in_two_zones_is_two_flows_that_go_on() {
+        let mut ledger = Ledger::new(1);
+        let asking = tuple(1, 1000, 2, 53);
+        for (zone, bytes) in [(1, 40), (2, 50), (1, 60)] {
+            ledger.enter_zone(zone);
+            ledger.book(seen(asking, bytes));
+        }
+        let kept = ledger.accounts();
+        let bytes: Vec<_> = kept.iter().map(|kept| (kept.key.zone, kept.totals.original.bytes)).collect();
+        assert_eq!(bytes, [(1, 100), (2, 50)]);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod sys;
 
 pub mod netns;
 
+pub mod isolation;
+
 pub mod traffic;
 
 pub mod packet;
@@ -30,3 +32,5 @@ pub mod agent;
 pub mod scenario;
 
 pub mod demo;
+
+pub mod start;

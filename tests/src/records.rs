@@ -234,6 +234,8 @@ struct Own {
     delta: Delta,
     end_reason: Option<String>,
     netns: Netns,
+    #[serde(default)]
+    zone: u16,
     icmp: Option<Icmp>,
     #[serde(default)]
     flags: Vec<String>,
@@ -288,7 +290,7 @@ impl Line {
             source_port,
             destination_port,
         };
-        Some(FlowKey { netns: self.conntally.netns.inode, tuple })
+        Some(FlowKey { netns: self.conntally.netns.inode, zone: self.conntally.zone, tuple })
     }
 }
 

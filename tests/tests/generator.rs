@@ -3,17 +3,9 @@
 use anyhow::Result;
 use conntally_tests::compare::compare;
 use conntally_tests::conntrack;
+use conntally_tests::isolation::Turn;
 use conntally_tests::lab::{FAMILIES, Family, Lab, TRANSLATED_BOTH, TRANSLATED_DESTINATION};
 use conntally_tests::traffic::{self, Ending};
-
-/// Namespaces and packet sockets need root; without it these tests say so and prove nothing.
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root for network namespaces and packet sockets");
-    }
-    root
-}
 
 /// Ends of the list's entries, unread: compares what conntrack has now with the ledger.
 fn judge(lab: &Lab, promised: usize) -> Result<()> {
@@ -26,9 +18,7 @@ fn judge(lab: &Lab, promised: usize) -> Result<()> {
 
 #[test]
 fn datagrams_of_every_protocol_are_in_conntrack_as_in_the_ledger() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
     let mut lab = Lab::direct()?;
     lab.netfilter("nf_conntrack_acct", 1)?;
     lab.capture()?;
@@ -49,9 +39,7 @@ fn datagrams_of_every_protocol_are_in_conntrack_as_in_the_ledger() -> Result<()>
 
 #[test]
 fn tcp_is_in_conntrack_as_in_the_ledger() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
     let mut lab = Lab::direct()?;
     lab.netfilter("nf_conntrack_acct", 1)?;
     lab.capture()?;
@@ -69,9 +57,7 @@ fn tcp_is_in_conntrack_as_in_the_ledger() -> Result<()> {
 
 #[test]
 fn translated_flows_are_in_conntrack_as_in_the_ledger() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
     let mut lab = Lab::routed()?;
     lab.netfilter("nf_conntrack_acct", 1)?;
     lab.translate()?;
@@ -92,9 +78,7 @@ fn translated_flows_are_in_conntrack_as_in_the_ledger() -> Result<()> {
 
 #[test]
 fn a_burst_of_short_flows_is_in_conntrack_as_in_the_ledger() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
+    let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
     let mut lab = Lab::direct()?;
     lab.netfilter("nf_conntrack_acct", 1)?;
     lab.capture()?;

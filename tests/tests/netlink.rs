@@ -4,15 +4,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result, ensure};
 use conntally_tests::agent::Hook;
+use conntally_tests::isolation::Turn;
 use conntally_tests::scenario::{self, Settings};
 
-/// Why a scenario cannot be played here, or how to play it.
-fn settings(scenario: &str) -> Result<Settings, String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("needs root for network namespaces and packet sockets".to_owned());
-    }
-    let agent = agent().ok_or("there is no agent: run `cargo build -p conntally`, or set CONNTALLY_BIN")?;
+/// How to play a scenario here.
+fn settings(scenario: &str) -> Result<Settings> {
+    let agent = agent().context("there is no agent: run `cargo build -p conntally`, or set CONNTALLY_BIN")?;
     let out = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(scenario));
     Ok(Settings { agent, hook: Hook::Netlink, out, alone: false })
 }
@@ -24,81 +23,77 @@ fn agent() -> Option<PathBuf> {
     named.or_else(beside).filter(|path| path.exists())
 }
 
-fn play(name: &str) -> Result<(), String> {
-    let settings = match settings(name) {
-        Ok(settings) => settings,
-        Err(why) if nix::unistd::geteuid().is_root() => return Err(why),
-        Err(why) => {
-            eprintln!("skipped: {why}");
-            return Ok(());
-        }
-    };
-    for scenario in scenario::select(name).map_err(|cause| cause.to_string())? {
+fn play(name: &str) -> Result<()> {
+    let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
+    let settings = settings(name)?;
+    for scenario in scenario::select(name)? {
         let report = scenario::play(scenario, &settings);
-        if report.failed() {
-            eprintln!("{report:#?}");
-            return Err(format!("{name} is not exact"));
-        }
+        ensure!(!report.failed(), "{name} is not exact: {report:#?}");
     }
     Ok(())
 }
 
 #[test]
-fn every_protocol_is_exact() -> Result<(), String> {
+fn every_protocol_is_exact() -> Result<()> {
     play("protocols")
 }
 
 #[test]
-fn thousands_of_one_packet_flows_are_exact() -> Result<(), String> {
+fn thousands_of_one_packet_flows_are_exact() -> Result<()> {
     play("short")
 }
 
 #[test]
-fn tcp_in_bulk_is_exact() -> Result<(), String> {
+fn tcp_in_bulk_is_exact() -> Result<()> {
     play("tcp")
 }
 
 #[test]
-fn translated_flows_are_exact_and_show_both_tuples() -> Result<(), String> {
+fn translated_flows_are_exact_and_show_both_tuples() -> Result<()> {
     play("nat")
 }
 
 #[test]
-fn every_end_has_a_reason_the_kernel_told() -> Result<(), String> {
+fn the_same_tuple_in_two_zones_is_two_exact_flows() -> Result<()> {
+    play("zones")
+}
+
+#[test]
+fn every_end_has_a_reason_the_kernel_told() -> Result<()> {
     play("ends")
 }
 
 #[test]
-fn a_tuple_opened_again_is_another_flow() -> Result<(), String> {
+fn a_tuple_opened_again_is_another_flow() -> Result<()> {
     play("replaced")
 }
 
 #[test]
-fn sixty_flows_of_one_tuple_are_sixty_flows() -> Result<(), String> {
+fn sixty_flows_of_one_tuple_are_sixty_flows() -> Result<()> {
     play("reuse")
 }
 
 #[test]
-fn flows_from_before_the_agent_are_flagged_and_only_their_new_bytes_billed() -> Result<(), String> {
+fn flows_from_before_the_agent_are_flagged_and_only_their_new_bytes_billed() -> Result<()> {
     play("midlife")
 }
 
 #[test]
-fn starts_updates_and_ends_come_within_a_second_of_their_due_time() -> Result<(), String> {
+fn starts_updates_and_ends_come_within_a_second_of_their_due_time() -> Result<()> {
     play("live")
 }
 
 #[test]
-fn two_agents_at_once_are_both_exact() -> Result<(), String> {
+fn two_agents_at_once_are_both_exact() -> Result<()> {
     play("two_agents")
 }
 
 #[test]
-fn flows_the_kernel_does_not_count_are_flagged() -> Result<(), String> {
+fn flows_the_kernel_does_not_count_are_flagged() -> Result<()> {
     play("no_counters")
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_agent_quietly() -> Result<(), String> {
+fn a_reader_that_goes_away_ends_the_agent_quietly() -> Result<()> {
     play("pipe")
 }

@@ -20,6 +20,10 @@ impl TestNamespace {
     /// `None`, with the reason on stderr, where the test cannot run.
     pub(crate) fn create(purpose: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
+            assert!(
+                std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+                "not root, and REQUIRE_ROOT_TESTS forbids to skip"
+            );
             eprintln!("skipped: network namespaces need root");
             return None;
         }

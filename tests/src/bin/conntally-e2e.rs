@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use conntally_tests::agent::Hook;
 use conntally_tests::demo;
 use conntally_tests::scenario::{self, Settings};
+use conntally_tests::start;
 
 /// End-to-end tests of conntally.
 #[derive(Parser)]
@@ -24,6 +25,8 @@ enum Command {
     Guest(Guest),
     /// Show an agent at work between two namespaces, and compare at the end
     Demo(Demo),
+    /// Tell how long an agent takes to its `ready` line and to its first record
+    Start(Start),
 }
 
 #[derive(Args)]
@@ -55,6 +58,16 @@ struct Demo {
     seconds: u64,
 }
 
+#[derive(Args)]
+struct Start {
+    /// The agent's binary
+    #[arg(long)]
+    agent: PathBuf,
+    /// How the agent gets at the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    hook: Hook,
+}
+
 fn main() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "this needs root, for network namespaces and packet sockets");
     match Cli::parse().command {
@@ -62,6 +75,11 @@ fn main() -> Result<ExitCode> {
         Command::Demo(demo) => {
             let exact = demo::run(&demo.agent, Duration::from_secs(demo.seconds))?;
             Ok(if exact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Start(options) => {
+            let times = start::measure(&options.agent, options.hook)?;
+            writeln!(io::stdout(), "{}", serde_json::to_string(&times)?)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

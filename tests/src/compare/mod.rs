@@ -78,7 +78,7 @@ fn compare_name(verdict: &mut Verdict, key: FlowKey, accounts: &[&Account], flow
 }
 
 fn unexpected(verdict: &mut Verdict, key: FlowKey, flows: &[&FlowAccount], ledger: &[Account]) {
-    let answer = FlowKey { netns: key.netns, tuple: key.tuple.answer() };
+    let answer = FlowKey { tuple: key.tuple.answer(), ..key };
     if ledger.iter().any(|account| account.key == answer) {
         verdict.wrong_direction += flows.len();
         verdict.problem(format!("{key}: reported the wrong way round"));

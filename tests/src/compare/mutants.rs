@@ -52,7 +52,7 @@ fn account(netns: u32, number: u16) -> Account {
         original: Counter { packets: 3, bytes: 300 + number },
         reply: Counter { packets: 2, bytes: 900 + number },
     };
-    Account { key: FlowKey { netns, tuple }, totals, expected: Expectation::default() }
+    Account { key: FlowKey { netns, zone: 0, tuple }, totals, expected: Expectation::default() }
 }
 
 /// A start with the first packet, an update, an end.
@@ -82,6 +82,7 @@ fn record(id: usize, account: &Account, kind: &str, before: Totals, now: Totals)
         "conntally": {
             "delta": {"source": side(delta.original), "destination": side(delta.reply)},
             "netns": {"inode": account.key.netns},
+            "zone": account.key.zone,
             "flags": []
         }
     });
@@ -149,6 +150,17 @@ fn an_agent_that_adds_a_byte_to_total_and_delta_alike_fails() {
     let verdict = bench.verdict();
     assert!(!verdict.exact());
     assert_eq!(verdict.double_counts, 1);
+}
+
+#[test]
+fn an_agent_that_mistakes_the_zone_fails() {
+    let mut bench = Bench::exact();
+    for line in &mut bench.lines[..3] {
+        line["conntally"]["zone"] = json!(1);
+    }
+    let verdict = bench.verdict();
+    assert!(!verdict.exact());
+    assert_eq!((verdict.missing, verdict.unexpected), (1, 1));
 }
 
 #[test]

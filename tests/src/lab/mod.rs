@@ -121,6 +121,19 @@ impl Lab {
         topology::translate(self.namespace(ROUTER)?)
     }
 
+    /// Puts all packets from now on in this zone, in every tracking namespace.
+    ///
+    /// # Errors
+    /// When the rules are refused, as by a kernel without zones.
+    pub fn enter_zone(&self, zone: u16) -> Result<()> {
+        self.quiet();
+        for node in self.tracked_nodes() {
+            topology::zone(&node.namespace, zone)?;
+        }
+        self.captures().for_each(|capture| capture.ledger().enter_zone(zone));
+        Ok(())
+    }
+
     /// Sets `net.netfilter.KEY` in every tracking namespace.
     ///
     /// # Errors

@@ -24,6 +24,14 @@ add rule inet lab in ct state new accept
 add chain inet lab out { type filter hook output priority 0; }
 add rule inet lab out ct state new accept";
 
+/// All packets from now on are in a zone. Before conntrack, which looks flows up in the zone it is told.
+const ZONING: &str = "add table inet zoning
+add chain inet zoning in { type filter hook prerouting priority raw; }
+add chain inet zoning out { type filter hook output priority raw; }
+flush table inet zoning
+add rule inet zoning in ct zone set ZONE
+add rule inet zoning out ct zone set ZONE";
+
 /// Port of the router that leads to the server; the source stays as it is.
 pub const TRANSLATED_DESTINATION: u16 = 7003;
 /// Another, where the source is translated too.
@@ -112,6 +120,11 @@ pub(super) fn track(namespace: &Namespace) -> Result<()> {
     // Conntrack checks received UDP-Lite with UDP's protocol number in the pseudo-header, so right packets are
     // invalid to it and not counted: net/netfilter/nf_conntrack_proto_udp.c, udplite_error().
     namespace.netfilter("nf_conntrack_checksum", 0)
+}
+
+pub(super) fn zone(namespace: &Namespace, zone: u16) -> Result<()> {
+    namespace.exec("nft", &[&ZONING.replace("ZONE", &zone.to_string())])?;
+    Ok(())
 }
 
 pub(super) fn translate(router: &Namespace) -> Result<()> {

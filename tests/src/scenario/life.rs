@@ -78,7 +78,7 @@ pub(super) fn live(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
     let mut exchange = Exchange::open(&stage.lab.path(Family::V4)?, 20_001, 7001)?;
     let tuple = exchange.sent()?.tuple;
-    let key = FlowKey { netns: stage.lab.namespace(CLIENT)?.inode(), tuple };
+    let key = FlowKey { netns: stage.lab.namespace(CLIENT)?.inode(), zone: 0, tuple };
     let mut late = Vec::new();
     let mut await_record =
         |what: &str, within: Duration, done: &dyn Fn(&FlowAccount) -> bool| -> Result<()> {

@@ -110,6 +110,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("short", wire::short),
     harmless("tcp", wire::tcp),
     harmless("nat", wire::nat),
+    harmless("zones", wire::zones),
     harmless("ends", ends::reasons),
     harmless("replaced", ends::replaced),
     harmless("reuse", ends::reuse),

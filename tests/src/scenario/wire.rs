@@ -1,10 +1,10 @@
-//! Scenarios about what is on the wire: protocols, numbers of flows, bulk, translation.
+//! Scenarios about what is on the wire: protocols, numbers of flows, bulk, translation, zones.
 
 use anyhow::Result;
 
 use super::{Outcome, Settings, Stage};
 use crate::lab::{FAMILIES, Family, Lab, TRANSLATED_BOTH, TRANSLATED_DESTINATION};
-use crate::traffic::{self, Ending, Path, Sent};
+use crate::traffic::{self, Ending, Exchange, Path, Sent};
 
 /// Every protocol, IPv4 and IPv6, both directions.
 pub(super) fn protocols(settings: &Settings) -> Result<Outcome> {
@@ -80,4 +80,25 @@ pub(super) fn nat(settings: &Settings) -> Result<Outcome> {
         sent.into_iter().for_each(|sent| stage.lab.promise(sent));
     }
     stage.finish(12)
+}
+
+/// The same tuple in two zones: two flows at the same time, and what moves in one zone is not in the other's.
+pub(super) fn zones(settings: &Settings) -> Result<Outcome> {
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut exchanges = Vec::new();
+    for family in FAMILIES {
+        exchanges.push(Exchange::open(&stage.lab.path(family)?, 20_001, 7001)?);
+    }
+    for (zone, size) in [(1, 100), (2, 300), (1, 500), (2, 700)] {
+        stage.lab.enter_zone(zone)?;
+        for exchange in &mut exchanges {
+            exchange.ask(size)?;
+            exchange.answer(size + 1)?;
+        }
+    }
+    for exchange in exchanges {
+        // Its totals are those of both zones together.
+        stage.lab.promise(Sent { totals: None, ..exchange.sent()? });
+    }
+    stage.finish(2 * 2 * 2)
 }

@@ -1,9 +1,10 @@
 //! TCP connections by the kernel's own stack: opened, used in both directions, closed or reset.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::linger;
@@ -14,6 +15,9 @@ use nix::sys::socket::{
 
 use super::{PATIENCE, Path, Sent, bind_to};
 use crate::key::{Tuple, protocol};
+
+/// How long a port may still be taken by a listener that was closed.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +42,7 @@ pub struct Connection {
 /// # Errors
 /// When a port is taken or the handshake fails.
 pub fn connect(path: &Path<'_>, source_port: u16, port: u16) -> Result<Connection> {
-    let listener = path.server.within(|| {
-        let address = path.listen(port);
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
-    })?;
+    let listener = path.server.within(|| listen(path.listen(port)))?;
     let from = SocketAddr::new(path.from, source_port);
     let client = path.client.within(|| connect_from(from, path.target(port)))?;
     let (server, peer) = listener.accept().context("the connection did not arrive")?;
@@ -102,7 +103,7 @@ impl Connection {
         setsockopt(&self.client, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
         drop(self.client);
         match self.server.read(&mut [0; 1]) {
-            Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+            Err(cause) if cause.kind() == ErrorKind::ConnectionReset => Ok(()),
             other => bail!("the server saw {other:?} in place of a reset"),
         }
     }
@@ -122,6 +123,19 @@ pub fn transfer(
     let connection = connect(path, source_port, port)?;
     connection.carry(up, down)?;
     connection.end(ending)
+}
+
+/// A child that another thread is just starting holds the previous listener until it has become its program.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let deadline = Instant::now() + FREE_WITHIN;
+    loop {
+        match TcpListener::bind(address) {
+            Err(cause) if cause.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound.with_context(|| format!("cannot listen on {address}")),
+        }
+    }
 }
 
 fn connect_from(from: SocketAddr, target: SocketAddr) -> Result<TcpStream> {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    command::{cargo, exists, run as run_command, shown},
+    command::{cargo, exists, is_root, run as run_command, shown},
     ebpf, matrix,
     paths::Paths,
 };
@@ -92,6 +92,7 @@ fn dependencies(paths: &Paths) -> Result<Count> {
 fn host_tests(paths: &Paths) -> Result<Count> {
     let mut tests = cargo();
     tests.current_dir(&paths.root).args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    have_root(&mut tests)?;
     let (text, success) = followed(&mut tests)?;
     let mut counted = Count::of_cargo_test(&text);
     if !success && counted.failed == 0 {
@@ -101,6 +102,24 @@ fn host_tests(paths: &Paths) -> Result<Count> {
         bail!("cargo test ran no test");
     }
     Ok(counted)
+}
+
+/// Runs the test programs as root, by `sudo` if need be, and forbids those that need it to skip.
+///
+/// A developer without `sudo` gets what can be run without; in CI (`CI` is set) that is a failure.
+fn have_root(tests: &mut Command) -> Result<()> {
+    if !is_root() {
+        if !exists("sudo") {
+            ensure!(std::env::var_os("CI").is_none(), "tests in network namespaces need root or sudo");
+            println!("neither root nor sudo: tests in network namespaces are skipped");
+            return Ok(());
+        }
+        let arch = std::env::consts::ARCH.to_uppercase();
+        tests.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -E");
+    }
+    // Not one of the agent's `CONNTALLY_` names, which it would warn of.
+    tests.env("REQUIRE_ROOT_TESTS", "1");
+    Ok(())
 }
 
 fn guests(paths: &Paths, full: bool) -> Result<Count> {
