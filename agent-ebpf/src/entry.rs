@@ -3,7 +3,7 @@
 use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use conntally_common::{ABSENT, Counter, Event, EventFlags, KernelTuple};
+use conntally_common::{ABSENT, Event, EventFlags, KernelTuple};
 
 use crate::maps::{HEAD_BYTES, constant, layout};
 
@@ -168,8 +168,9 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
         (*event).mark = if layout!(mark) == ABSENT { 0 } else { head.field(layout!(mark)) };
         copy_tuple(&raw mut (*event).tuples[0], head, layout!(tuple_original));
         copy_tuple(&raw mut (*event).tuples[1], head, layout!(tuple_reply));
-        (*event).protocol_state = protocol_state(conntrack, (*event).tuples[0].protocol);
-        (*event).padding = [0; 7];
+        let state = protocol_state(conntrack, (*event).tuples[0].protocol);
+        // The state and the padding behind it, as the one word that they are: see `zero`.
+        (&raw mut (*event).protocol_state).cast::<u64>().write(u64::from(state));
         read_extensions(event, head.field(layout!(ext)));
     }
 }
@@ -209,10 +210,9 @@ fn protocol_state(conntrack: Conntrack, protocol: u8) -> u8 {
 unsafe fn read_extensions(event: *mut Event, ext: u64) {
     // SAFETY: every write is to a field of the caller's event.
     unsafe {
-        (*event).counters = [Counter { packets: 0, bytes: 0 }; 2];
-        (*event).start_ns = 0;
-        (*event).stop_ns = 0;
-        (*event).labels = [0; 16];
+        zero::<4>((&raw mut (*event).counters).cast());
+        zero::<2>((&raw mut (*event).start_ns).cast());
+        zero::<2>((&raw mut (*event).labels).cast());
         // The positions are the first bytes of the struct; 16 of them are there on every kernel.
         let Some(positions) = read::<[u8; 16]>(ext) else { return };
         let counters = position(&positions, layout!(ext_acct));
@@ -227,6 +227,20 @@ unsafe fn read_extensions(event: *mut Event, ext: u64) {
         if labels != 0 {
             read_into(&raw mut (*event).labels, ext + labels);
         }
+    }
+}
+
+/// Writes words of zero, one by one: for an array of bytes the compiler would call a loop.
+///
+/// # Safety
+/// `place` has room for so many words.
+#[inline(always)]
+unsafe fn zero<const WORDS: usize>(place: *mut u64) {
+    let mut i = 0;
+    while i < WORDS {
+        // SAFETY: the caller's promise.
+        unsafe { place.add(i).write_volatile(0) };
+        i += 1;
     }
 }
 

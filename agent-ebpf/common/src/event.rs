@@ -122,6 +122,8 @@ const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(core::mem::offset_of!(Event, counters) == 40);
     assert!(core::mem::offset_of!(Event, tuples) == 72);
+    assert!(core::mem::offset_of!(Event, labels) == 152);
     assert!(core::mem::offset_of!(Event, status) == 168);
+    assert!(core::mem::offset_of!(Event, protocol_state) == 192);
     assert!(size_of::<Event>() == 200);
 };
