@@ -12,6 +12,7 @@ mod loss_watch;
 mod machine;
 mod netns_names;
 mod pump;
+mod readiness;
 mod record;
 mod replay;
 mod run;

@@ -6,7 +6,8 @@ use super::deadline::Deadline;
 use super::loss_watch::{LossWatch, list};
 use super::machine::Machine;
 use super::pump::{Flow, drain, pump};
-use super::run::{announce, announce_end, until_stopped};
+use super::readiness::Readiness;
+use super::run::{announce_end, until_stopped};
 use super::settings;
 use super::signals::Stop;
 use super::sources::{self, LiveSource, Opened};
@@ -37,12 +38,13 @@ async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<
     let header = Header { boot_id: boot_id()?, accounting_since: since };
     // Last: a start that fails must not leave an empty file, which the next one would refuse to overwrite.
     let mut recorder = Recorder::new(create(file).with_context(cannot)?, &header);
-    announce(config, &place);
-
+    let mut readiness = Readiness::new(config, place);
     let mut loss_watch = LossWatch::default();
     let deliver = async |source: &LiveSource, batch: &Batch| {
         loss_watch.look(|| source.losses());
-        recorder.write(batch)
+        let flow = recorder.write(batch);
+        readiness.note(batch);
+        flow
     };
     let failure = pump(&mut source, stop.requested(), deliver).await;
     let failure = failure.map(announce_end);

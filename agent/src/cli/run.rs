@@ -6,6 +6,7 @@ use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::machine::Machine;
 use super::pump::{Ended, drain, pump};
+use super::readiness::Readiness;
 use super::signals::{self, Stop};
 use super::sources::{self, LiveSource, Opened};
 use super::{logging, replay, settings};
@@ -69,7 +70,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let Opened { mut source, place } = sources::open(config)?;
     let mut consumer = Consumer::live(config)?;
     let sink = consumer::sink(config);
-    announce(config, &place);
+    let mut readiness = Readiness::new(config, place);
 
     let asked = async {
         tokio::select! {
@@ -79,6 +80,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     };
     let deliver = async |source: &LiveSource, batch: &Batch| {
         let flow = consumer.take(batch, &sink);
+        readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
         flow
     };
