@@ -35,8 +35,9 @@ pub struct Unannounced {
     pub born_ns: u64,
 }
 
-/// Elements that the program `announce` takes from the queue in one run.
-pub const ANNOUNCE_BATCH: u32 = 8;
+/// Elements that the program `announce` takes from the queue in one run. Few, because the verifier walks through the
+/// body once for each, which a start pays for.
+pub const ANNOUNCE_BATCH: u32 = 2;
 
 /// The value of the array map `SLOTS`: the flows whose address hashes to it.
 #[repr(C)]

@@ -9,7 +9,7 @@ use aya::{
 use conntally_common::ANNOUNCE_BATCH;
 
 /// Runs of the program in one go, so that a flood cannot keep the reader from the rings.
-const RUNS: usize = 512;
+const RUNS: usize = 2048;
 
 /// Loads the program that announces.
 pub(super) fn load(ebpf: &mut Ebpf) -> anyhow::Result<()> {
