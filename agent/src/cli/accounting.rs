@@ -1,10 +1,10 @@
 //! Keeps the kernel's accounting on in every network namespace while the agent runs, as configured.
 
 use crate::config::Config;
+use crate::kernel::module;
 use crate::kernel::netns::{self, Namespace, Place};
 use crate::kernel::sysctl::{Adopted, Restored, SysctlError, Sysctls};
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -101,7 +101,7 @@ impl Switches {
 
     /// Sees to whatever is new since the last look.
     fn look(&mut self) {
-        let module = std::fs::metadata("/sys/module/nf_conntrack").ok().map(|metadata| metadata.ino());
+        let module = module::incarnation();
         if module.is_none() {
             return;
         }

@@ -1,9 +1,18 @@
 //! Whether conntrack is there, and loading it when it is not.
 
-use std::{io, path::Path, process::Command};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path, process::Command};
 
 /// Exists while conntrack runs, as a module or built in.
 const PRESENT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// The module's folder in sysfs; each load makes a new one.
+const FOLDER: &str = "/sys/module/nf_conntrack";
+
+/// Which load of the module is there: a number that the next load does not have. `None` while it is not loaded.
+#[must_use]
+pub fn incarnation() -> Option<u64> {
+    Some(fs::metadata(FOLDER).ok()?.ino())
+}
 
 /// Whether the kernel can track connections now.
 #[must_use]

@@ -2,7 +2,10 @@
 
 use conntally_common::{Event, EventFlags};
 
-use crate::model::{EndReason, Status, protocol};
+use crate::{
+    kernel::netlink::conntrack::is_closing,
+    model::{EndReason, Status, protocol},
+};
 
 /// The reason, or [`EndReason::Unknown`] when the kernel leaves several open.
 pub(super) fn of(event: &Event) -> EndReason {
@@ -11,7 +14,8 @@ pub(super) fn of(event: &Event) -> EndReason {
     if has(EventFlags::DELETED_BY_NETLINK) {
         return EndReason::Deleted;
     }
-    match (is_expired(event), is_closing(event)) {
+    let closing = is_closing(event.tuples[0].protocol, event.protocol_state);
+    match (is_expired(event), closing) {
         (true, true) => return EndReason::Closed,
         (true, false) => return EndReason::Timeout,
         (false, _) => {}
@@ -24,7 +28,7 @@ pub(super) fn of(event: &Event) -> EndReason {
     }
     // The kernel removes a live entry by itself only when its tuple is opened again or when the table is full;
     // an assured one is spared then.
-    match (is_closing(event), status.has(Status::ASSURED), has(EventFlags::DELETED_BY_KERNEL)) {
+    match (closing, status.has(Status::ASSURED), has(EventFlags::DELETED_BY_KERNEL)) {
         (true, _, true) => EndReason::Replaced,
         (false, false, true) => EndReason::Evicted,
         (_, true, _) => EndReason::Deleted,
@@ -35,15 +39,6 @@ pub(super) fn of(event: &Event) -> EndReason {
 /// Jiffies wrap around: later means less than half the range ahead.
 const fn is_expired(event: &Event) -> bool {
     event.timeout.wrapping_sub(event.jiffies).cast_signed() <= 0
-}
-
-/// `enum tcp_conntrack` from `FIN_WAIT` to `CLOSE`, `enum sctp_conntrack` `CLOSED` and from `SHUTDOWN_SENT`,
-/// `enum ct_dccp_states` from `CLOSEREQ` to `TIMEWAIT`.
-const fn is_closing(event: &Event) -> bool {
-    matches!(
-        (event.tuples[0].protocol, event.protocol_state),
-        (protocol::TCP, 4..=8) | (protocol::SCTP, 1 | 5..=7) | (protocol::DCCP, 5..=7)
-    )
 }
 
 /// A reset as the only answer: the kernel counts it and removes the entry before it notes that a reply was seen.

@@ -1,9 +1,6 @@
 //! Notices that the module `nf_conntrack` was unloaded and loaded again.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
-
-/// The module's folder in sysfs; each load makes a new one.
-const MODULE: &str = "/sys/module/nf_conntrack";
+use crate::kernel::module;
 
 /// Remembers which load of the module was seen last.
 pub(super) struct ModuleWatch {
@@ -12,13 +9,13 @@ pub(super) struct ModuleWatch {
 
 impl ModuleWatch {
     pub(super) fn start() -> Self {
-        Self { seen: inode() }
+        Self { seen: module::incarnation() }
     }
 
     /// Whether another load of the module is there than the one seen last. Absence changes nothing yet: without
     /// the module there is nothing to attach to.
     pub(super) fn was_reloaded(&mut self) -> bool {
-        self.notice(inode())
+        self.notice(module::incarnation())
     }
 
     /// Makes the load that is there now count as another one again, after it could not be attached to.
@@ -33,10 +30,6 @@ impl ModuleWatch {
         }
         changed
     }
-}
-
-fn inode() -> Option<u64> {
-    Some(fs::metadata(Path::new(MODULE)).ok()?.ino())
 }
 
 #[cfg(test)]
