@@ -44,7 +44,7 @@ fn recorded() -> Vec<Batch> {
         vec![],
         vec![sight(End, 1, 9, 7)],
     ];
-    batches.map(|observations| Batch { observations, settled: true }).into()
+    batches.map(|observations| Batch { observations, settled: true, look: None }).into()
 }
 
 fn table(header: &Header) -> FlowTable {

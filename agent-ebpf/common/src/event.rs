@@ -50,6 +50,8 @@ impl EventKind {
     pub const UPDATE: u8 = 2;
     /// The flow's entry was destroyed; the totals are final.
     pub const END: u8 = 3;
+    /// The walk of the kernel's table met the flow alive.
+    pub const EXISTING: u8 = 4;
 }
 
 /// Bits of [`Event::flags`].
@@ -66,6 +68,8 @@ impl EventFlags {
     pub const DELETED_BY_KERNEL: u8 = 1 << 3;
     /// The entry's network namespace is being removed (only with END).
     pub const NETNS_GONE: u8 = 1 << 4;
+    /// Some event of this flow was submitted before: its end is not the first that user space hears of it.
+    pub const ANNOUNCED: u8 = 1 << 5;
 }
 
 /// One sight of a flow. 200 bytes, every field at its natural alignment.

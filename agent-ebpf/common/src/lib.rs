@@ -8,6 +8,8 @@ mod event;
 mod layout;
 mod loss;
 mod slot;
+mod sweep;
+mod walk;
 
 pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple};
 pub use layout::{ABSENT, Layout};
@@ -16,3 +18,5 @@ pub use slot::{
     ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,
     bucket_index,
 };
+pub use sweep::{VISITS, Visit, VisitVerdict};
+pub use walk::{Sum, Walk, WalkState};

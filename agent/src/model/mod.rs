@@ -5,12 +5,14 @@ mod observation;
 mod record;
 mod status;
 mod tuple;
+mod visit;
 
 pub use anchor::Anchor;
 pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
 pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};
 pub use status::Status;
 pub use tuple::{Family, Tuple, protocol};
+pub use visit::Visit;
 
 /// Packets and bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,4 +30,15 @@ pub struct Totals {
     pub original: Counter,
     /// Towards the opener of the flow.
     pub reply: Counter,
+}
+
+/// What a number of flows moved, both directions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Flows.
+    pub flows: u64,
+    /// IP packets.
+    pub packets: u64,
+    /// Bytes, IP headers included.
+    pub bytes: u64,
 }

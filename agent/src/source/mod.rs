@@ -6,7 +6,7 @@ pub mod netlink;
 
 pub mod replay;
 
-use crate::model::Observation;
+use crate::model::{Observation, Sum, Visit};
 
 /// Observations read together, in the order in which they may be applied.
 #[derive(Debug, Default)]
@@ -16,6 +16,40 @@ pub struct Batch {
     /// Every way by which observations come was read until it was empty, at a moment after the previous batch
     /// was handed over: nothing that happened before that batch can still arrive.
     pub settled: bool,
+    /// The look at all living flows that ended with this batch, if one did.
+    pub look: Option<Look>,
+}
+
+/// A complete look at the kernel's table: every flow in its scope that lived all the while was observed by it, in
+/// this batch or an earlier one, as [`crate::model::ObservationKind::Existing`] or by another sight.
+///
+/// The batch that carries it comes after everything that happened before the look began was handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it began, `CLOCK_BOOTTIME` nanoseconds.
+    pub began_boot_ns: u64,
+    /// Which flows it saw.
+    pub scope: Scope,
+}
+
+/// Which flows a look at the kernel's table sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of every network namespace (a walk of the table).
+    All,
+    /// Those of these network namespaces, by inode (dumps).
+    Namespaces(Vec<u32>),
+}
+
+/// What the kernel side counted by itself, whether or not anything of it was delivered. Since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Every flow that ended, with its final totals.
+    pub ended: Sum,
+    /// Those of them whose end could not be handed over, with their final totals.
+    pub ends_lost: Sum,
+    /// How often the kernel skipped the program that tells of ends. What those flows had moved is not known.
+    pub ends_skipped: u64,
 }
 
 impl Batch {
@@ -23,6 +57,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.observations.clear();
         self.settled = false;
+        self.look = None;
     }
 }
 
@@ -66,4 +101,15 @@ pub trait Source: Send {
 
     /// What this source lost so far, by reason.
     fn losses(&self) -> Losses;
+
+    /// Takes flows that are due; what changed is observed by one of the next reads. Takes what it has room for and
+    /// returns how many those were. A source that cannot look at single flows takes all and does nothing.
+    fn visit(&mut self, due: &[Visit]) -> usize {
+        due.len()
+    }
+
+    /// What the kernel side counted beside what it handed over; `None` where it cannot.
+    fn counted(&self) -> Option<Counted> {
+        None
+    }
 }

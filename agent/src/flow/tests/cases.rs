@@ -205,7 +205,7 @@ fn ended_flows_are_bounded_when_no_batch_ever_settles() {
     let mut records = Vec::new();
     for port in 0..100 {
         let observations = vec![sight(Kind::End, port, 5, 10, 1)];
-        table.apply(&Batch { observations, settled: false }, &mut records);
+        table.apply(&Batch { observations, settled: false, look: None }, &mut records);
     }
     assert_eq!(table.flows.len(), 10);
     assert_eq!(loss(&table, "ended_flows_forgotten_early"), 90);

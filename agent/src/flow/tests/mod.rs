@@ -27,7 +27,7 @@ fn table() -> FlowTable {
 
 fn apply(table: &mut FlowTable, observations: &[Observation]) -> Vec<Record> {
     let mut records = Vec::new();
-    let batch = Batch { observations: observations.to_vec(), settled: true };
+    let batch = Batch { observations: observations.to_vec(), settled: true, look: None };
     table.apply(&batch, &mut records);
     records
 }

@@ -81,7 +81,7 @@ fn any_batch() -> impl Strategy<Value = Recorded> {
 fn record(batches: &[Recorded]) -> Vec<u8> {
     let mut writer = RecordingWriter::new(Vec::new(), &HEADER).unwrap();
     for (boot_ns, (observations, settled)) in (100..).zip(batches) {
-        let batch = Batch { observations: observations.clone(), settled: *settled };
+        let batch = Batch { observations: observations.clone(), settled: *settled, look: None };
         writer.write(&batch, anchor(boot_ns)).unwrap();
     }
     writer.finish().unwrap()

@@ -1,0 +1,46 @@
+//! What user space and the program `sweep` tell each other: which flows to look at, and what came of it.
+
+/// Flows that one run of the program `sweep` looks at, at most: the number of elements of the map `VISITS`.
+pub const VISITS: u32 = 128;
+
+/// A flow that is due: an element of the map `VISITS`, which both sides have in their memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visit {
+    /// Address of the `nf_conn`.
+    pub conntrack: u64,
+    /// [`crate::Slot::born_ns`] of its slot: with the address it says which flow is meant.
+    pub born_ns: u64,
+    /// Packets of both directions that user space knows of. Another number means that the counters moved.
+    pub packets: u64,
+    /// The two words of the label bits that user space knows of, joined by exclusive or.
+    pub labels: u64,
+    /// The mark that user space knows of.
+    pub mark: u32,
+    /// The status bits that user space knows of, those that records show; see [`VisitVerdict`].
+    pub status: u32,
+    /// One of [`VisitVerdict`]; written by the program, set to 0 by user space before.
+    pub verdict: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Values of [`Visit::verdict`].
+pub struct VisitVerdict;
+
+impl VisitVerdict {
+    /// Not looked at: the time of this run was up.
+    pub const LEFT: u32 = 0;
+    /// An update was submitted.
+    pub const SUBMITTED: u32 = 1;
+    /// Nothing that a record shows has changed.
+    pub const UNCHANGED: u32 = 2;
+    /// The slot is free or another flow's, or the entry is not in the kernel's table any more: an end is under way.
+    pub const GONE: u32 = 3;
+    /// The flow spoke meanwhile and is not due.
+    pub const NOT_DUE: u32 = 4;
+    /// The ring was full: to be looked at again.
+    pub const RING_FULL: u32 = 5;
+}
+
+const _: () = assert!(size_of::<Visit>() == 48);
