@@ -30,7 +30,7 @@ const NOTE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Readings of the clock that are kept; of a clock that is stepped more often, the newest.
-const CLOCK_READINGS: usize = 128;
+pub(super) const CLOCK_READINGS: usize = 128;
 
 /// What a state begins with.
 #[derive(Debug)]
@@ -48,20 +48,20 @@ pub struct Begin {
 /// Keeps the state of a running agent.
 #[derive(Debug)]
 pub struct State {
-    directory: Directory,
+    pub(super) directory: Directory,
     /// Of the present generation.
     header: Header,
     /// `None` while the directory cannot be written.
     log: Option<AppendOnly>,
     /// The snapshot under way.
-    copy: Option<Copy>,
+    pub(super) copy: Option<Copy>,
     snapshot_bytes: u64,
     next_batch: u64,
     clock: Vec<Anchor>,
     now: Anchor,
     noted: u64,
     noted_at: Instant,
-    try_again: Option<Instant>,
+    pub(super) try_again: Option<Instant>,
     unkept: u64,
     buffer: Vec<u8>,
 }
@@ -148,7 +148,11 @@ impl State {
     }
 
     /// Begins a generation: a log with all that is not written, and a snapshot.
-    fn begin_generation(&mut self, table: &FlowTable, unwritten: &[NumberedBatch]) -> io::Result<()> {
+    pub(super) fn begin_generation(
+        &mut self,
+        table: &FlowTable,
+        unwritten: &[NumberedBatch],
+    ) -> io::Result<()> {
         self.header.generation += 1;
         let boot_ns = self.now.boot_ns;
         let written = unwritten.first().map_or(self.next_batch, |(number, _)| *number);
@@ -231,7 +235,7 @@ impl State {
     }
 
     /// After an error nothing may be left that a later agent would take for the latest.
-    fn survive(&mut self, done: io::Result<()>) {
+    pub(super) fn survive(&mut self, done: io::Result<()>) {
         let Err(error) = done else { return };
         (self.log, self.copy) = (None, None);
         let is_first = self.try_again.replace(Instant::now() + TRY_AGAIN).is_none();
