@@ -149,3 +149,79 @@ fn ends_of(config: &Config, past: &Past) -> Vec<Record> {
     table.abandon(&mut records);
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Counter, EndReason, FlowId, RecordKind, Totals};
+    use crate::state::Damage;
+
+    const SECOND: u64 = 1_000_000_000;
+    const OLD: Anchor = Anchor { boot_ns: 10 * SECOND, real_ns: 1_700_000_010 * SECOND as i64 };
+    const NOW: Anchor = Anchor { boot_ns: 90 * SECOND, real_ns: 1_700_000_090 * SECOND as i64 };
+
+    fn flow(id: u128, missed: bool) -> SavedFlow {
+        let totals = Totals { original: Counter { packets: 3, bytes: 300 }, ..Totals::default() };
+        let original = crate::model::Tuple { src_port: id as u16, ..Default::default() };
+        SavedFlow {
+            flow_id: FlowId(id),
+            conntrack: 5,
+            last_seen_ns: 50 * SECOND,
+            totals,
+            original,
+            missed,
+            ..SavedFlow::default()
+        }
+    }
+
+    /// Two flows, one that was found gone, and a batch that was not written.
+    fn past(boot_id: [u8; 16]) -> Past {
+        let flows = [flow(1, false), flow(2, false), flow(3, true)];
+        let mut table = FlowTable::new(FlowTableOptions::new(10, boot_id, OLD));
+        table.restore(&flow(9, false));
+        let mut records = Vec::new();
+        table.abandon(&mut records);
+        Past {
+            boot_id,
+            accounting_since: OLD,
+            until_boot_ns: 60 * SECOND,
+            flows: flows.into_iter().map(|flow| (flow.flow_id, flow)).collect(),
+            unwritten: [(7, records)].into(),
+            next_batch: 8,
+            clock: Vec::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
+        let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
+        take_over_from(past, &Config::default(), begin, true)
+    }
+
+    #[test]
+    fn flows_of_this_boot_are_followed_on() {
+        let (table, begin, unwritten) = take_over(&past([1; 16]));
+        assert_eq!((table.len(), begin.accounting_since, begin.next_batch), (2, OLD, 8));
+        assert_eq!(unwritten.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn flows_of_another_boot_end_as_missed_once_after_what_was_not_written() {
+        let (table, begin, unwritten) = take_over(&past([2; 16]));
+        assert_eq!((table.len(), begin.accounting_since, begin.next_batch), (0, NOW, 9));
+        let [(7, _), (8, ends)] = unwritten.as_slice() else { panic!("{unwritten:?}") };
+        let told: Vec<_> = ends.iter().map(|end| (end.kind, end.end_reason, end.totals, end.delta)).collect();
+        let end = (RecordKind::End, Some(EndReason::Missed), flow(1, false).totals, Totals::default());
+        assert_eq!(told, [end; 2]);
+        // By the clock of that boot.
+        assert!(ends.iter().all(|end| end.observed_ns == 1_700_000_050 * SECOND as i64));
+    }
+
+    #[test]
+    fn after_damage_births_count_from_now_on() {
+        let damage = vec![Damage { file: "log.1".into(), offset: 64, what: "is damaged" }];
+        let (table, begin, _) = take_over(&Past { damage, ..past([1; 16]) });
+        assert_eq!((table.len(), begin.accounting_since), (2, NOW));
+        assert!(table.save(0..table.places()).all(|flow| flow.midlife && flow.no_counters));
+    }
+}
