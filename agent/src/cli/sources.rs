@@ -118,6 +118,7 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         receive_buffer: config.source.netlink_buffer as usize,
         rate_curve: config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect(),
         max_flows: config.flow.max_flows as usize,
+        looks: if config.state_dir.is_some() { 2 } else { 0 },
         ..NetlinkOptions::default()
     };
     let source = LiveSource::Netlink(NetlinkSource::start(options)?);
