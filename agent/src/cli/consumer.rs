@@ -48,8 +48,7 @@ impl Consumer {
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        let max_flows = config.flow.max_flows as usize;
-        Self::with(FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since)))
+        Self::with(empty_table(config, boot_id, since))
     }
 
     /// Goes on where the agent before stopped.
@@ -155,6 +154,12 @@ impl Consumer {
         }
         Flow::Continue(())
     }
+}
+
+/// A flow table as it is configured, for flows of the given boot, every flow's birth being seen since `since`.
+pub(super) fn empty_table(config: &Config, boot_id: [u8; 16], since: Anchor) -> FlowTable {
+    let max_flows = config.flow.max_flows as usize;
+    FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since))
 }
 
 /// The machine's boot.

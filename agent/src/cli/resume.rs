@@ -1,6 +1,6 @@
 //! What an agent takes over from the one before it: its flows, and the records that it may not have written.
 
-use super::consumer::boot_id;
+use super::consumer::{boot_id, empty_table};
 use crate::config::Config;
 use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::{Anchor, NumberedBatch, Record};
@@ -69,7 +69,7 @@ fn take_over_from(
     let since = if past.is_whole() { past.accounting_since } else { now };
     let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
     let table = follow_on(empty(config, &begin), past, by_address);
-    let gap = Duration::from_nanos(now.boot_ns.saturating_sub(past.until_boot_ns));
+    let gap = Duration::from_millis(gap_ms(past, begin.boot_id, now));
     tracing::warn!(
         flows = table.len(),
         batches = unwritten.len(),
@@ -79,9 +79,14 @@ fn take_over_from(
     (table, begin, unwritten)
 }
 
+/// For how long no agent ran in this boot, begun milliseconds included.
+fn gap_ms(past: &Past, boot_id: [u8; 16], now: Anchor) -> u64 {
+    let gap_ns = now.boot_ns.saturating_sub(past.until_boot_ns);
+    if past.boot_id == boot_id { gap_ns.div_ceil(1_000_000) } else { 0 }
+}
+
 fn empty(config: &Config, begin: &Begin) -> FlowTable {
-    let max_flows = config.flow.max_flows as usize;
-    FlowTable::new(FlowTableOptions::new(max_flows, begin.boot_id, begin.accounting_since))
+    empty_table(config, begin.boot_id, begin.accounting_since)
 }
 
 fn tell_damage(past: &Past) {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
-use super::state::FlowState;
+use super::state::{Facts, FlowState};
 use crate::model::{Observation, Tuple};
 
 /// Flows by position and by tuple. Several flows may have the same tuple.
@@ -67,6 +67,10 @@ impl Slab {
         if let Ok(entry) = self.index.find_entry(hash, |&at| at == position) {
             entry.remove();
             self.free.push(position);
+            // A free place is not to be taken for a flow that has to be kept.
+            if let Some(flow) = self.get_mut(position) {
+                flow.facts.set(Facts::MISSED, false);
+            }
         }
     }
 
