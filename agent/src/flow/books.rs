@@ -5,7 +5,7 @@
 //!
 //! `ended + reset + missed + live = baseline + delivered + ahead`
 //!
-//! and in flows `ended + missed + live = delivered`.
+//! and in flows the same: there the baseline is the flows that an agent before this one has told of.
 
 use std::ops::{Add, Sub};
 
@@ -27,7 +27,7 @@ pub struct Books {
     pub live: Sum,
     /// The part of those that a walk saw and no record has told yet.
     pub ahead: Sum,
-    /// What flows had moved before the accounting began: in no delta.
+    /// What flows had moved before the accounting began, or an agent before this one has billed: in no delta.
     pub baseline: Sum,
     /// Flows that had a record, and all deltas.
     pub delivered: Sum,

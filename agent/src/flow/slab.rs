@@ -75,6 +75,17 @@ impl Slab {
         self.entries.get_mut(position)
     }
 
+    /// All positions that were ever used. At a free one lies the flow that was there last.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the copy that a state directory keeps"))]
+    pub(super) fn positions(&self) -> std::ops::Range<u32> {
+        0..self.entries.len()
+    }
+
+    /// Stores a flow whose hash nobody computed.
+    pub(super) fn insert_unhashed(&mut self, flow: FlowState) -> u32 {
+        self.insert(hash_of_flow(&self.hasher, &flow), flow)
+    }
+
     /// Stores a flow under the hash of its namespace, zone and original tuple.
     pub(super) fn insert(&mut self, hash: u64, flow: FlowState) -> u32 {
         let position = self.place(Entry { flow, ahead: Ahead::default() });

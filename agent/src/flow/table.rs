@@ -163,6 +163,29 @@ impl FlowTable {
         self.forget_missed();
     }
 
+    /// Takes in a flow that an agent before this one knew and billed up to its totals, living or missed. To be called
+    /// before the first batch; whatever the flow has moved since is in its next record.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for flows that a state directory kept"))]
+    pub(super) fn adopt(&mut self, mut flow: FlowState) -> u32 {
+        if flow.facts.has(Facts::NO_COUNTERS) && flow.facts.has(Facts::MIDLIFE) {
+            // Its next sight replaces both.
+            flow.baseline = flow.totals;
+        }
+        let position = self.flows.insert_unhashed(flow);
+        let Some(entry) = self.flows.entry(position) else { return position };
+        self.books.baseline += Sum::of_flow(&flow.totals);
+        self.newest_ns = self.newest_ns.max(flow.last_seen_ns);
+        if flow.facts.has(Facts::ENDED) {
+            self.books.miss(entry);
+            let forget_at = self.newest_ns.saturating_add(MISSED_NS);
+            self.missed.push_back(Ended { position, forget_at });
+        } else {
+            self.books.change_living(None, Some(entry));
+            self.wheel.note_seen(position, flow.last_seen_ns);
+        }
+        position
+    }
+
     /// How many flows live.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -185,6 +208,12 @@ impl FlowTable {
     #[must_use]
     pub const fn books(&self) -> Books {
         self.books
+    }
+
+    /// Settled batches taken in.
+    #[must_use]
+    pub const fn settled_batches(&self) -> u64 {
+        self.settled_batches
     }
 
     /// Bytes allocated for flows, their index, their due times and what is remembered of ended ones.

@@ -2,6 +2,7 @@
 
 mod cases;
 mod due;
+mod interleavings;
 mod look;
 mod order;
 mod weak;
