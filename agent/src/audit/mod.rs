@@ -18,6 +18,8 @@ mod statement;
 
 mod auditor;
 
+mod render;
+
 #[cfg(test)]
 mod tests;
 

@@ -143,3 +143,20 @@ fn a_window_tells_of_itself_only() {
     let statement = auditor.audit(&evidence);
     assert_eq!(auditor.turn_window(&statement).packets, Completeness::Exact(0.0));
 }
+
+#[test]
+fn a_person_reads_the_identity_and_a_program_the_same() {
+    let evidence = Evidence { dropped: sum(1, 5), doubts: vec![("hook_skipped", 2)], ..evidence() };
+    let statement = audit(&evidence);
+    let text = statement.to_string();
+    let packets = "packets: ended 1000 + living 50 - baseline 20 = delivered 1020 + not yet due 5 + filtered 0 + lost 5";
+    assert!(text.contains(packets), "{text}");
+    assert!(text.starts_with("completeness of bytes unknown, at most 99.51 %, "), "{text}");
+    assert!(text.ends_with(
+        "lost by output_queue_full: 500 bytes, 5 packets, 1 flows; of unknown amount: hook_skipped 2"
+    ));
+    let json = statement.to_json();
+    assert_eq!(json["lost"]["output_queue_full"]["bytes"], 500);
+    assert_eq!(json["unknown"]["hook_skipped"], 2);
+    assert!(json["completeness"]["bytes"]["at_most"].is_f64() && json["balances"] == true);
+}
