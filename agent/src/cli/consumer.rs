@@ -1,17 +1,21 @@
 //! What stands behind a source: the flow table, and the way of its records to standard output.
 
 use super::account::queue_losses;
+use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::pump::Flow;
 use super::resume::Resumed;
+use super::status_file::StatusFile;
+use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
 use crate::model::{Backlog, NumberedBatch, Record};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
-use crate::source::{Batch, Losses};
+use crate::sinks::tally::SinkReport;
+use crate::source::{Batch, Counted, Losses};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use std::collections::VecDeque;
@@ -35,15 +39,19 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     loss_watch: LossWatch,
+    auditing: Auditing,
     state: Option<State>,
+    /// For how long no agent ran before this one, milliseconds.
+    gap_ms: u64,
     /// Batches of the agent before that are to be handed on first.
     unwritten: VecDeque<NumberedBatch>,
 }
 
 impl Consumer {
-    /// For a source of this machine that is in place now.
-    pub(super) fn live(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?))
+    /// For a source of this machine that is in place now, as `place` tells.
+    pub(super) fn live(config: &Config, place: &str) -> anyhow::Result<Self> {
+        let consumer = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
+        Ok(consumer.told_of(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
@@ -51,10 +59,17 @@ impl Consumer {
         Self::with(empty_table(config, boot_id, since))
     }
 
-    /// Goes on where the agent before stopped.
-    pub(super) fn resumed(resumed: Resumed) -> Self {
-        let Resumed { table, state, unwritten } = resumed;
-        Self { state: Some(state), unwritten: unwritten.into(), ..Self::with(table) }
+    /// The same, going on where the agent before stopped.
+    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
+        let Resumed { table, state, gap_ms, unwritten } = resumed;
+        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
+        consumer.told_of(config, place)
+    }
+
+    /// With a status file.
+    fn told_of(self, config: &Config, place: &str) -> Self {
+        let file = StatusFile::new(&config.run_dir, place);
+        Self { auditing: Auditing::new(Some(file)), ..self }
     }
 
     fn with(table: FlowTable) -> Self {
@@ -62,7 +77,9 @@ impl Consumer {
             table,
             records: Vec::new(),
             loss_watch: LossWatch::default(),
+            auditing: Auditing::new(None),
             state: None,
+            gap_ms: 0,
             unwritten: VecDeque::new(),
         }
     }
@@ -99,6 +116,12 @@ impl Consumer {
         loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
     }
 
+    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
+        let Self { table, auditing, gap_ms, .. } = self;
+        auditing.tick(|| evidence(table, source(), *gap_ms, &sink.tally().report()));
+    }
+
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
         self.table.re_anchor(recorded);
@@ -109,10 +132,18 @@ impl Consumer {
         go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
     }
 
-    /// What went through, and what was lost on the way. `backlog` is what the output did not write: the next agent
-    /// hands it on again.
-    pub(super) fn finish(self, backlog: &Backlog) -> (FlowTableStats, Losses) {
-        let (stats, mut losses) = self.table.finish();
+    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    /// `backlog` is what the output did not write: the next agent hands it on again.
+    pub(super) fn finish(
+        self,
+        source: (Option<Counted>, Losses),
+        output: &SinkReport,
+        backlog: &Backlog,
+    ) -> (FlowTableStats, Losses) {
+        let Self { table, auditing, gap_ms, .. } = self;
+        let now = evidence(&table, source, gap_ms, output);
+        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now });
+        let (stats, mut losses) = table.finish();
         if let Some(state) = self.state {
             losses.extend(state.losses());
             if self.unwritten.is_empty() {
@@ -153,6 +184,26 @@ impl Consumer {
             go_on(sink.offer(number, records.into()), sink)?;
         }
         Flow::Continue(())
+    }
+}
+
+/// What an audit rests on while records are being written.
+fn evidence(
+    table: &FlowTable,
+    source: (Option<Counted>, Losses),
+    gap_ms: u64,
+    output: &SinkReport,
+) -> Evidence {
+    let (counted, mut losses) = source;
+    losses.extend(table.losses());
+    losses.push(("gap_without_agent_ms", gap_ms));
+    Evidence {
+        books: table.books(),
+        counted,
+        settled_batches: table.settled_batches(),
+        dropped: output.dropped_sum,
+        doubts: doubts(&losses),
+        ..Evidence::default()
     }
 }
 

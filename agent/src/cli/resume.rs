@@ -17,6 +17,8 @@ pub(super) struct Resumed {
     /// With the flows of the agent before.
     pub(super) table: FlowTable,
     pub(super) state: State,
+    /// For how long no agent ran, milliseconds; 0 when there is none before this one.
+    pub(super) gap_ms: u64,
     /// Batches that may not have been written.
     pub(super) unwritten: Vec<NumberedBatch>,
 }
@@ -42,13 +44,14 @@ impl Legacy {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
+        let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
         let (mut table, begin, unwritten) = match past {
             None => (empty(config, &begin), begin, Vec::new()),
             Some(past) => take_over_from(&past, config, begin, by_address),
         };
         let state = State::begin(directory, begin, &table, &unwritten);
         table.keep_journal();
-        Ok(Resumed { table, state, unwritten })
+        Ok(Resumed { table, state, gap_ms, unwritten })
     }
 }
 

@@ -4,9 +4,10 @@ use super::message;
 use crate::config::{Config, Hook, Slots, SourceKind};
 use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes};
 use crate::kernel::{limits, netns};
+use crate::model::Visit;
 use crate::source::bpf::BpfSource;
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
-use crate::source::{Batch, Losses, Progress, Source, SourceError};
+use crate::source::{Batch, Counted, Losses, Progress, Source, SourceError};
 use anyhow::bail;
 
 /// The kernel's default of `nf_conntrack_max` on a machine of some size.
@@ -53,6 +54,20 @@ impl Source for LiveSource {
         match self {
             Self::Bpf(source) => source.losses(),
             Self::Netlink(source) => source.losses(),
+        }
+    }
+
+    fn visit(&mut self, due: &[Visit]) -> usize {
+        match self {
+            Self::Bpf(source) => source.visit(due),
+            Self::Netlink(source) => source.visit(due),
+        }
+    }
+
+    fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Bpf(source) => source.counted(),
+            Self::Netlink(source) => source.counted(),
         }
     }
 }

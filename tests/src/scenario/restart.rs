@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use super::{Outcome, Settings, Stage};
-use crate::agent::{Agent, Output};
-use crate::lab::{FAMILIES, Family, Lab};
-use crate::traffic::{self, Connection, Ending, Exchange, Path};
+use crate::agent::{Agent, Hook, Output};
+use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
+use crate::traffic::{self, Connection, Ending, Exchange, Path, Sent};
 
 /// How often an agent is killed, unless this variable says otherwise.
 const KILLS: u32 = 10;
@@ -160,10 +160,15 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     let mut lab = lab()?;
     let mut agent = state.start_after(Output::default(), settings)?;
     let mut traffic = Traffic::open(&lab, seed)?;
+    let doomed = traffic::burst(&lab.path(Family::V4)?, 20_050..20_051, 7005)?;
     run_for(Duration::from_secs(1), &mut traffic, &lab)?;
     let mut problems = Vec::new();
-    for _ in 0..2 {
+    for round in 0..2 {
         let ended = agent.stop()?;
+        // Programs walk the kernel's table a second time only after minutes.
+        if round == 0 && settings.hook == Hook::Netlink {
+            end_unseen(&mut lab, &doomed)?;
+        }
         problems.extend((!ended.status.success()).then(|| format!("the agent ended with {}", ended.status)));
         run_for(Duration::from_millis(500), &mut traffic, &lab)?;
         agent = state.start_after(ended.output, settings)?;
@@ -178,6 +183,20 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     problems.extend((repeated > 0).then(|| format!("{repeated} lines came twice after a planned end")));
     problems.into_iter().for_each(|words| outcome.verdict.problem(words));
     Ok(outcome)
+}
+
+/// Flows that end while no agent runs: the next one finds them gone.
+fn end_unseen(lab: &mut Lab, doomed: &[Sent]) -> Result<()> {
+    for sent in doomed {
+        for place in [CLIENT, SERVER] {
+            let port = sent.tuple.source_port.to_string();
+            lab.namespace(place)?.exec("conntrack", &["-D", "-p", "udp", "--sport", &port])?;
+        }
+        lab.cut(&sent.tuple);
+        lab.expect(&sent.tuple, |expected| expected.end_reasons = vec!["missed"])?;
+        lab.promise(*sent);
+    }
+    Ok(())
 }
 
 /// An agent is killed again and again while flows move: lines may come twice, word for word, and no byte is missing.
