@@ -1,16 +1,24 @@
 //! The kernel programs: thin entry points for each hook, which call the bodies in the modules.
 //!
-//! [`entry`] reads a conntrack entry, [`slots`] keeps which flows are live and when they may speak, [`speak`]
-//! makes events of both, [`maps`] is what user space shares. Every hook exists twice, as a typed program
+//! [`entry`] and [`extensions`] read a conntrack entry, [`slots`] keeps which flows are live and when they may speak,
+//! [`speak`], [`ends`], [`sweep`] and [`walk`] make events of both, [`maps`] is what user space shares. Every hook exists twice, as a typed program
 //! (fentry, fexit) and as a kprobe; both call the same body.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod ends;
 mod entry;
+mod event;
+mod existing;
+mod extensions;
 mod maps;
+mod namespace;
+mod packet;
 mod slots;
 mod speak;
+mod sweep;
+mod walk;
 
 use aya_ebpf::{
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
@@ -18,7 +26,8 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
 use conntally_common::{ANNOUNCE_BATCH, Clock};
-use entry::{Conntrack, OwnPacket, Refresh};
+use entry::Conntrack;
+use packet::{OwnPacket, Refresh};
 
 /// `NF_ACCEPT`
 const ACCEPT: u32 = 1;
@@ -108,14 +117,14 @@ fn insert_kprobe(ctx: ProbeContext) -> u32 {
 /// `nf_ct_destroy(nfct)` (`destroy_conntrack` on 5.10): the last reference is gone, the counters are final.
 #[fentry]
 fn destroy(ctx: FEntryContext) -> i32 {
-    speak::on_end(&ctx, Conntrack(ctx.arg(0)));
+    ends::on_end(&ctx, Conntrack(ctx.arg(0)));
     0
 }
 
 /// The same by kprobe.
 #[kprobe]
 fn destroy_kprobe(ctx: ProbeContext) -> u32 {
-    speak::on_end(&ctx, Conntrack(argument(&ctx, 0)));
+    ends::on_end(&ctx, Conntrack(argument(&ctx, 0)));
     0
 }
 
@@ -154,6 +163,20 @@ fn announce(_ctx: RawTracePointContext) -> i32 {
         // SAFETY: the pointer is the map's value.
         unsafe { *place = taken };
     }
+    0
+}
+
+/// Run by user space, never attached: looks at flows that are due although no packet made them speak.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sweep(_ctx: RawTracePointContext) -> i32 {
+    sweep::run();
+    0
+}
+
+/// Run by user space, never attached: tells of the flows in the kernel's table, some at each run.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn walk(_ctx: RawTracePointContext) -> i32 {
+    walk::run();
     0
 }
 
