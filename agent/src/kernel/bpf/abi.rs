@@ -8,6 +8,17 @@ use conntally_common::{Clock, Control, Layout};
 #[repr(transparent)]
 pub(super) struct Plain<T>(pub(super) T);
 
+impl<T> Plain<T>
+where
+    Self: aya::Pod,
+{
+    /// The value as it lies in memory.
+    pub(super) const fn bytes(&self) -> &[u8] {
+        // SAFETY: plain data has no padding, and the slice borrows it.
+        unsafe { std::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
+    }
+}
+
 // SAFETY: `#[repr(C)]` without padding (asserted where it is defined), made of integers only.
 unsafe impl aya::Pod for Plain<Layout> {}
 // SAFETY: as above.

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use conntally_common::{ABSENT, Layout};
 
-use super::{object::Constants, programs::KernelSideOptions, start_error::StartError};
+use super::{loader::Constants, programs::KernelSideOptions, start_error::StartError};
 use crate::kernel::{
     btf::{self, Btf, ReadError},
     layout,

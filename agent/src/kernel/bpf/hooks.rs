@@ -1,6 +1,6 @@
 //! Which kernel functions are hooked, by which programs, and how that is told to a person.
 
-use super::tracing_program::Position;
+use super::loader::Position;
 
 /// How a program is attached to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,15 +7,14 @@ mod announce;
 mod clock;
 mod constants;
 mod hooks;
-mod object;
+mod loader;
+mod log;
 mod programs;
 mod selftest;
 mod start_error;
-mod syscall;
-mod tracing_program;
 
 pub use hooks::{HookKind, HookPreference, HookReport};
-pub use object::RingSizes;
+pub use loader::RingSizes;
 pub use programs::{KernelSide, KernelSideOptions, RateStep};
 pub use selftest::is_selftest;
 pub use start_error::StartError;

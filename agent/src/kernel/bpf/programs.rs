@@ -1,26 +1,21 @@
 //! Loads the kernel programs, attaches them and keeps them.
 
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    time::Duration,
-};
+use std::{os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, anyhow};
-use aya::{
-    maps::{Array, MapData, PerCpuArray, RingBuf},
-    programs::{KProbe, kprobe::KProbeLink},
-};
-use aya_log::EbpfLogger;
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS};
 
 use super::{
     abi::Plain,
-    announce, clock, constants,
+    announce::Announcer,
+    clock::Watch,
+    constants,
     hooks::{HookKind, HookPreference, HookReport, Role},
-    object::{Constants, LoadedObject, RingSizes},
+    loader::{self, Constants, LoadedObject, Probe, Program, RingSizes, Target, Typed},
+    log::KernelLog,
     selftest,
     start_error::StartError,
-    tracing_program::{self, Target},
 };
 use crate::kernel::btf::Btf;
 
@@ -61,27 +56,31 @@ pub struct KernelSide {
     attached: Vec<Attached>,
     updates: RingBuf<MapData>,
     ends: RingBuf<MapData>,
-    log: EbpfLogger<&'static dyn log::Log>,
+    log: KernelLog,
     object: LoadedObject,
+    announcer: Option<Announcer>,
     ticks_per_second: u32,
     wakeup_bytes: u32,
     kind: HookKind,
     passed_over: Vec<String>,
     proven: Result<(), String>,
     set_aside: Vec<Event>,
+    /// What was counted until the programs were detached.
+    ends_skipped: Option<u64>,
 }
 
 /// A program on a function. Dropping it detaches the program.
 struct Attached {
     role: Role,
     function: String,
+    program: Program,
     _link: Link,
 }
 
 #[expect(dead_code, reason = "held so that the program stays attached")]
 enum Link {
-    Typed { program: OwnedFd, link: OwnedFd },
-    Kprobe(KProbeLink),
+    Typed(Typed),
+    Probe(Probe),
 }
 
 impl KernelSide {
@@ -93,11 +92,11 @@ impl KernelSide {
         let btf = constants::kernel_btf().map_err(StartError::of)?;
         let constants = constants::constants(&btf, options)?;
         let mut side = Self::load(&constants)?;
-        let tick = clock::next_tick(&mut side.object.ebpf).map_err(StartError::of)?;
+        let watch = Watch::load(&side.object).map_err(StartError::of)?;
+        let tick = watch.next_tick(&side.object).map_err(StartError::of)?;
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         side.attach_all(options, &btf)?;
-        side.ticks_per_second =
-            clock::ticks_per_second(&mut side.object.ebpf, tick).map_err(StartError::of)?;
+        side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
         side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
         Ok(side)
     }
@@ -106,13 +105,13 @@ impl KernelSide {
         let mut object = LoadedObject::load(constants).map_err(StartError::of)?;
         let updates = take_ring(&mut object, "UPDATES").map_err(StartError::of)?;
         let ends = take_ring(&mut object, "ENDS").map_err(StartError::of)?;
-        let log = EbpfLogger::init(&mut object.ebpf).map_err(StartError::of)?;
         Ok(Self {
             attached: Vec::new(),
             updates,
             ends,
-            log,
+            log: KernelLog::new(),
             object,
+            announcer: None,
             ticks_per_second: PRESUMED_TICKS,
             // The reader is woken early enough that the rest takes what comes until it reads.
             wakeup_bytes: constants.rings.updates.min(constants.rings.ends) / 4,
@@ -120,6 +119,7 @@ impl KernelSide {
             passed_over: Vec::new(),
             proven: Ok(()),
             set_aside: Vec::new(),
+            ends_skipped: None,
         })
     }
 
@@ -144,12 +144,15 @@ impl KernelSide {
     /// When the program that does it cannot be run.
     pub fn announce(&mut self) -> anyhow::Result<()> {
         // Typed programs announce a flow at once.
-        if self.kind == HookKind::Kprobe { announce::run(&mut self.object.ebpf) } else { Ok(()) }
+        self.announcer.as_ref().map_or(Ok(()), |announcer| announcer.run(&self.object))
     }
 
     /// Hands what the programs logged to this process's log.
     pub fn flush_log(&mut self) {
-        self.log.flush();
+        let Ok(ring) = self.object.maps.get("AYA_LOGS") else { return };
+        let Some(ring) = loader::descriptor(ring) else { return };
+        let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
+        self.log.flush(ring, || ends?.program.id());
     }
 
     /// Keeps events that are not the self-test's.
@@ -159,6 +162,7 @@ impl KernelSide {
 
     /// Detaches all programs. What they submitted stays in the rings.
     pub fn detach(&mut self) {
+        self.ends_skipped = self.ends_skipped();
         self.attached.clear();
     }
 
@@ -184,12 +188,20 @@ impl KernelSide {
     /// What the kernel side lost so far, by reason.
     #[must_use]
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let Some(map) = self.object.ebpf.map("LOSSES") else { return Vec::new() };
+        let Ok(map) = self.object.maps.get("LOSSES") else { return Vec::new() };
         let Ok(map) = PerCpuArray::<_, u64>::try_from(map) else { return Vec::new() };
         (0u32..)
             .zip(LOSS_NAMES)
             .map(|(index, name)| (name, map.get(&index, 0).map_or(0, |values| values.iter().sum())))
             .collect()
+    }
+
+    /// How often the kernel skipped the program that tells of ends, because another program was running on that CPU.
+    /// `None` where the kernel does not count that (before 5.12).
+    #[must_use]
+    pub fn ends_skipped(&self) -> Option<u64> {
+        let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
+        ends.map_or(self.ends_skipped, |ends| ends.program.skipped())
     }
 
     /// Tells the programs how often flows speak; in `selftest_netns` every packet does.
@@ -206,7 +218,7 @@ impl KernelSide {
             retry: self.jiffies(Duration::from_millis(250)),
             wakeup_bytes: self.wakeup_bytes,
         };
-        let map = self.object.ebpf.map_mut("CONTROL").context("the kernel programs have no map CONTROL")?;
+        let map = self.object.maps.get_mut("CONTROL")?;
         Array::try_from(map)?.set(0, Plain(control), 0).context("the settings cannot be written")
     }
 
@@ -236,9 +248,10 @@ impl KernelSide {
         btf: &Btf,
     ) -> Result<(), StartError> {
         self.kind = kind;
-        if kind == HookKind::Kprobe {
-            announce::load(&mut self.object.ebpf).map_err(StartError::of)?;
-        }
+        self.announcer = match kind {
+            HookKind::Fentry => None,
+            HookKind::Kprobe => Some(Announcer::load(&self.object).map_err(StartError::of)?),
+        };
         let attached = self.attach_life(btf).and_then(|()| self.attach_packet(&options.rate_curve, btf));
         if attached.is_err() {
             self.attached.clear();
@@ -320,62 +333,50 @@ impl KernelSide {
     }
 
     fn attach(&mut self, role: Role, btf: &Btf) -> Result<(), StartError> {
-        let (function, link) = match self.kind {
+        let attached = match self.kind {
             HookKind::Fentry => self.attach_typed(role, btf)?,
             HookKind::Kprobe => self.attach_kprobe(role)?,
         };
-        self.attached.push(Attached { role, function, _link: link });
+        self.attached.push(attached);
         Ok(())
     }
 
-    fn attach_typed(&mut self, role: Role, btf: &Btf) -> Result<(String, Link), StartError> {
+    fn attach_typed(&self, role: Role, btf: &Btf) -> Result<Attached, StartError> {
         let (function, id) =
             role.functions().iter().find_map(|name| Some((*name, btf.find_func(name)?))).ok_or_else(
                 || StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))),
             )?;
         let module = if btf.is_split() && btf.is_own(id) {
-            tracing_program::module_btf(MODULE).map_err(StartError::of)?
+            loader::module_btf(MODULE).map_err(StartError::of)?
         } else {
             None
         };
         let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
         let name = role.typed_program();
-        let instructions = self
-            .object
-            .instructions(name)
-            .ok_or_else(|| StartError::Other(anyhow!("the kernel programs have no program {name}")))?;
-        let program = tracing_program::load(name, instructions, role.position(), target)?;
-        let link = tracing_program::attach(name, &program)?;
-        Ok((function.to_owned(), Link::Typed { program, link }))
+        let program = Program::load_typed(&self.object, name, role.position(), target)?;
+        let link = Link::Typed(program.attach_typed(name)?);
+        Ok(Attached { role, function: function.to_owned(), program, _link: link })
     }
 
-    fn attach_kprobe(&mut self, role: Role) -> Result<(String, Link), StartError> {
-        let name = role.kprobe_program();
-        let program: &mut KProbe = self
-            .object
-            .ebpf
-            .program_mut(name)
-            .with_context(|| format!("the kernel programs have no program {name}"))
-            .and_then(|program| Ok(program.try_into()?))
-            .map_err(StartError::of)?;
-        if program.fd().is_err() {
-            program.load().map_err(StartError::of)?;
-        }
+    fn attach_kprobe(&self, role: Role) -> Result<Attached, StartError> {
+        let program = Program::load_kprobe(&self.object, role.kprobe_program())?;
         let mut refusals = Vec::new();
         for function in role.functions() {
-            match program.attach(function, 0).and_then(|id| program.take_link(id)) {
-                Ok(link) => return Ok(((*function).to_owned(), Link::Kprobe(link))),
-                Err(error) => {
-                    refusals.push(anyhow::Error::from(error).context(format!("kprobe on {function}")))
+            match Probe::attach(&program, function) {
+                Ok(probe) => {
+                    let link = Link::Probe(probe);
+                    return Ok(Attached { role, function: (*function).to_owned(), program, _link: link });
                 }
+                Err(error) => refusals.push(error),
             }
         }
-        Err(StartError::of(refusals.into_iter().next().unwrap_or_else(|| anyhow!("no function to probe"))))
+        Err(refusals
+            .into_iter()
+            .next()
+            .map_or_else(|| StartError::Other(anyhow!("no function to probe")), StartError::of))
     }
 }
 
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
-    let map =
-        object.ebpf.take_map(name).with_context(|| format!("the kernel programs have no map {name}"))?;
-    Ok(RingBuf::try_from(map)?)
+    Ok(RingBuf::try_from(object.maps.take(name)?)?)
 }
