@@ -21,7 +21,8 @@ mod sweep;
 mod walk;
 
 use aya_ebpf::{
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
+    EbpfContext,
+    helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel, generated::bpf_jiffies64},
     macros::{fentry, fexit, kprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
@@ -35,10 +36,8 @@ const ACCEPT: u32 = 1;
 /// `nf_ct_acct_add(ct, dir, packets, bytes)`: the counters do not hold these packets yet.
 #[fentry]
 fn acct_add(ctx: FEntryContext) -> i32 {
-    speak::on_packet(Conntrack(ctx.arg(0)), || OwnPacket {
-        direction: ctx.arg(1),
-        packets: ctx.arg(2),
-        bytes: ctx.arg(3),
+    speak::on_packet(Conntrack(ctx.arg(0)), || {
+        (first_argument(&ctx), OwnPacket { direction: ctx.arg(1), packets: ctx.arg(2), bytes: ctx.arg(3) })
     });
     0
 }
@@ -46,10 +45,14 @@ fn acct_add(ctx: FEntryContext) -> i32 {
 /// The same by kprobe.
 #[kprobe]
 fn acct_add_kprobe(ctx: ProbeContext) -> u32 {
-    speak::on_packet(Conntrack(argument(&ctx, 0)), || OwnPacket {
-        direction: argument(&ctx, 1) as u32,
-        packets: argument(&ctx, 2) as u32,
-        bytes: argument(&ctx, 3) as u32,
+    let conntrack = Conntrack(argument(&ctx, 0));
+    speak::on_packet(conntrack, || {
+        let own = OwnPacket {
+            direction: argument(&ctx, 1) as u32,
+            packets: argument(&ctx, 2) as u32,
+            bytes: argument(&ctx, 3) as u32,
+        };
+        (conntrack.0, own)
     });
     0
 }
@@ -60,7 +63,7 @@ fn refresh_acct(ctx: FEntryContext) -> i32 {
     // Only the skb variant has a fifth parameter; elsewhere the verifier never follows the read.
     let refresh = Refresh { info: ctx.arg(1), third: ctx.arg(2), fourth: ctx.arg(3) };
     if refresh.has_packet(|| ctx.arg(4)) {
-        speak::on_packet(Conntrack(ctx.arg(0)), || refresh.own_packet());
+        speak::on_packet(Conntrack(ctx.arg(0)), || (first_argument(&ctx), refresh.own_packet()));
     }
     0
 }
@@ -70,7 +73,8 @@ fn refresh_acct(ctx: FEntryContext) -> i32 {
 fn refresh_acct_kprobe(ctx: ProbeContext) -> u32 {
     let refresh = Refresh { info: argument(&ctx, 1), third: argument(&ctx, 2), fourth: argument(&ctx, 3) };
     if refresh.has_packet(|| argument(&ctx, 4)) {
-        speak::on_packet(Conntrack(argument(&ctx, 0)), || refresh.own_packet());
+        let conntrack = Conntrack(argument(&ctx, 0));
+        speak::on_packet(conntrack, || (conntrack.0, refresh.own_packet()));
     }
     0
 }
@@ -156,7 +160,7 @@ fn clock(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn announce(_ctx: RawTracePointContext) -> i32 {
     let mut taken = 0;
-    while taken < ANNOUNCE_BATCH && speak::announce_next() {
+    while taken < ANNOUNCE_BATCH && speak::announce_next() != 0 {
         taken += 1;
     }
     if let Some(place) = maps::TAKEN.get_ptr_mut(0) {
@@ -184,6 +188,14 @@ fn walk(_ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn argument(ctx: &ProbeContext, n: usize) -> u64 {
     ctx.arg(n).unwrap_or(0)
+}
+
+/// A typed program's first argument as a plain number, which the verifier lets a global function take. Read the long
+/// way, as a load from the context gives a pointer of a type.
+#[inline(always)]
+fn first_argument(ctx: &FEntryContext) -> u64 {
+    // SAFETY: the context is an array of the arguments, and the helper survives any address.
+    unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) }.unwrap_or(0)
 }
 
 #[panic_handler]

@@ -19,8 +19,10 @@ pub const MIDLIFE: u32 = EventFlags::MIDLIFE as u32;
 const CLASH_NS: u64 = 100_000_000;
 
 /// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
+///
+/// Only else is `own` asked, for the entry's address as a plain number and the packet.
 #[inline(always)]
-pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> OwnPacket) {
+pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> (u64, OwnPacket)) {
     let Some(bucket) = slots::bucket(conntrack) else { return };
     if let Some(slot) = slots::find(bucket, conntrack)
         // SAFETY: the slot lies in a map value.
@@ -28,8 +30,8 @@ pub fn on_packet(conntrack: Conntrack, own: impl FnOnce() -> OwnPacket) {
     {
         return;
     }
-    let own = own();
-    speak(conntrack, own.direction, own.packets, own.bytes);
+    let (address, own) = own();
+    speak(address, own.direction, own.packets, own.bytes);
 }
 
 /// A flow was confirmed or inserted.
@@ -82,16 +84,19 @@ pub fn on_registration(conntrack: Conntrack) {
     let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
 }
 
-/// Announces the next flow of the queue if it is still the same and nobody did; false when the queue is empty.
+/// Announces the next flow of the queue if it is still the same and nobody did; 0 when the queue is empty.
 ///
 /// Nothing keeps the entry alive meanwhile. Its memory always holds some entry, and its slot tells whose: the
 /// slot is looked at before the entry is read and again before the event goes.
+///
+/// Verified once for all its calls: the agent declares it global.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn announce_next() -> bool {
-    let Ok(Some(next)) = UNANNOUNCED.pop() else { return false };
+pub extern "C" fn announce_next() -> u32 {
+    let Ok(Some(next)) = UNANNOUNCED.pop() else { return 0 };
     let conntrack = Conntrack(next.conntrack);
     let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
-        return true;
+        return 1;
     };
     // SAFETY: the slot lies in a map value.
     let is_same = || unsafe {
@@ -103,7 +108,7 @@ pub fn announce_next() -> bool {
     if is_same() && head.copy(conntrack) && head.is_live() {
         submit_update(conntrack, &head, slot, boot_ns(), OwnPacket::NONE, is_same);
     }
-    true
+    1
 }
 
 /// Someone deletes the entry.
@@ -119,8 +124,17 @@ pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
 }
 
 /// The flow is due, or has no slot yet. Apart from the packet path, so that this needs no registers there.
+///
+/// Verified once for all its calls: the agent declares it global. Such a function takes numbers and returns one.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
+extern "C" fn speak(address: u64, direction: u32, packets: u32, bytes: u32) -> u32 {
+    speak_of(Conntrack(address), OwnPacket { direction, packets, bytes });
+    0
+}
+
+#[inline(always)]
+fn speak_of(conntrack: Conntrack, own: OwnPacket) {
     let Some(bucket) = slots::bucket(conntrack) else { return };
     let known = slots::find(bucket, conntrack);
     if known.is_none() && !slots::has_room(bucket) {
@@ -141,7 +155,7 @@ fn speak(conntrack: Conntrack, direction: u32, packets: u32, bytes: u32) {
             None => return count_loss(LossReason::NO_SLOT),
         },
     };
-    submit_update(conntrack, &head, slot, now_ns, OwnPacket { direction, packets, bytes }, || true);
+    submit_update(conntrack, &head, slot, now_ns, own, || true);
 }
 
 /// Gives a slot to a flow that lived before its first sight, and says what it had moved until then: totals
