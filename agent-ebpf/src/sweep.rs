@@ -3,6 +3,8 @@
 //! Nothing keeps an entry alive meanwhile. Its memory always holds some entry (the kernel allocates them typesafe by
 //! RCU), and its slot tells whose: slot, status, extensions and start are looked at before and after the rest is read.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
 use conntally_common::{
     Control, Event, EventFlags, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict,
@@ -84,9 +86,7 @@ unsafe fn look(visit: *const Visit, control: *const Control) -> u32 {
         return VisitVerdict::GONE;
     }
     let Some(extensions) = Extensions::of(&head) else { return VisitVerdict::GONE };
-    let mut sight = Sight { counters: [0; 4], labels: [0; 2], has_counters: false };
-    sight.has_counters = extensions.counters(&raw mut sight.counters);
-    extensions.labels(&raw mut sight.labels);
+    let sight = Sight::of(&extensions);
     // SAFETY: as above.
     unsafe {
         if sight.is_known(visit, &head) {
@@ -104,6 +104,21 @@ struct Sight {
 }
 
 impl Sight {
+    #[inline(always)]
+    fn of(extensions: &Extensions) -> Self {
+        let mut counters = MaybeUninit::<Counters>::uninit();
+        let mut labels = MaybeUninit::<[u64; 2]>::uninit();
+        // SAFETY: both are as long as zeroed.
+        unsafe {
+            zero::<4>(counters.as_mut_ptr().cast());
+            zero::<2>(labels.as_mut_ptr().cast());
+        }
+        let has_counters = extensions.counters(counters.as_mut_ptr());
+        extensions.labels(labels.as_mut_ptr());
+        // SAFETY: zeroed, then perhaps filled.
+        unsafe { Self { counters: counters.assume_init(), labels: labels.assume_init(), has_counters } }
+    }
+
     /// Whether user space knows all that.
     ///
     /// # Safety

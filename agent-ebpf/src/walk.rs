@@ -4,6 +4,8 @@
 //! under the walk (the kernel allocates them typesafe by RCU): then its chain ends with the mark of another bucket, and
 //! the bucket is walked again. A flow may be met twice, but none that lives all the while is passed over.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
     helpers::bpf_ktime_get_ns,
@@ -181,7 +183,7 @@ unsafe fn enter_bucket(walk: *mut Walk, stride: *mut Stride) -> u32 {
             (*stride).first = first;
         }
         while place < HEADS as u32 {
-            let head = (&raw const (*stride).heads).cast::<u64>().add(place as usize).read();
+            let head = head_at(stride, place);
             if head & NULLS == 0 && first + place < size {
                 (*walk).bucket = first + place;
                 (*stride).node = head;
@@ -193,6 +195,21 @@ unsafe fn enter_bucket(walk: *mut Walk, stride: *mut Stride) -> u32 {
         (*walk).bucket = first + HEADS as u32;
         WalkState::UNDER_WAY
     }
+}
+
+/// One of the heads that were read at once.
+///
+/// The place is hidden from the compiler, which would keep a moving pointer instead, whose bounds the verifier loses.
+///
+/// # Safety
+/// `stride` is the map's value.
+#[inline(always)]
+unsafe fn head_at(stride: *const Stride, place: u32) -> u64 {
+    let mut index = u64::from(place);
+    // SAFETY: changes nothing.
+    unsafe { asm!("{0} &= 15", inout(reg) index) };
+    // SAFETY: the caller's promise; there are 16 heads.
+    unsafe { (&raw const (*stride).heads).cast::<u64>().add(index as usize).read() }
 }
 
 /// Tells of the entry if it stands for a living flow, and goes to the next one.
