@@ -144,6 +144,7 @@ unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
         let is_long = (*stride).node != 0 && (*stride).began == (*walk).bucket;
         (*walk).skip = if is_long { (*stride).passed } else { 0 };
         (*walk).runs += 1;
+        (*walk).spent_ns += took_ns;
         (*walk).longest_ns = (*walk).longest_ns.max(took_ns);
     }
 }

@@ -38,6 +38,8 @@ pub struct Runs {
     pub runs: u64,
     /// Nanoseconds of the longest.
     pub longest_ns: u64,
+    /// Nanoseconds of all.
+    pub spent_ns: u64,
 }
 
 /// Values of [`Visit::verdict`].

@@ -29,6 +29,8 @@ pub struct Walk {
     pub longest_ns: u64,
     /// Runs so far.
     pub runs: u64,
+    /// Nanoseconds of all runs.
+    pub spent_ns: u64,
 }
 
 /// Values of [`Walk::state`].
@@ -61,6 +63,6 @@ pub struct Sum {
 }
 
 const _: () = {
-    assert!(size_of::<Walk>() == 80);
+    assert!(size_of::<Walk>() == 88);
     assert!(size_of::<Sum>() == 24);
 };

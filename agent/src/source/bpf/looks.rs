@@ -168,6 +168,7 @@ impl Looks {
                     flows = walk.flows,
                     buckets = walk.size,
                     runs = walk.runs,
+                    spent_ns = walk.spent_ns,
                     longest_ns = walk.longest_ns,
                     repeated = walk.repeated,
                     torn = walk.torn,

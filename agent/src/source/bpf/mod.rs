@@ -215,6 +215,7 @@ impl BpfSource {
         }
         if matches!(self.draining, Draining::Detached) {
             self.looks.give_up();
+            self.visits.report(self.side.sweeps());
             self.side.detach();
         }
     }

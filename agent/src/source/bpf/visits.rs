@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conntally_common::{VISITS, Visit, VisitVerdict};
+use conntally_common::{Runs, VISITS, Visit, VisitVerdict};
 
 use crate::{kernel::bpf::KernelSide, model};
 
@@ -21,6 +21,8 @@ pub(super) struct Visits {
     waiting: VecDeque<Visit>,
     list: Vec<Visit>,
     failed: bool,
+    looked_at: u64,
+    submitted: u64,
 }
 
 impl Visits {
@@ -69,9 +71,19 @@ impl Visits {
             if matches!(visit.verdict, VisitVerdict::LEFT | VisitVerdict::RING_FULL) {
                 is_full |= visit.verdict == VisitVerdict::RING_FULL;
                 self.waiting.push_front(Visit { verdict: VisitVerdict::LEFT, ..*visit });
+            } else {
+                self.looked_at += 1;
+                self.submitted += u64::from(visit.verdict == VisitVerdict::SUBMITTED);
             }
         }
         is_full
+    }
+
+    /// Tells what it came to.
+    pub(super) fn report(&self, runs: Runs) {
+        let Self { looked_at, submitted, .. } = self;
+        let Runs { runs, longest_ns, spent_ns } = runs;
+        tracing::debug!(looked_at, submitted, runs, spent_ns, longest_ns, "looked at flows that were due");
     }
 
     fn give_up(&mut self, error: &anyhow::Error) {
