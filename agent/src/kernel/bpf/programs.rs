@@ -17,7 +17,7 @@ use super::{
     selftest,
     start_error::StartError,
 };
-use crate::kernel::btf::Btf;
+use crate::kernel::{addresses::Addresses, btf::Btf};
 
 /// The kernel module whose functions are hooked.
 const MODULE: &str = "nf_conntrack";
@@ -59,6 +59,7 @@ pub struct KernelSide {
     log: KernelLog,
     object: LoadedObject,
     announcer: Option<Announcer>,
+    addresses: Addresses,
     ticks_per_second: u32,
     wakeup_bytes: u32,
     kind: HookKind,
@@ -112,6 +113,7 @@ impl KernelSide {
             log: KernelLog::new(),
             object,
             announcer: None,
+            addresses: Addresses::default(),
             ticks_per_second: PRESUMED_TICKS,
             // The reader is woken early enough that the rest takes what comes until it reads.
             wakeup_bytes: constants.rings.updates.min(constants.rings.ends) / 4,
@@ -248,10 +250,13 @@ impl KernelSide {
         btf: &Btf,
     ) -> Result<(), StartError> {
         self.kind = kind;
-        self.announcer = match kind {
-            HookKind::Fentry => None,
-            HookKind::Kprobe => Some(Announcer::load(&self.object).map_err(StartError::of)?),
-        };
+        if kind == HookKind::Kprobe {
+            self.announcer = Some(Announcer::load(&self.object).map_err(StartError::of)?);
+            // Without addresses the probes are set by name.
+            self.addresses = addresses().unwrap_or_default();
+        } else {
+            self.announcer = None;
+        }
         let attached = self.attach_life(btf).and_then(|()| self.attach_packet(&options.rate_curve, btf));
         if attached.is_err() {
             self.attached.clear();
@@ -362,7 +367,7 @@ impl KernelSide {
         let program = Program::load_kprobe(&self.object, role.kprobe_program())?;
         let mut refusals = Vec::new();
         for function in role.functions() {
-            match Probe::attach(&program, function) {
+            match Probe::attach(&program, function, self.addresses.get(function)) {
                 Ok(probe) => {
                     let link = Link::Probe(probe);
                     return Ok(Attached { role, function: (*function).to_owned(), program, _link: link });
@@ -375,6 +380,11 @@ impl KernelSide {
             .next()
             .map_or_else(|| StartError::Other(anyhow!("no function to probe")), StartError::of))
     }
+}
+
+/// Addresses of all functions that may be probed.
+fn addresses() -> std::io::Result<Addresses> {
+    Addresses::find(Role::ALL.iter().flat_map(|role| role.functions()).copied())
 }
 
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
