@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::types::{name_and_kind, record_len};
-use super::{BtfError, Kind, Type, TypeId};
+use super::{BtfError, Bytes, Kind, Type, TypeId};
 
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
@@ -13,7 +13,7 @@ const RECORD_LEN: usize = 12;
 
 #[derive(Debug)]
 pub(super) struct Section {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     strings: Range<usize>,
     /// Where the records begin in `bytes`.
     offsets: Vec<u32>,
@@ -28,7 +28,7 @@ struct Header {
 
 impl Section {
     /// Finds the records in `bytes`. The first has the id `first_id`; the first string the offset `first_string`.
-    pub(super) fn parse(bytes: Vec<u8>, first_id: TypeId, first_string: u32) -> Result<Self, BtfError> {
+    pub(super) fn parse(bytes: Bytes, first_id: TypeId, first_string: u32) -> Result<Self, BtfError> {
         let header = Header::parse(&bytes)?;
         let offsets = record_offsets(&bytes, header.types, first_id)?;
         Ok(Self { bytes, strings: header.strings, offsets, first_id, first_string })
