@@ -1,6 +1,9 @@
 //! Loads the kernel programs, attaches them and keeps them.
 
-use std::{os::fd::AsFd, time::Duration};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
@@ -24,6 +27,11 @@ const MODULE: &str = "nf_conntrack";
 
 /// Jiffies per second until they were measured, which goes on while the programs are attached.
 const PRESUMED_TICKS: u32 = 250;
+
+/// Setting a probe by name takes longer than this only where the kernel unpacks all its names for each look-up (5.10:
+/// 130 ms at 1,000 million instructions per second; 7.2: 20 ms). Reading the symbol table once then pays for the other
+/// probes, though it takes longer itself (5.10: 350 ms, 7.2: 600 ms).
+const SLOW_LOOKUP: Duration = Duration::from_millis(100);
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
@@ -59,7 +67,8 @@ pub struct KernelSide {
     log: KernelLog,
     object: LoadedObject,
     announcer: Option<Announcer>,
-    addresses: Addresses,
+    /// Of functions to probe, where the kernel is slow to look names up.
+    addresses: Option<Addresses>,
     ticks_per_second: u32,
     wakeup_bytes: u32,
     kind: HookKind,
@@ -113,7 +122,7 @@ impl KernelSide {
             log: KernelLog::new(),
             object,
             announcer: None,
-            addresses: Addresses::default(),
+            addresses: None,
             ticks_per_second: PRESUMED_TICKS,
             // The reader is woken early enough that the rest takes what comes until it reads.
             wakeup_bytes: constants.rings.updates.min(constants.rings.ends) / 4,
@@ -250,13 +259,10 @@ impl KernelSide {
         btf: &Btf,
     ) -> Result<(), StartError> {
         self.kind = kind;
-        if kind == HookKind::Kprobe {
-            self.announcer = Some(Announcer::load(&self.object).map_err(StartError::of)?);
-            // Without addresses the probes are set by name.
-            self.addresses = addresses().unwrap_or_default();
-        } else {
-            self.announcer = None;
-        }
+        self.announcer = match kind {
+            HookKind::Fentry => None,
+            HookKind::Kprobe => Some(Announcer::load(&self.object).map_err(StartError::of)?),
+        };
         let attached = self.attach_life(btf).and_then(|()| self.attach_packet(&options.rate_curve, btf));
         if attached.is_err() {
             self.attached.clear();
@@ -363,11 +369,22 @@ impl KernelSide {
         Ok(Attached { role, function: function.to_owned(), program, _link: link })
     }
 
-    fn attach_kprobe(&self, role: Role) -> Result<Attached, StartError> {
+    fn attach_kprobe(&mut self, role: Role) -> Result<Attached, StartError> {
         let program = Program::load_kprobe(&self.object, role.kprobe_program())?;
+        let started = Instant::now();
+        let attached = self.probe(role, program);
+        if self.addresses.is_none() && started.elapsed() > SLOW_LOOKUP {
+            // Without addresses the other probes are set by name too.
+            self.addresses = Some(addresses().unwrap_or_default());
+        }
+        attached
+    }
+
+    fn probe(&self, role: Role, program: Program) -> Result<Attached, StartError> {
+        let address = |function| self.addresses.as_ref()?.get(function);
         let mut refusals = Vec::new();
         for function in role.functions() {
-            match Probe::attach(&program, function, self.addresses.get(function)) {
+            match Probe::attach(&program, function, address(function)) {
                 Ok(probe) => {
                     let link = Link::Probe(probe);
                     return Ok(Attached { role, function: (*function).to_owned(), program, _link: link });

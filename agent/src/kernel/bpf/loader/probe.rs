@@ -36,8 +36,8 @@ pub(in super::super) struct ProbeError {
 }
 
 impl Probe {
-    /// Attaches a loaded kprobe program, by the function's address where it is known: kernels before 6.2 look a name
-    /// up by unpacking all names that they have, several times for each probe.
+    /// Attaches a loaded kprobe program, by the function's address where it is known: old kernels look a name up by
+    /// unpacking all names that they have, several times for each probe.
     pub(in super::super) fn attach(
         program: &Program,
         function: &str,
