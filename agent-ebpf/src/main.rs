@@ -22,7 +22,10 @@ mod walk;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel, generated::bpf_jiffies64},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+        generated::{bpf_jiffies64, bpf_kallsyms_lookup_name},
+    },
     macros::{fentry, fexit, kprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
@@ -181,6 +184,20 @@ fn sweep(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn walk(_ctx: RawTracePointContext) -> i32 {
     walk::run();
+    0
+}
+
+/// Run by user space, never attached, and loaded as a program of type `syscall`: asks the kernel where its connection
+/// table is.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn look_up(_ctx: RawTracePointContext) -> i32 {
+    for (index, name) in [(0, c"nf_conntrack_hash"), (1, c"nf_conntrack_htable_size")] {
+        if let Some(address) = maps::ADDRESSES.get_ptr_mut(index) {
+            let bytes = name.to_bytes_with_nul();
+            // SAFETY: a string with its final zero; the pointer is the map's value.
+            unsafe { bpf_kallsyms_lookup_name(bytes.as_ptr().cast(), bytes.len() as i32, 0, address) };
+        }
+    }
     0
 }
 

@@ -66,6 +66,10 @@ pub static VISITS: Array<Visit> = Array::with_max_entries(VISITS_LEN, BPF_F_MMAP
 #[map]
 pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, 0);
 
+/// Addresses of the table that is walked and of its size, found by the program `look_up`.
+#[map]
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, 0);
+
 /// Where the program `walk` stands between two runs.
 #[map]
 pub static WALK: Array<Walk> = Array::with_max_entries(1, BPF_F_MMAPABLE);

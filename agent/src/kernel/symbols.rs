@@ -166,40 +166,6 @@ impl Symbols {
     }
 }
 
-/// Addresses of variables of conntrack, by their names; `None` for those that the kernel does not have or hides.
-///
-/// # Errors
-/// When the table cannot be read.
-pub fn data_addresses<const N: usize>(names: [&str; N]) -> io::Result<[Option<u64>; N]> {
-    find_data(BufReader::with_capacity(64 << 10, std::fs::File::open(KALLSYMS)?), names)
-}
-
-/// Reads until all are found. The kernel takes longest to write the lines, so the rest is not asked for.
-fn find_data<const N: usize>(mut table: impl BufRead, names: [&str; N]) -> io::Result<[Option<u64>; N]> {
-    let mut found = [None; N];
-    let mut line = Vec::with_capacity(256);
-    while found.iter().any(Option::is_none) && table.read_until(b'\n', &mut line)? > 0 {
-        for (name, found) in names.iter().zip(&mut found) {
-            *found = found.or_else(|| data_address(&line, name.as_bytes()));
-        }
-        line.clear();
-    }
-    Ok(found)
-}
-
-/// The address on a line if it is the variable's.
-fn data_address(line: &[u8], wanted: &[u8]) -> Option<u64> {
-    let mut fields = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
-    let (address, kind, rest) = (fields.next()?, fields.next()?, fields.next()?);
-    let name = rest.split(|&byte| byte == b'\t').next()?;
-    // b and d, or their capitals: data; r: constant after the kernel's start.
-    if name != wanted || !matches!(kind, b"b" | b"B" | b"d" | b"D" | b"r" | b"R") {
-        return None;
-    }
-    let address = u64::from_str_radix(std::str::from_utf8(address).ok()?, 16).ok()?;
-    (address != 0).then_some(address)
-}
-
 /// `ADDRESS TYPE NAME` and, for symbols of modules, `\t[MODULE]`.
 fn parse_line(line: &[u8]) -> Option<(Hook, Symbol)> {
     let mut fields = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
@@ -314,14 +280,6 @@ ffffffffc0a07000 t nf_ct_destroy\t[nf_conntrack]
     #[test]
     fn data_of_the_same_name_is_not_a_function() {
         assert!(!parse("ffffffff81a00000 d nf_ct_destroy\n").has(Hook::Destroy));
-    }
-
-    #[test]
-    fn variables_are_found_unless_the_kernel_hides_them() {
-        let table = "ffffffff81a00000 T nf_conntrack_hash_check_insert\nffffffffc0a05000 b nf_conntrack_hash\t[nf_conntrack]\n\
-                     ffffffffc0a05010 r __ksymtab_nf_conntrack_hash\t[nf_conntrack]\n0000000000000000 B hidden\n";
-        let names = ["nf_conntrack_hash", "hidden", "absent"];
-        assert_eq!(find_data(table.as_bytes(), names).unwrap(), [Some(0xffff_ffff_c0a0_5000), None, None]);
     }
 
     proptest! {

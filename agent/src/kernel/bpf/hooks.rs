@@ -65,6 +65,10 @@ impl Role {
     /// Attached always, ends first: a slot must never be given before it can be freed.
     pub(super) const LIFE: [Self; 4] = [Self::Destroy, Self::Delete, Self::Insert, Self::Confirm];
 
+    /// All of them.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Destroy, Self::Delete, Self::Insert, Self::Confirm, Self::AcctAdd, Self::RefreshAcct];
+
     /// The kernel functions that can play it, the best first.
     ///
     /// Where the compiler split `nf_ct_delete` (5.10), the kernel's own callers skip its head and call the part.

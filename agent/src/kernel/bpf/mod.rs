@@ -15,6 +15,7 @@ mod selftest;
 mod shared;
 mod start_error;
 mod sweep;
+mod table;
 mod walk;
 
 pub use hooks::{HookKind, HookPreference, HookReport, Updates};

@@ -7,8 +7,9 @@ use super::{
     KernelSide,
     loader::{self, LoadedObject, Runnable},
     shared::Shared,
+    table,
 };
-use crate::kernel::symbols;
+use crate::kernel::addresses::Addresses;
 
 /// The program, with its cursor that it shares with this process.
 pub(super) struct Walker {
@@ -34,15 +35,9 @@ pub enum WalkProgress {
 
 impl Walker {
     /// Loads it.
-    pub(super) fn load(object: &LoadedObject) -> anyhow::Result<Self> {
-        let [table, size] = symbols::data_addresses(["nf_conntrack_hash", "nf_conntrack_htable_size"])
-            .context("the kernel's symbols cannot be read")?;
-        let hidden = "the kernel does not say where its connection table is";
-        let start = Walk {
-            table_pointer: table.context(hidden)?,
-            size_pointer: size.context(hidden)?,
-            ..Walk::default()
-        };
+    fn load(object: &LoadedObject, known: Option<&Addresses>) -> anyhow::Result<Self> {
+        let [table_pointer, size_pointer] = table::find(object, known)?;
+        let start = Walk { table_pointer, size_pointer, ..Walk::default() };
         let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
         let map = loader::descriptor(object.maps.get("WALK")?).context("the map WALK is of no known kind")?;
         let cursor = Shared::map(map, 1).context("the map WALK cannot be shared")?;
@@ -70,7 +65,7 @@ impl KernelSide {
     pub fn begin_walk(&mut self) -> anyhow::Result<()> {
         let walker = match &mut self.walker {
             Some(walker) => walker,
-            None => self.walker.insert(Walker::load(&self.object)?),
+            None => self.walker.insert(Walker::load(&self.object, self.addresses.as_ref())?),
         };
         walker.cursor.set(0, walker.start);
         Ok(())

@@ -11,13 +11,25 @@ use aya_obj::generated::{
     PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, PERF_FLAG_FD_CLOEXEC, perf_event_attr,
 };
 
+/// What a probe is to be set on.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// The function at this address.
+    Address(u64),
+    /// The function of this name.
+    Name(&'a CStr),
+}
+
 /// A breakpoint at the entry of a kernel function. `pmu` is the type of event that does it.
-pub(super) fn open_probe(pmu: u32, function: &CStr) -> io::Result<OwnedFd> {
+pub(super) fn open_probe(pmu: u32, place: Place<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the struct is made of integers.
     let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
     attr.type_ = pmu;
     attr.size = size_of::<perf_event_attr>() as u32;
-    attr.__bindgen_anon_3.config1 = function.as_ptr() as u64;
+    match place {
+        Place::Address(address) => attr.__bindgen_anon_4.config2 = address,
+        Place::Name(name) => attr.__bindgen_anon_3.config1 = name.as_ptr() as u64,
+    }
     // A probe is everywhere, whichever CPU its event is said to be of.
     let (every_process, first_cpu, no_group) = (-1, 0, -1);
     // SAFETY: `attr` and the name that it points to live until the call returns.

@@ -1,12 +1,16 @@
 //! Attaches a program to the entry of a kernel function by a kprobe.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs, io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use super::{perf, program::Program, syscall};
+use super::{
+    perf::{self, Place},
+    program::Program,
+    syscall,
+};
 
 /// Where the kernel says which type of perf event a kprobe is.
 ///
@@ -32,14 +36,28 @@ pub(in super::super) struct ProbeError {
 }
 
 impl Probe {
-    /// Attaches a loaded kprobe program.
-    pub(in super::super) fn attach(program: &Program, function: &str) -> Result<Self, ProbeError> {
+    /// Attaches a loaded kprobe program, by the function's address where it is known: old kernels look a name up by
+    /// unpacking all names that they have, several times for each probe.
+    pub(in super::super) fn attach(
+        program: &Program,
+        function: &str,
+        address: Option<u64>,
+    ) -> Result<Self, ProbeError> {
         let failed = |what| move |error| ProbeError { function: function.to_owned(), what, error };
         let name = CString::new(function).map_err(|error| failed("no such name")(error.into()))?;
         let pmu = pmu().map_err(failed("the kernel offers no probes"))?;
-        let event = perf::open_probe(pmu, &name).map_err(failed("the probe cannot be set"))?;
+        let event = open(pmu, &name, address).map_err(failed("the probe cannot be set"))?;
         let link = link(program, &event).map_err(failed("the program cannot be attached to the probe"))?;
         Ok(Self { event, link })
+    }
+}
+
+fn open(pmu: u32, name: &CStr, address: Option<u64>) -> io::Result<OwnedFd> {
+    let by_address = address.map(|address| perf::open_probe(pmu, Place::Address(address)));
+    match by_address {
+        Some(Ok(event)) => Ok(event),
+        // The module may have been loaded anew since the address was read.
+        _ => perf::open_probe(pmu, Place::Name(name)),
     }
 }
 
