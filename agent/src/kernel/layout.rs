@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_conntrack_is_told_from_one_with_an_unknown_one() {
-        let no_types =
+        let no_types: Vec<u8> =
             [0x1_eb9f_u32, 24, 0, 0, 0, 1].iter().flat_map(|word| word.to_ne_bytes()).chain([0]).collect();
         let error = resolve(&Btf::parse(no_types).unwrap(), None).unwrap_err();
         assert_eq!(error.missing[0].to_string(), "the kernel has no struct nf_conn");

@@ -9,6 +9,8 @@ pub(crate) mod fixtures;
 
 pub mod symbols;
 
+pub mod addresses;
+
 pub mod netns;
 
 pub mod module;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use super::{Outcome, Settings, Stage};
-use crate::agent::{Agent, Hook, Output};
+use crate::agent::{Agent, Output};
 use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
 use crate::traffic::{self, Connection, Ending, Exchange, Path, Sent};
 
@@ -165,8 +165,7 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     let mut problems = Vec::new();
     for round in 0..2 {
         let ended = agent.stop()?;
-        // Programs walk the kernel's table a second time only after minutes.
-        if round == 0 && settings.hook == Hook::Netlink {
+        if round == 0 {
             end_unseen(&mut lab, &doomed)?;
         }
         problems.extend((!ended.status.success()).then(|| format!("the agent ended with {}", ended.status)));

@@ -6,14 +6,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use aya::{
-    Ebpf, TestRun,
-    maps::Array,
-    programs::{RawTracePoint, RawTracePointRunOptions},
-};
+use aya::maps::Array;
 use conntally_common::Clock;
 
-use super::abi::Plain;
+use super::{
+    abi::Plain,
+    loader::{LoadedObject, Runnable},
+};
 
 /// Long enough that a tick which comes late does not matter.
 const SPAN: Duration = Duration::from_millis(100);
@@ -24,30 +23,45 @@ const USUAL: [u32; 4] = [100, 250, 300, 1000];
 /// Ticks must come within this time even at 24 Hz.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The moment of a tick; [`ticks_per_second`] compares it with a later one.
+/// The moment of a tick; [`Watch::ticks_per_second`] compares it with a later one.
 #[derive(Clone, Copy)]
 pub(super) struct Tick(Clock);
 
-/// Waits for the next tick.
-pub(super) fn next_tick(ebpf: &mut Ebpf) -> anyhow::Result<Tick> {
-    load(ebpf)?;
-    let first = read(ebpf)?;
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        let now = read(ebpf)?;
-        if now.jiffies != first.jiffies {
-            return Ok(Tick(now));
-        }
-    }
-    bail!("the kernel's tick did not move for {PATIENCE:?}")
-}
+/// The program that reads both clocks.
+pub(super) struct Watch(Runnable);
 
-/// Jiffies per second, from a tick taken a while ago and one taken now.
-pub(super) fn ticks_per_second(ebpf: &mut Ebpf, earlier: Tick) -> anyhow::Result<u32> {
-    let now = read(ebpf)?;
-    let passed = Duration::from_nanos(now.boot_ns.saturating_sub(earlier.0.boot_ns));
-    std::thread::sleep(SPAN.saturating_sub(passed));
-    rate(earlier.0, next_tick(ebpf)?.0).context("the kernel's tick rate makes no sense")
+impl Watch {
+    /// Loads it.
+    pub(super) fn load(object: &LoadedObject) -> anyhow::Result<Self> {
+        Runnable::load(object, "clock").map(Self).context("the clock program cannot be loaded")
+    }
+
+    /// Waits for the next tick.
+    pub(super) fn next_tick(&self, object: &LoadedObject) -> anyhow::Result<Tick> {
+        let first = self.read(object)?;
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let now = self.read(object)?;
+            if now.jiffies != first.jiffies {
+                return Ok(Tick(now));
+            }
+        }
+        bail!("the kernel's tick did not move for {PATIENCE:?}")
+    }
+
+    /// Jiffies per second, from a tick taken a while ago and one taken now.
+    pub(super) fn ticks_per_second(&self, object: &LoadedObject, earlier: Tick) -> anyhow::Result<u32> {
+        let now = self.read(object)?;
+        let passed = Duration::from_nanos(now.boot_ns.saturating_sub(earlier.0.boot_ns));
+        std::thread::sleep(SPAN.saturating_sub(passed));
+        rate(earlier.0, self.next_tick(object)?.0).context("the kernel's tick rate makes no sense")
+    }
+
+    fn read(&self, object: &LoadedObject) -> anyhow::Result<Clock> {
+        self.0.run().context("the clock program cannot be run")?;
+        let clock: Plain<Clock> = Array::try_from(object.maps.get("CLOCK")?)?.get(&0, 0)?;
+        Ok(clock.0)
+    }
 }
 
 fn rate(earlier: Clock, later: Clock) -> Option<u32> {
@@ -56,25 +70,6 @@ fn rate(earlier: Clock, later: Clock) -> Option<u32> {
     let rate = (u128::from(ticks) * 1_000_000_000 + u128::from(nanos) / 2) / u128::from(nanos);
     let rate = u32::try_from(rate).ok().filter(|rate| (10..=10_000).contains(rate))?;
     Some(USUAL.into_iter().find(|usual| usual.abs_diff(rate) * 20 <= *usual).unwrap_or(rate))
-}
-
-fn load(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    let program = program(ebpf)?;
-    if program.fd().is_err() {
-        program.load().context("the clock program cannot be loaded")?;
-    }
-    Ok(())
-}
-
-fn read(ebpf: &mut Ebpf) -> anyhow::Result<Clock> {
-    program(ebpf)?.test_run(RawTracePointRunOptions::new()).context("the clock program cannot be run")?;
-    let map = ebpf.map("CLOCK").context("the kernel programs have no map CLOCK")?;
-    let clock: Plain<Clock> = Array::try_from(map)?.get(&0, 0)?;
-    Ok(clock.0)
-}
-
-fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut RawTracePoint> {
-    Ok(ebpf.program_mut("clock").context("the kernel programs have no program clock")?.try_into()?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::anyhow;
 
-use super::tracing_program::TracingError;
+use super::loader::LoadError;
 use crate::kernel::layout::LayoutError;
 
 /// Why the kernel side cannot run.
@@ -38,9 +38,10 @@ impl StartError {
     }
 }
 
-impl From<TracingError> for StartError {
-    fn from(error: TracingError) -> Self {
-        if is_refusal(error.error()) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
+impl From<LoadError> for StartError {
+    fn from(error: LoadError) -> Self {
+        let refused = error.error().is_some_and(is_refusal);
+        if refused { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
     }
 }
 

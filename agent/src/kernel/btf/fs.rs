@@ -1,9 +1,9 @@
 //! The BTF of the running kernel, as files.
 
-use std::path::Path;
-use std::{fs, io};
+use std::fs::File;
+use std::io::{self, Read};
 
-use super::{Btf, BtfError};
+use super::{Btf, BtfError, Bytes};
 
 /// The types of the kernel image (since Linux 5.4, `CONFIG_DEBUG_INFO_BTF`).
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -57,9 +57,19 @@ pub fn read_module(vmlinux: &Btf) -> Result<Btf, ReadError> {
     Btf::parse_split(read(MODULE)?, vmlinux).map_err(|cause| ReadError::Content { path: MODULE, cause })
 }
 
-fn read(path: &'static str) -> Result<Vec<u8>, ReadError> {
-    fs::read(Path::new(path)).map_err(|cause| match cause.kind() {
+fn read(path: &'static str) -> Result<Bytes, ReadError> {
+    open(path).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => ReadError::Absent { path },
         _ => ReadError::Io { path, cause },
+    })
+}
+
+fn open(path: &str) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    Bytes::map(&file).or_else(|_| {
+        let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(len);
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
     })
 }

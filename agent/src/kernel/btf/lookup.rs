@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use super::{Btf, Kind, LookupError, Member, Type, TypeId};
+use super::{Btf, Kind, LookupError, Member, Type, TypeId, section::Section};
 
 /// Types may be nested, renamed and qualified this deep. The kernel's are not a quarter of it.
 const MAX_DEPTH: usize = 64;
@@ -130,7 +130,7 @@ impl Btf {
         value.map(|(_, value)| value).ok_or_else(no_member)
     }
 
-    /// Looks a name up, once: each scan takes about a millisecond, and one struct is asked for many members.
+    /// Looks a name up, once: a scan takes up to a millisecond, and one struct is asked for many members.
     fn find(&self, name: &str, class: Class) -> Option<TypeId> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.iter().find(|known| known.name == name && known.class == class) {
@@ -144,7 +144,11 @@ impl Btf {
     fn scan(&self, name: &str, class: Class) -> Option<TypeId> {
         let is_name = |offset| self.string_is(offset, name.as_bytes());
         let wanted = |kind| class.contains(kind);
-        self.own.find(wanted, is_name).or_else(|| self.base.as_ref()?.find(wanted, is_name))
+        let scan = |section: &Section| match class {
+            Class::Function => section.find(wanted, is_name),
+            Class::Struct | Class::Enum => section.find_aggregate(wanted, is_name),
+        };
+        scan(&self.own).or_else(|| scan(self.base.as_ref()?))
     }
 
     fn place(&self, struct_name: &str, path: &str) -> Result<Place, LookupError> {

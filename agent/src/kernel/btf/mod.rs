@@ -6,6 +6,7 @@
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>
 
+mod bytes;
 mod error;
 mod fs;
 mod lookup;
@@ -17,6 +18,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex};
 
+pub use bytes::Bytes;
 pub use error::{BtfError, LookupError};
 pub use fs::{MODULE, ReadError, VMLINUX, read_module, read_vmlinux};
 use lookup::Known;
@@ -47,19 +49,23 @@ impl Btf {
     /// # Errors
     /// When the bytes are not BTF of this machine's byte order, are cut off, or hold a kind of type that this
     /// reader does not know and so cannot step over.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
-        Ok(Self { own: Arc::new(Section::parse(bytes, TypeId(1), 0)?), base: None, known: Arc::default() })
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, BtfError> {
+        Ok(Self {
+            own: Arc::new(Section::parse(bytes.into(), TypeId(1), 0)?),
+            base: None,
+            known: Arc::default(),
+        })
     }
 
     /// Reads a module's BTF, which goes on where that of the kernel image ends.
     ///
     /// # Errors
     /// As [`Btf::parse`], and when `base` itself is a module's.
-    pub fn parse_split(bytes: Vec<u8>, base: &Self) -> Result<Self, BtfError> {
+    pub fn parse_split(bytes: impl Into<Bytes>, base: &Self) -> Result<Self, BtfError> {
         if base.base.is_some() {
             return Err(BtfError::BaseIsSplit);
         }
-        let own = Section::parse(bytes, base.own.end_id(), base.own.strings_len())?;
+        let own = Section::parse(bytes.into(), base.own.end_id(), base.own.strings_len())?;
         Ok(Self { own: Arc::new(own), base: Some(Arc::clone(&base.own)), known: Arc::default() })
     }
 

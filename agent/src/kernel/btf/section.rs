@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::types::{name_and_kind, record_len};
-use super::{BtfError, Kind, Type, TypeId};
+use super::{BtfError, Bytes, Kind, Type, TypeId};
 
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
@@ -13,12 +13,19 @@ const RECORD_LEN: usize = 12;
 
 #[derive(Debug)]
 pub(super) struct Section {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     strings: Range<usize>,
-    /// Where the records begin in `bytes`.
-    offsets: Vec<u32>,
+    records: Records,
     first_id: TypeId,
     first_string: u32,
+}
+
+/// Where the records begin in the bytes.
+#[derive(Debug, Default)]
+struct Records {
+    all: Vec<u32>,
+    /// Places in `all` of structs and enums: one record in ten, and nearly all that is asked for by name.
+    aggregates: Vec<u32>,
 }
 
 struct Header {
@@ -28,10 +35,10 @@ struct Header {
 
 impl Section {
     /// Finds the records in `bytes`. The first has the id `first_id`; the first string the offset `first_string`.
-    pub(super) fn parse(bytes: Vec<u8>, first_id: TypeId, first_string: u32) -> Result<Self, BtfError> {
+    pub(super) fn parse(bytes: Bytes, first_id: TypeId, first_string: u32) -> Result<Self, BtfError> {
         let header = Header::parse(&bytes)?;
-        let offsets = record_offsets(&bytes, header.types, first_id)?;
-        Ok(Self { bytes, strings: header.strings, offsets, first_id, first_string })
+        let records = Records::find(&bytes, header.types, first_id)?;
+        Ok(Self { bytes, strings: header.strings, records, first_id, first_string })
     }
 
     pub(super) const fn first_id(&self) -> TypeId {
@@ -41,7 +48,7 @@ impl Section {
     /// The id after the last one.
     pub(super) const fn end_id(&self) -> TypeId {
         // Each record has 12 bytes of a section whose length is a u32, and vmlinux comes before one module only.
-        TypeId(self.first_id.0.saturating_add(self.offsets.len() as u32))
+        TypeId(self.first_id.0.saturating_add(self.records.all.len() as u32))
     }
 
     pub(super) const fn strings_len(&self) -> u32 {
@@ -50,22 +57,35 @@ impl Section {
 
     pub(super) fn record(&self, id: TypeId) -> Option<Type<'_>> {
         let index = id.0.checked_sub(self.first_id.0)?;
-        self.record_at(*self.offsets.get(index as usize)? as usize)
+        self.record_at(*self.records.all.get(index as usize)? as usize)
     }
 
-    /// The first record of that name and of a kind that `wanted` accepts. Touches only what it must of each
-    /// record: there are a hundred thousand.
+    /// The first struct or enum of that name whose kind is `wanted`. Touches only what it must of each record: there
+    /// are ten thousand.
+    pub(super) fn find_aggregate(
+        &self,
+        wanted: impl Fn(Kind) -> bool,
+        is_name: impl Fn(u32) -> bool,
+    ) -> Option<TypeId> {
+        let at = |index: u32| self.records.all.get(index as usize).copied();
+        let matches = |&index: &u32| at(index).is_some_and(|at| self.matches(at, &wanted, &is_name));
+        let index = self.records.aggregates.iter().copied().find(matches)?;
+        Some(TypeId(self.first_id.0.saturating_add(index)))
+    }
+
+    /// The first record of that name whose kind is `wanted`, among all of them: there are a hundred thousand.
     pub(super) fn find(
         &self,
         wanted: impl Fn(Kind) -> bool,
         is_name: impl Fn(u32) -> bool,
     ) -> Option<TypeId> {
-        let matches = |&at: &u32| {
-            let head = self.bytes.get(at as usize..).and_then(<[u8]>::first_chunk);
-            head.and_then(name_and_kind).is_some_and(|(name, kind)| wanted(kind) && is_name(name))
-        };
-        let index = self.offsets.iter().position(matches)?;
+        let index = self.records.all.iter().position(|&at| self.matches(at, &wanted, &is_name))?;
         Some(TypeId(self.first_id.0.saturating_add(index as u32)))
+    }
+
+    fn matches(&self, at: u32, wanted: impl Fn(Kind) -> bool, is_name: impl Fn(u32) -> bool) -> bool {
+        let head = self.bytes.get(at as usize..).and_then(<[u8]>::first_chunk);
+        head.and_then(name_and_kind).is_some_and(|(name, kind)| wanted(kind) && is_name(name))
     }
 
     pub(super) fn string(&self, offset: u32) -> Option<&[u8]> {
@@ -121,21 +141,26 @@ impl Header {
     }
 }
 
-fn record_offsets(bytes: &[u8], types: Range<usize>, first_id: TypeId) -> Result<Vec<u32>, BtfError> {
-    // 30 bytes is what a record of a kernel takes on average.
-    let mut offsets = Vec::with_capacity(types.len() / 30);
-    let section = bytes.get(..types.end).unwrap_or_default();
-    let mut at = types.start;
-    while at < types.end {
-        let id = first_id.0.saturating_add(offsets.len() as u32);
-        let rest = section.get(at..).unwrap_or_default();
-        let head: &[u8; RECORD_LEN] = rest.first_chunk().ok_or(BtfError::Record { id })?;
-        let len = RECORD_LEN + record_len(head).map_err(|kind| BtfError::Kind { id, kind })?;
-        if len > rest.len() {
-            return Err(BtfError::Record { id });
+impl Records {
+    fn find(bytes: &[u8], types: Range<usize>, first_id: TypeId) -> Result<Self, BtfError> {
+        // 20 bytes is the least that a record of a kernel takes on average.
+        let mut records = Self { all: Vec::with_capacity(types.len() / 20), aggregates: Vec::new() };
+        let section = bytes.get(..types.end).unwrap_or_default();
+        let mut at = types.start;
+        while at < types.end {
+            let id = first_id.0.saturating_add(records.all.len() as u32);
+            let rest = section.get(at..).unwrap_or_default();
+            let head: &[u8; RECORD_LEN] = rest.first_chunk().ok_or(BtfError::Record { id })?;
+            let (kind, len) = record_len(head).map_err(|kind| BtfError::Kind { id, kind })?;
+            if RECORD_LEN + len > rest.len() {
+                return Err(BtfError::Record { id });
+            }
+            if matches!(kind, Kind::Struct | Kind::Enum | Kind::Enum64) {
+                records.aggregates.push(records.all.len() as u32);
+            }
+            records.all.push(at as u32);
+            at += RECORD_LEN + len;
         }
-        offsets.push(at as u32);
-        at += len;
+        Ok(records)
     }
-    Ok(offsets)
 }

@@ -178,11 +178,11 @@ impl Kind {
     }
 }
 
-/// Bytes that follow the head of a record, or the number of its kind when that is unknown.
-pub(super) fn record_len(head: &[u8; 12]) -> Result<usize, u32> {
+/// The kind of a record and the bytes that follow its head, or the number of its kind when that is unknown.
+pub(super) fn record_len(head: &[u8; 12]) -> Result<(Kind, usize), u32> {
     let [_, info, _] = words(head);
     let number = kind_number(info);
-    Kind::from_number(number).map(|kind| kind.data_len(vlen(info))).ok_or(number)
+    Kind::from_number(number).map(|kind| (kind, kind.data_len(vlen(info)))).ok_or(number)
 }
 
 /// Offset of the name, and kind of a record, from its head.

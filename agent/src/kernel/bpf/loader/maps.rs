@@ -1,0 +1,115 @@
+//! The maps of the kernel programs, made in the kernel and filled before any program can see them.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use anyhow::Context;
+use aya::maps::{Map, MapData, MapError};
+use aya_obj::{EbpfSectionKind, generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::syscall;
+
+/// Every map by its name in the programs.
+pub(in super::super) struct Maps(HashMap<String, Map>);
+
+/// Why a map could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(in super::super) enum MapsError {
+    /// The kernel refuses it.
+    #[error("the map {0} cannot be made")]
+    Create(String, #[source] MapError),
+    /// What the programs take as constant cannot be put into it.
+    #[error("the map {0} cannot be filled")]
+    Fill(String, #[source] std::io::Error),
+}
+
+impl Maps {
+    /// Makes them. A map with data gets it; one that is constant for the programs is then frozen, so that the
+    /// verifier sees through it.
+    pub(super) fn create(definitions: &HashMap<String, aya_obj::Map>) -> Result<Self, MapsError> {
+        let made = definitions.iter().map(|(name, map)| Ok((name.clone(), create(name, map)?)));
+        Ok(Self(made.collect::<Result<_, MapsError>>()?))
+    }
+
+    /// A map to read.
+    pub(in super::super) fn get(&self, name: &str) -> anyhow::Result<&Map> {
+        self.0.get(name).with_context(|| missing(name))
+    }
+
+    /// A map to write.
+    pub(in super::super) fn get_mut(&mut self, name: &str) -> anyhow::Result<&mut Map> {
+        self.0.get_mut(name).with_context(|| missing(name))
+    }
+
+    /// A map to keep. It stays the same map for programs that are loaded later, but is not found here any more.
+    pub(in super::super) fn take(&mut self, name: &str) -> anyhow::Result<Map> {
+        self.0.remove(name).with_context(|| missing(name))
+    }
+
+    /// Number of the descriptor of each map.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (&str, i32)> {
+        self.0.iter().filter_map(|(name, map)| Some((name.as_str(), descriptor(map)?.as_raw_fd())))
+    }
+}
+
+/// The descriptor of a map; `None` for a kind of map that no program here has.
+pub(in super::super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
+    match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::Queue(data) | Map::RingBuf(data) => {
+            Some(data.fd().as_fd())
+        }
+        _ => None,
+    }
+}
+
+fn create(name: &str, definition: &aya_obj::Map) -> Result<Map, MapsError> {
+    let failed = |error| MapsError::Create(name.to_owned(), error);
+    let mut definition = definition.clone();
+    if definition.map_type() == BPF_MAP_TYPE_RINGBUF as u32 {
+        definition.set_max_entries(ring_bytes(definition.max_entries(), page_bytes()));
+    }
+    let data = definition.data().to_vec();
+    let is_constant = definition.section_kind() == EbpfSectionKind::Rodata;
+    let map = MapData::create(definition, name, None).map_err(failed)?;
+    fill(map.fd().as_fd(), &data, is_constant).map_err(|error| MapsError::Fill(name.to_owned(), error))?;
+    Map::from_map_data(map).map_err(failed)
+}
+
+fn fill(map: BorrowedFd<'_>, data: &[u8], is_constant: bool) -> std::io::Result<()> {
+    if !data.is_empty() {
+        syscall::set_map_value(map, 0, data)?;
+    }
+    if is_constant { syscall::freeze_map(map) } else { Ok(()) }
+}
+
+/// A ring's size must be a power of two and whole pages.
+fn ring_bytes(asked: u32, page: u32) -> u32 {
+    asked.checked_next_power_of_two().unwrap_or(1 << 31).max(page)
+}
+
+fn page_bytes() -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    // 64 KiB are whole pages on every machine.
+    page.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1 << 16)
+}
+
+fn missing(name: &str) -> String {
+    format!("the kernel programs have no map {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_have_sizes_that_the_kernel_takes() {
+        assert_eq!(ring_bytes(0, 4096), 4096);
+        assert_eq!(ring_bytes(4096, 1 << 16), 1 << 16);
+        assert_eq!(ring_bytes(100_000, 4096), 1 << 17);
+        assert_eq!(ring_bytes(16 << 20, 4096), 16 << 20);
+        assert_eq!(ring_bytes(u32::MAX, 4096), 1 << 31);
+    }
+}

@@ -1,0 +1,22 @@
+//! Loads the kernel programs: an object's bytes and constants enter; maps and attached programs leave.
+//!
+//! Linking is aya-obj's and reading maps is aya's; creating, loading and attaching is done here, because aya reads
+//! the kernel's types anew with each loader, attaches no typed program to a function of a module, and gives no
+//! program types of its own making.
+
+mod code;
+mod maps;
+mod object;
+mod perf;
+mod probe;
+mod program;
+mod runnable;
+mod subprograms;
+mod syscall;
+
+pub(super) use maps::descriptor;
+pub use object::RingSizes;
+pub(super) use object::{Constants, LoadedObject};
+pub(super) use probe::Probe;
+pub(super) use program::{LoadError, Position, Program, Target, Typed, module_btf};
+pub(super) use runnable::Runnable;
