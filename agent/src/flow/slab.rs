@@ -63,6 +63,25 @@ impl Slab {
             .filter(|(_, flow)| flow.original == o.original && flow.netns == o.netns && flow.zone == o.zone)
     }
 
+    /// The position that is most likely that of the given hash; which flow lies there was not looked at.
+    pub(super) fn likely(&self, hash: u64) -> Option<u32> {
+        self.index.find(hash, |_| true).copied()
+    }
+
+    /// Reads from all over an entry, so that it is in the cache.
+    pub(super) fn touch(&self, position: u32) -> u64 {
+        self.entry(position).map_or(0, |Entry { flow, ahead }| {
+            let [label, ..] = flow.labels;
+            flow.totals.original.packets
+                ^ flow.baseline.reply.bytes
+                ^ flow.moved_ns
+                ^ u64::from(flow.original.src_port ^ flow.reply.src_port)
+                ^ u64::from(flow.zone)
+                ^ u64::from(label)
+                ^ ahead.bytes
+        })
+    }
+
     pub(super) fn get(&self, position: u32) -> Option<&FlowState> {
         self.entries.get(position).map(|entry| &entry.flow)
     }
