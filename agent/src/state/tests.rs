@@ -189,12 +189,17 @@ fn what_moved_while_no_agent_ran_is_billed_once_and_ids_stay() {
     drop(agent);
     let mut next = Agent::after(&dir, &past(&dir).unwrap(), SINCE.boot_ns + 60 * SECOND);
     // Born under the new programs, as they see it; one began while no agent ran.
-    let again = |port, packets| Observation {
+    let again = |kind, port, packets| Observation {
         born_ns: SINCE.boot_ns + 60 * SECOND,
         midlife: true,
-        ..sight(Existing, port, 61, packets)
+        ..sight(kind, port, 61, packets)
     };
-    let records = next.see(vec![again(1, 15), again(3, 30), again(4, 1), again(7, 9)]);
+    let records = next.see(vec![
+        again(Update, 1, 15),
+        again(Existing, 3, 30),
+        again(Update, 4, 1),
+        again(Existing, 7, 9),
+    ]);
     let told: Vec<_> = records.iter().map(|record| (record.kind, record.delta.original.packets)).collect();
     assert_eq!(told, [(RecordKind::Update, 4), (RecordKind::New, 9)]);
     assert!(records.iter().all(|record| !record.flags.first_seen_midlife));
@@ -293,7 +298,7 @@ fn nothing_is_billed_twice(handed_on: &[(u64, Arc<[Record]>)], past: &Past) {
     let mut next = FlowTable::new(FlowTableOptions::new(100, BOOT, since(past, SINCE.boot_ns + 60 * SECOND)));
     restore(&mut next, past);
     let moved = |port| 100 + u64::from(port);
-    let observations = (1..=6).map(|port| sight(Existing, port, 61, moved(port))).collect();
+    let observations = (1..=6).map(|port| sight(Update, port, 61, moved(port))).collect();
     let mut records = Vec::new();
     next.apply(&Batch { observations, settled: true, look: None }, &mut records);
     let again = past.unwritten.iter().map(|(number, records)| (*number, records.as_slice().into()));
