@@ -10,12 +10,12 @@ use super::status_file::StatusFile;
 use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
-use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
-use crate::model::{Backlog, NumberedBatch, Record};
+use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits};
+use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
-use crate::source::{Batch, Counted, Losses};
+use crate::source::{Batch, Counted, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use std::collections::VecDeque;
@@ -33,6 +33,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
 
+/// Flows that the source is asked to look at after a batch.
+const DUE_AT_ONCE: usize = 4096;
+
 /// Turns batches into records.
 #[derive(Debug)]
 pub(super) struct Consumer {
@@ -40,6 +43,8 @@ pub(super) struct Consumer {
     records: Vec<Record>,
     loss_watch: LossWatch,
     auditing: Auditing,
+    /// Flows that are due and that the source had no room for yet.
+    due: Vec<Visit>,
     state: Option<State>,
     /// For how long no agent ran before this one, milliseconds.
     gap_ms: u64,
@@ -49,14 +54,15 @@ pub(super) struct Consumer {
 
 impl Consumer {
     /// For a source of this machine that is in place now, as `place` tells.
-    pub(super) fn live(config: &Config, place: &str) -> anyhow::Result<Self> {
-        let consumer = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
+    pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
+        let now = Anchor::now().context("cannot read the clocks")?;
+        let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
         Ok(consumer.told_of(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        Self::with(empty_table(config, boot_id, since))
+        Self::with(empty_table(config, boot_id, since, Visits::Never))
     }
 
     /// The same, going on where the agent before stopped.
@@ -78,6 +84,7 @@ impl Consumer {
             records: Vec::new(),
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
+            due: Vec::new(),
             state: None,
             gap_ms: 0,
             unwritten: VecDeque::new(),
@@ -107,6 +114,17 @@ impl Consumer {
             state.tick(&self.table, &sink.backlog());
         }
         flow
+    }
+
+    /// Has the source look at flows that are due although nothing made them speak. To be called after each batch.
+    pub(super) fn visit(&mut self, source: &mut impl Source) {
+        if self.due.is_empty()
+            && let Ok(now) = Anchor::now()
+        {
+            self.table.take_due(now.boot_ns, DUE_AT_ONCE, &mut self.due);
+        }
+        let taken = source.visit(&self.due);
+        self.due.drain(..taken.min(self.due.len()));
     }
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
@@ -208,9 +226,10 @@ fn evidence(
 }
 
 /// A flow table as it is configured, for flows of the given boot, every flow's birth being seen since `since`.
-pub(super) fn empty_table(config: &Config, boot_id: [u8; 16], since: Anchor) -> FlowTable {
-    let max_flows = config.flow.max_flows as usize;
-    FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since))
+pub(super) fn empty_table(config: &Config, boot_id: [u8; 16], since: Anchor, visits: Visits) -> FlowTable {
+    let steps: Vec<_> = config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
+    let options = FlowTableOptions::new(config.flow.max_flows as usize, boot_id, since);
+    FlowTable::new(options.with_visits(visits, RateCurve::new(&steps)))
 }
 
 /// The machine's boot.

@@ -70,10 +70,8 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place } = sources::open(config)?;
     let mut consumer = match legacy {
-        Some(legacy) => {
-            Consumer::resumed(legacy.take_over(config, source.tells_addresses()).await?, config, &place)
-        }
-        None => Consumer::live(config, &place)?,
+        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source).await?, config, &place),
+        None => Consumer::live(config, &place, source.visits(config))?,
     };
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
@@ -94,6 +92,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
         consumer.audit(|| (source.counted(), source.losses()), &sink);
+        consumer.visit(source);
         flow
     };
     let ended = pump(&mut source, asked, deliver).await;

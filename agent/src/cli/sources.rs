@@ -2,6 +2,7 @@
 
 use super::message;
 use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::flow::Visits;
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
 };
@@ -31,6 +32,15 @@ impl LiveSource {
     /// Whether its observations tell the addresses of the kernel's entries.
     pub(super) const fn tells_addresses(&self) -> bool {
         matches!(self, Self::Bpf(_))
+    }
+
+    /// Which flows it has to be asked to look at.
+    pub(super) const fn visits(&self, config: &Config) -> Visits {
+        match (self, config.source.updates) {
+            (Self::Netlink(_), _) => Visits::Never,
+            (Self::Bpf(_), config::Updates::Packet) => Visits::Quiet,
+            (Self::Bpf(_), config::Updates::Sweep) => Visits::Always,
+        }
     }
 }
 
