@@ -17,7 +17,7 @@ use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::Sl
 use super::{Batch, Counted, Losses, Progress, Source, SourceError};
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
-    model::{Sum, Visit},
+    model::{Observation, Sum, Visit},
 };
 
 /// The longest time between two reads of the rings.
@@ -52,6 +52,8 @@ pub struct BpfSource {
     rings: Rings,
     visits: Visits,
     looks: Looks,
+    /// What visits and looks brought in one go.
+    sights: Vec<Observation>,
     draining: Draining,
     watch: Option<ModuleWatch>,
     slot_watch: SlotWatch,
@@ -91,6 +93,7 @@ impl BpfSource {
             rings,
             visits: Visits::default(),
             looks,
+            sights: Vec::new(),
             draining: Draining::No,
             watch,
             slot_watch: SlotWatch::new(options.kernel.slots),
@@ -127,9 +130,9 @@ impl BpfSource {
         if let Err(error) = self.side.announce() {
             tracing::warn!("new flows are reported only at their second packet: {error:#}");
         }
-        self.visits.run(&mut self.side);
-        self.looks.advance(&mut self.side);
-        self.rings.read(&mut self.side, batch);
+        self.visits.run(&mut self.side, &mut self.sights);
+        self.looks.advance(&mut self.side, &mut self.sights);
+        self.rings.read(&mut self.side, &mut self.sights, batch);
         self.side.flush_log();
         if self.rings.was_emptied() {
             self.looks.hand_over(&mut batch.observations);

@@ -12,11 +12,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
 
 use super::decode;
-use crate::{
-    kernel::bpf::{KernelSide, is_selftest},
-    model::Observation,
-    source::Batch,
-};
+use crate::{kernel::bpf::KernelSide, model::Observation, source::Batch};
 
 /// Events that one read takes from a ring at most, so that a flood cannot starve the rest of the agent.
 const READ_LIMIT: usize = 16_384;
@@ -38,7 +34,7 @@ impl Rings {
             emptied: false,
         };
         let others = side.take_set_aside();
-        rings.ends.extend(others.iter().filter(|event| !is_selftest(event)).map(decode::observation));
+        rings.ends.extend(others.iter().filter_map(decode::reported));
         Ok(rings)
     }
 
@@ -58,10 +54,13 @@ impl Rings {
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
-    pub(super) fn read(&mut self, side: &mut KernelSide, batch: &mut Batch) {
+    ///
+    /// `sights` are what was seen just before by other ways; they go between the two.
+    pub(super) fn read(&mut self, side: &mut KernelSide, sights: &mut Vec<Observation>, batch: &mut Batch) {
         let ends_emptied = take(side.ends(), &mut self.ends) && take_overflowed(side, &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
+        batch.observations.append(sights);
         batch.observations.append(&mut self.ends);
     }
 }
@@ -83,8 +82,7 @@ fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> boo
     for _ in 0..READ_LIMIT {
         let Some(item) = ring.next() else { return true };
         match Event::ref_from_bytes(&item) {
-            Ok(event) if is_selftest(event) => {}
-            Ok(event) => observations.push(decode::observation(event)),
+            Ok(event) => observations.extend(decode::reported(event)),
             Err(_) => tracing::error!(
                 bytes = item.len(),
                 expected = size_of::<Event>(),
@@ -99,8 +97,7 @@ fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> boo
 fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         match side.overflowed_end() {
-            Ok(Some(event)) if is_selftest(&event) => {}
-            Ok(Some(event)) => observations.push(decode::observation(&event)),
+            Ok(Some(event)) => observations.extend(decode::reported(&event)),
             Ok(None) => return true,
             Err(error) => {
                 tracing::error!("{error:#}");
