@@ -39,6 +39,8 @@ impl Facts {
     pub(super) const MISSED: u8 = 1 << 5;
     /// The last look at the kernel's table did not see it.
     pub(super) const ABSENT: u8 = 1 << 6;
+    /// No delta of it was handed out: the next record that is handed out has all of it.
+    pub(super) const HELD: u8 = 1 << 7;
 
     pub(super) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -149,6 +151,19 @@ impl FlowState {
         change.described = self.describe(o);
         self.identify(o);
         change
+    }
+
+    /// What no record has told, if none has told anything yet.
+    pub(super) fn held(&self) -> Option<Totals> {
+        let mut billed = self.baseline;
+        self.facts.has(Facts::HELD).then(|| advance(&mut billed, &self.totals).0)
+    }
+
+    /// The same; it counts as told from now on.
+    pub(super) fn release(&mut self) -> Option<Totals> {
+        let held = self.held();
+        self.facts.set(Facts::HELD, false);
+        held
     }
 
     /// The record of what just happened.

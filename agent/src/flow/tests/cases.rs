@@ -247,3 +247,33 @@ fn a_clock_that_was_set_back_before_the_agent_came_makes_no_old_flow_young() {
     );
     assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::Update, 1), (RecordKind::End, 1)]);
 }
+
+#[test]
+fn records_that_nobody_wants_leave_their_deltas_to_those_that_are_wanted() {
+    use RecordKind::{End, New, Update};
+    let expected: [(Wanted, &[(RecordKind, u64)]); 4] = [
+        (Wanted { new: true, update: true }, &[(New, 2), (Update, 3), (End, 4)]),
+        (Wanted { new: false, update: true }, &[(Update, 5), (End, 4)]),
+        (Wanted { new: true, update: false }, &[(New, 0), (End, 9)]),
+        (Wanted { new: false, update: false }, &[(End, 9)]),
+    ];
+    for (wanted, story_told) in expected {
+        let mut table = FlowTable::new(options(10).with_wanted(wanted));
+        let mut records = apply(&mut table, &[hooked(Kind::New, 1, 0xA0, 5, 5, 2)]);
+        records.extend(apply(&mut table, &[hooked(Kind::Update, 1, 0xA0, 5, SECOND, 5)]));
+        records.extend(apply(&mut table, &[hooked(Kind::End, 1, 0xA0, 5, 2 * SECOND, 9)]));
+        assert_eq!(story(&records), story_told, "{wanted:?}");
+    }
+}
+
+#[test]
+fn when_only_ends_are_wanted_a_missed_one_has_everything_that_a_walk_saw() {
+    let mut table = FlowTable::new(options(10).with_wanted(Wanted { new: false, update: false }));
+    let old = |at, n| Observation { midlife: true, start_ns: 5, ..hooked(Kind::Existing, 2, 0xB0, 7, at, n) };
+    assert_eq!(look(&mut table, 1, &[hooked(Kind::Existing, 1, 0xA0, 5, 5, 2), old(5, 100)]), []);
+    let seen = [hooked(Kind::Existing, 1, 0xA0, 5, SECOND, 7), old(SECOND, 103)];
+    assert_eq!(look(&mut table, SECOND, &seen), []);
+    assert_eq!(table.books().held.packets, 2 * 7 + 2 * 3);
+    assert_eq!(look(&mut table, 2 * SECOND, &[]), []);
+    assert_eq!(story(&look(&mut table, 3 * SECOND, &[])), [(RecordKind::End, 7), (RecordKind::End, 3)]);
+}
