@@ -239,12 +239,13 @@ impl FlowState {
         changed
     }
 
-    /// Learns what tells this flow apart from others of its tuple.
+    /// Learns what tells this flow apart from others of its tuple. A flow that lost its slot gets another one, with a
+    /// later birth, and is found by that.
     pub(super) fn identify(&mut self, o: &Observation) {
         if self.conntrack == 0 {
             self.conntrack = o.conntrack;
         }
-        if self.born_ns == 0 && o.born_ns != 0 {
+        if o.born_ns > self.born_ns {
             self.born_ns = o.born_ns;
             self.facts.set(Facts::MET_MIDLIFE, o.midlife);
         }
