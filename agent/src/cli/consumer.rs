@@ -43,7 +43,7 @@ impl Consumer {
     /// For a source of this machine that is in place now, as `place` tells.
     pub(super) fn live(config: &Config, place: &str) -> anyhow::Result<Self> {
         let consumer = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
-        let file = StatusFile::new(&config.run_dir, place);
+        let file = StatusFile::new(&config.run_dir, &host(), place);
         Ok(Self { auditing: Auditing::new(Some(file)), ..consumer })
     }
 
@@ -161,10 +161,11 @@ fn width() -> usize {
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
+fn host() -> String {
+    nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 fn context() -> EncodeContext {
-    let host = nix::sys::utsname::uname()
-        .map(|name| name.nodename().to_string_lossy().into_owned())
-        .unwrap_or_default();
     let names = NetnsNames::default();
-    EncodeContext { host, netns_name: Box::new(move |inode| names.get(inode)) }
+    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
 }
