@@ -277,3 +277,27 @@ fn when_only_ends_are_wanted_a_missed_one_has_everything_that_a_walk_saw() {
     assert_eq!(look(&mut table, 2 * SECOND, &[]), []);
     assert_eq!(story(&look(&mut table, 3 * SECOND, &[])), [(RecordKind::End, 7), (RecordKind::End, 3)]);
 }
+
+#[test]
+fn figures_that_no_kernel_would_say_do_no_harm() {
+    let highest = Counter { packets: u64::MAX, bytes: u64::MAX };
+    for at in [0, u64::MAX / 2, u64::MAX] {
+        let wild = |kind, conntrack| Observation {
+            boot_ns: at,
+            born_ns: at,
+            start_ns: u64::MAX,
+            conntrack,
+            totals: Totals { original: highest, reply: highest },
+            ..sight(kind, 1, 0, 0, 0)
+        };
+        let mut table = table();
+        apply(&mut table, &[wild(Kind::New, 7), wild(Kind::Existing, 7), wild(Kind::Update, u64::MAX)]);
+        let scope = || Scope::Namespaces(vec![1]);
+        for began_boot_ns in [u64::MAX, at] {
+            let look = Some(Look { began_boot_ns, scope: scope() });
+            apply_batch(&mut table, &Batch { observations: vec![wild(Kind::End, 9)], settled: true, look });
+            table.take_due(began_boot_ns, 10, &mut Vec::new());
+        }
+        assert_eq!(table.losses().len(), 5);
+    }
+}
