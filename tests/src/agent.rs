@@ -113,10 +113,24 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// What the agent said at its end that it had lost of this kind; 0 when it named no such loss.
+    #[must_use]
+    pub fn lost(&self, reason: &str) -> u64 {
+        let told = self.output.log.iter().rev().find(|line| line.contains("account: "));
+        told.and_then(|line| figure(line, reason)).unwrap_or(0)
+    }
+
     /// Lines of its log that tell of a loss or of a fault of its own.
     pub fn alarms(&self) -> impl Iterator<Item = &String> {
         self.output.log.iter().filter(|line| line.contains("ERROR") || line.contains("panicked"))
     }
+}
+
+/// The number after a word.
+fn figure(line: &str, name: &str) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == name)?;
+    words.next()?.trim_end_matches(',').parse().ok()
 }
 
 impl Agent {
@@ -156,6 +170,32 @@ impl Agent {
             }
             thread::sleep(POLL);
         }
+    }
+
+    /// Stops it from running until [`Agent::resume`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
+    /// Ends it without giving it a chance to clean up.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(STOP_WITHIN)?;
+        Ok(())
     }
 
     /// Sends SIGTERM, waits for the end, and hands out what the agent said; to be called once.
@@ -262,4 +302,17 @@ fn await_ready(ready: &Receiver<String>, output: &Arc<Mutex<Output>>) -> Result<
 
 fn lock(output: &Arc<Mutex<Output>>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_read_from_the_account() {
+        let line = "2026-11-21T08:00:00Z  WARN account: lost end_ring_full 12, no_slot 3 flows=5 ends=4";
+        assert_eq!(figure(line, "end_ring_full"), Some(12));
+        assert_eq!(figure(line, "no_slot"), Some(3));
+        assert_eq!(figure(line, "hook_skipped"), None);
+    }
 }

@@ -16,6 +16,15 @@ pub struct Expectation {
     pub no_counters: bool,
     /// Tuple of the answering packets where it is not the mirror image of the original one.
     pub nat_reply: Option<Tuple>,
+    /// Its entry was deleted at moments that nobody noted: it may be several flows one after another, opened from
+    /// either side, which together have moved what was on the wire.
+    pub pieces: bool,
+    /// Its end may be lost if the agent says so: what is missing is summed up instead of being a problem.
+    pub loss_admitted: bool,
+    /// Marks that its records must show, in this order; the last of them in its end.
+    pub marks: Vec<u32>,
+    /// Label bits that its end must show, in the kernel's byte order; any when `None`.
+    pub labels: Option<[u8; 16]>,
 }
 
 /// One flow as it was on the wire.
