@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::key::{Counter, FlowKey, Totals, Tuple};
-use crate::packet::Seen;
+use crate::packet::{Parsed, Seen};
+use crate::reassembly::Reassembly;
 
 /// What the agent is expected to say of a flow besides its counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub struct Ledger {
     open: HashMap<(u16, Tuple), usize>,
     /// Answering tuple → original tuple, where addresses are translated.
     translated: HashMap<Tuple, Tuple>,
+    parts: Reassembly,
 }
 
 impl Ledger {
@@ -56,6 +58,17 @@ impl Ledger {
     #[must_use]
     pub fn new(netns: u32) -> Self {
         Self { netns, ..Self::default() }
+    }
+
+    /// Takes what was on the wire: a packet, or a part of one, which is booked when it is whole.
+    pub fn note(&mut self, parsed: Parsed) {
+        let whole = match parsed {
+            Parsed::Whole(seen) => Some(seen),
+            Parsed::Part(part) => self.parts.add(part),
+        };
+        if let Some(seen) = whole {
+            self.book(seen);
+        }
     }
 
     /// Books a packet. The first packet of a tuple opens its flow and tells which direction is the original.

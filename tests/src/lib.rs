@@ -15,6 +15,8 @@ pub mod traffic;
 
 pub mod packet;
 
+pub mod reassembly;
+
 pub mod ledger;
 
 pub mod capture;
