@@ -58,6 +58,26 @@ impl Hook {
     }
 }
 
+/// How the agent hears of flows that move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Updates {
+    /// By a hook on each packet.
+    Packet,
+    /// By visits to living flows, without a hook on packets.
+    Sweep,
+}
+
+impl Updates {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packet => "packet",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
 /// How to start an agent.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -266,8 +286,16 @@ impl Drop for Process {
 
 fn read_records(stdout: impl Read + Send + 'static, output: &Arc<Mutex<Output>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
+    let (pass, lines) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The other thread ends after this one.
+            let _ = pass.send(line);
+        }
+    });
+    // The agent must not wait until its records are understood.
+    thread::spawn(move || {
+        for line in lines {
             let mut output = lock(&output);
             output.records.add_line(&line);
             output.lines.push(line);

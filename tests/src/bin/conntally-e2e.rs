@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use conntally_tests::agent::Hook;
+use conntally_tests::agent::{Hook, Updates};
 use conntally_tests::demo;
 use conntally_tests::scenario::{self, Settings};
 use conntally_tests::start;
@@ -37,12 +37,18 @@ struct Guest {
     /// How the agent gets at the kernel
     #[arg(long, value_enum, default_value = "auto")]
     hook: Hook,
-    /// A scenario's name, or all
-    #[arg(long, default_value = "all")]
-    scenario: String,
+    /// Names of scenarios, or all
+    #[arg(long, default_value = "all", value_delimiter = ',')]
+    scenario: Vec<String>,
     /// Where records and logs of failed scenarios are put
     #[arg(long)]
     out: Option<PathBuf>,
+    /// How the agent hears of flows that move; its default when not given
+    #[arg(long, value_enum)]
+    updates: Option<Updates>,
+    /// Number of flows in scenarios about many of them
+    #[arg(long, default_value_t = scenario::FLOWS)]
+    flows: u32,
     /// Leave out what changes the machine outside of namespaces of its own
     #[arg(long)]
     harmless: bool,
@@ -91,7 +97,14 @@ fn play_all(guest: &Guest) -> Result<ExitCode> {
             continue;
         }
         let out = guest.out.as_ref().map(|out| out.join(scenario.name));
-        let settings = Settings { agent: guest.agent.clone(), hook: guest.hook, out, alone: !guest.harmless };
+        let settings = Settings {
+            agent: guest.agent.clone(),
+            hook: guest.hook,
+            out,
+            alone: !guest.harmless,
+            updates: guest.updates,
+            flows: guest.flows,
+        };
         let report = scenario::play(scenario, &settings);
         match report.verdict {
             "exact" => passed += 1,

@@ -215,15 +215,21 @@ impl Lab {
         Ok(entries)
     }
 
-    /// Deletes every entry of the tracking namespaces.
+    /// Deletes every entry of the tracking namespaces at any moment, unknown to the ledger.
+    ///
+    /// # Errors
+    /// When `conntrack` fails.
+    pub fn forget(&self) -> Result<()> {
+        self.tracked_nodes().try_for_each(|node| node.namespace.exec("conntrack", &["-F"]).map(drop))
+    }
+
+    /// Deletes every entry of the tracking namespaces when nothing moves any more.
     ///
     /// # Errors
     /// When `conntrack` fails.
     pub fn flush(&self) -> Result<()> {
         self.quiet();
-        for node in self.tracked_nodes() {
-            node.namespace.exec("conntrack", &["-F"])?;
-        }
+        self.forget()?;
         self.captures().for_each(|capture| capture.ledger().cut_all());
         Ok(())
     }
