@@ -137,13 +137,14 @@ pub(super) fn extension_headers(settings: &Settings) -> Result<Outcome> {
     exchange.ask(100)?;
     exchange.answer(100)?;
     stage.lab.promise(exchange.sent()?);
-    let headers = [libc::IPV6_HOPOPTS, libc::IPV6_DSTOPTS];
+    // With destination options in front of the fragment header the receiving kernel drops what it put together.
+    let headers = [(libc::IPV6_HOPOPTS, LARGE), (libc::IPV6_DSTOPTS, 1000)];
     let mut exchange = Exchange::open(&stage.lab.path(Family::V6)?, 20_003, 7003)?;
-    for (count, header) in headers.iter().enumerate() {
-        exchange.with_header((libc::IPPROTO_IPV6, *header), &PADDING_HEADER, 8)?;
-        exchange.ask(100 + count)?;
+    for (header, size) in headers {
+        exchange.with_header((libc::IPPROTO_IPV6, header), &PADDING_HEADER, 8)?;
+        exchange.ask(100)?;
+        exchange.ask(size)?;
         exchange.answer(200)?;
-        exchange.ask(LARGE + count)?;
     }
     let sent = exchange.sent()?;
     ensure!(sent.totals.is_some(), "an exchange knows what it sent");

@@ -116,6 +116,11 @@ impl Flow {
         }
     }
 
+    /// The labels of the latest dump, zero when there were none.
+    pub(super) const fn labels(&self) -> [u8; 16] {
+        self.latest.labels
+    }
+
     /// How old it is, in nanoseconds.
     pub(super) const fn age_ns(&self, now: Moment) -> u64 {
         now.boot_ns.saturating_sub(self.began_ns)
