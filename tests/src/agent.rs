@@ -100,7 +100,7 @@ impl Options {
     }
 }
 
-/// An agent that is ready. Killed when dropped.
+/// An agent that is ready. Stopped when dropped, if need be by force.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
@@ -230,6 +230,17 @@ impl Agent {
         }
         let output = std::mem::take(&mut *lock(&self.output));
         Ok(Ended { status, output })
+    }
+}
+
+impl Drop for Agent {
+    /// A scenario that breaks off must not leave its agent's traces to the next one.
+    fn drop(&mut self) {
+        if matches!(self.process.child.try_wait(), Ok(None)) {
+            // It is killed in any case.
+            let _ = self.process.signal(Signal::SIGTERM).and_then(|()| self.process.signal(Signal::SIGCONT));
+            let _ = self.process.wait(STOP_WITHIN);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print all scenarios, one JSON line each
+    List,
     /// Play scenarios as root, one JSON line each
     Guest(Guest),
     /// Show an agent at work between two namespaces, and compare at the end
@@ -75,8 +77,12 @@ struct Start {
 }
 
 fn main() -> Result<ExitCode> {
-    ensure!(nix::unistd::geteuid().is_root(), "this needs root, for network namespaces and packet sockets");
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    let is_root = nix::unistd::geteuid().is_root();
+    let needs_root = !matches!(command, Command::List);
+    ensure!(is_root || !needs_root, "this needs root, for network namespaces and packet sockets");
+    match command {
+        Command::List => list(),
         Command::Guest(guest) => play_all(&guest),
         Command::Demo(demo) => {
             let exact = demo::run(&demo.agent, Duration::from_secs(demo.seconds))?;
@@ -88,6 +94,13 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn list() -> Result<ExitCode> {
+    for scenario in scenario::SCENARIOS {
+        writeln!(io::stdout(), "{}", serde_json::to_string(scenario)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn play_all(guest: &Guest) -> Result<ExitCode> {

@@ -139,7 +139,10 @@ fn promise_pieces(stage: &mut Stage<'_>, loads: Vec<Load>) -> Result<usize> {
 }
 
 /// Pairs of namespaces that come and go under load.
-const PAIRS: usize = 3;
+const PAIRS: usize = 2;
+
+/// Flows of one family in each of them.
+const PAIR_FLOWS: u16 = 100;
 
 /// Namespaces are made, used and removed with all their flows while others are under load.
 pub(super) fn namespace_storm(settings: &Settings) -> Result<Outcome> {
@@ -163,7 +166,7 @@ fn short_lived_pair() -> Result<(Vec<Account>, Vec<u32>)> {
     await_accounting(&lab)?;
     lab.capture()?;
     for family in FAMILIES {
-        let sent = traffic::burst(&lab.path(family)?, 20_000..20_200, 7001)?;
+        let sent = traffic::burst(&lab.path(family)?, 20_000..20_000 + PAIR_FLOWS, 7001)?;
         sent.into_iter().for_each(|sent| lab.promise(sent));
         let sent = traffic::exchange(&lab.path(family)?, 20_300, 7002, &[10], &[20])?;
         lab.promise(sent);

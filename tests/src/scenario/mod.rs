@@ -126,21 +126,36 @@ impl Report {
 }
 
 /// A scenario by its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
     /// Whether it may run on a machine with other users: it changes nothing outside its own namespaces.
     pub harmless: bool,
+    /// How many CPUs it needs to prove anything.
+    pub cpus: u32,
+    /// Whether it takes long under emulation, so that a selection has it less often.
+    pub long: bool,
+    #[serde(skip)]
     play: fn(&Settings) -> Result<Outcome>,
 }
 
 const fn harmless(name: &'static str, play: fn(&Settings) -> Result<Outcome>) -> Scenario {
-    Scenario { name, harmless: true, play }
+    Scenario { name, harmless: true, cpus: 1, long: false, play }
 }
 
 const fn guest_only(name: &'static str, play: fn(&Settings) -> Result<Outcome>) -> Scenario {
-    Scenario { name, harmless: false, play }
+    Scenario { harmless: false, ..harmless(name, play) }
+}
+
+impl Scenario {
+    const fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
+
+    const fn racing(self) -> Self {
+        Self { cpus: 2, ..self }
+    }
 }
 
 /// All of them, the most telling first.
@@ -154,29 +169,29 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("replaced", ends::replaced),
     harmless("reuse", ends::reuse),
     harmless("namespace", ends::namespace),
-    guest_only("evicted", ends::evicted),
-    harmless("midlife", life::midlife),
-    harmless("live", life::live),
+    guest_only("evicted", ends::evicted).long(),
+    harmless("midlife", life::midlife).long(),
+    harmless("live", life::live).long(),
     harmless("two_agents", life::two_agents),
     harmless("no_counters", honesty::no_counters),
     harmless("pipe", honesty::pipe),
-    harmless("burst", load::burst),
-    harmless("flush", load::flush),
-    harmless("ns_storm", load::namespace_storm),
-    harmless("second_agent", load::second_agent),
+    harmless("burst", load::burst).long(),
+    harmless("flush", load::flush).long().racing(),
+    harmless("ns_storm", load::namespace_storm).long(),
+    harmless("second_agent", load::second_agent).long(),
     harmless("tiny_rings", load::tiny_rings),
     harmless("link_down", faults::link_down),
     harmless("icmp_errors", faults::icmp_errors),
     harmless("retransmits", faults::retransmits),
     harmless("extension_headers", faults::extension_headers),
     harmless("marks", marks::marks),
-    harmless("skips", races::skips),
-    harmless("udp_clash", races::udp_clash),
-    harmless("no_room", races::no_room),
-    harmless("reuse_storm", load::reuse_storm),
+    harmless("skips", races::skips).long().racing(),
+    harmless("udp_clash", races::udp_clash).racing(),
+    harmless("no_room", races::no_room).long(),
+    harmless("reuse_storm", load::reuse_storm).long().racing(),
     guest_only("clock_step", kernel::clock_step),
-    guest_only("clock_jumps", kernel::clock_jumps),
-    guest_only("module_reload", kernel::module_reload),
+    guest_only("clock_jumps", kernel::clock_jumps).long(),
+    guest_only("module_reload", kernel::module_reload).long(),
 ];
 
 /// The scenarios of these names, or all.

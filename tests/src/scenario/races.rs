@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
@@ -98,10 +99,12 @@ pub(super) fn no_room(settings: &Settings) -> Result<Outcome> {
     let lab = Lab::direct_tracking(&[CLIENT])?;
     let tight = settings.options_with(&[("CONNTALLY_SOURCE__SLOTS", "1024")]);
     let stage = Stage::open_with(settings, lab, &tight)?;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     for _ in 0..4 {
         traffic::burst(&stage.lab.path(Family::V4)?, 20_000..20_000 + CROWD, 7001)?;
     }
+    // Who deleted a flow is remembered in its slot.
+    stage.lab.expect_remaining(&["deleted", "unknown"]);
     // A start, an end, and an update in each of the rate curve's 5 seconds, the first at once.
     let most = 3 + u32::try_from(began.elapsed().as_secs() / 5)?;
     let (mut outcome, ended) = stage.finish_with(usize::from(CROWD))?;

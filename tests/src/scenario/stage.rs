@@ -17,6 +17,9 @@ use crate::ledger::Account;
 /// A finished flow is promised to be visible within a second; what is late by much is missing.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long an agent that lost something may take to find it out: two looks at the kernel's table.
+const LOSSES_SHOW: Duration = Duration::from_secs(6);
+
 /// Network and agent, ready for traffic.
 #[derive(Debug)]
 pub struct Stage<'a> {
@@ -144,7 +147,9 @@ impl<'a> Stage<'a> {
         let mut ledger = [self.lab.ledger()?, self.removed.clone()].concat();
         ledger.iter_mut().for_each(|account| account.expected.loss_admitted |= self.loss_admitted);
         let namespaces = [self.lab.tracked(), self.removed_namespaces.clone()].concat();
-        self.agent.wait(ENDS_WITHIN, |records| records.ended(&namespaces) >= ledger.len());
+        // What was lost is not waited for.
+        let within = if self.loss_admitted { LOSSES_SHOW } else { ENDS_WITHIN };
+        self.agent.wait(within, |records| records.ended(&namespaces) >= ledger.len());
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
         let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
