@@ -22,6 +22,8 @@ pub struct Expectation {
     pub pieces: bool,
     /// Its end may be lost if the agent says so: what is missing is summed up instead of being a problem.
     pub loss_admitted: bool,
+    /// Its packets are not counted on a way around conntrack: flagged, and its totals may be too low.
+    pub offloaded: bool,
     /// Marks that its records must show, in this order; the last of them in its end.
     pub marks: Vec<u32>,
     /// Label bits that its end must show, in the kernel's byte order; any when `None`.

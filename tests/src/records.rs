@@ -40,6 +40,8 @@ pub struct FlowAccount {
     pub source_nat: Option<Endpoint>,
     /// Translated destination of the last record.
     pub destination_nat: Option<Endpoint>,
+    /// All status names that any record showed.
+    pub status: Vec<String>,
     /// Marks in the order in which its records showed them, each once in a row.
     pub marks: Vec<u32>,
     /// Labels of the last record, in hexadecimal; `None` when it has none.
@@ -174,6 +176,7 @@ impl FlowAccount {
             flags: Vec::new(),
             source_nat: None,
             destination_nat: None,
+            status: Vec::new(),
             marks: Vec::new(),
             labels: None,
         }
@@ -204,6 +207,11 @@ impl FlowAccount {
             self.marks.push(line.conntally.mark);
         }
         self.labels = line.conntally.labels;
+        for status in line.conntally.status {
+            if !self.status.contains(&status) {
+                self.status.push(status);
+            }
+        }
     }
 }
 
@@ -259,6 +267,8 @@ struct Own {
     #[serde(default)]
     mark: u32,
     labels: Option<String>,
+    #[serde(default)]
+    status: Vec<String>,
     #[serde(default)]
     flags: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use super::account::queue_losses;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
+use super::offload_watch::OffloadWatch;
 use super::pump::Flow;
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
@@ -32,19 +33,22 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     loss_watch: LossWatch,
+    /// Only for flows of this machine, whose rules can be asked.
+    offload_watch: Option<OffloadWatch>,
 }
 
 impl Consumer {
     /// For a source of this machine that is in place now.
     pub(super) fn live(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?))
+        let new = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
+        Ok(Self { offload_watch: Some(OffloadWatch::default()), ..new })
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
         let table = FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since));
-        Self { table, records: Vec::new(), loss_watch: LossWatch::default() }
+        Self { table, records: Vec::new(), loss_watch: LossWatch::default(), offload_watch: None }
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -73,12 +77,22 @@ impl Consumer {
 
     /// What went through, and what was lost on the way.
     pub(super) fn finish(self) -> (FlowTableStats, Losses) {
+        let uncounted = self.offload_watch.as_ref().map_or(0, OffloadWatch::uncounted);
+        if uncounted > 0 {
+            tracing::warn!(
+                uncounted,
+                "living flows are offloaded without being counted: their totals are too low"
+            );
+        }
         self.table.finish()
     }
 
     fn records_of(&mut self, batch: &Batch) -> Option<Arc<[Record]>> {
         self.records.clear();
         self.table.apply(batch, &mut self.records);
+        if let Some(watch) = &mut self.offload_watch {
+            watch.flag(&mut self.records);
+        }
         (!self.records.is_empty()).then(|| Arc::from(self.records.as_slice()))
     }
 }

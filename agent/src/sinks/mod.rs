@@ -13,4 +13,4 @@ pub mod stdout;
 pub mod tally;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

@@ -473,3 +473,36 @@ fn an_agent_that_misses_a_change_of_mark_or_label_fails() {
     bench.lines[2]["conntally"]["labels"] = json!("00".repeat(16));
     assert_eq!(bench.verdict().wrong_facts, 2);
 }
+
+/// The first flow is offloaded after its second record, and nobody counts what it moves then.
+fn offloaded(bench: &mut Bench) {
+    bench.ledger[0].expected.offloaded = true;
+    bench.lines[2] = bench.lines[1].clone();
+    bench.lines[2]["event"]["type"] = json!(["connection", "end"]);
+    bench.lines[2]["conntally"]["delta"] = json!({});
+    bench.lines[2]["conntally"]["flags"] = json!(["offloaded"]);
+}
+
+#[test]
+fn an_agent_that_flags_what_it_cannot_count_passes() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+}
+
+#[test]
+fn an_agent_that_hides_that_a_flow_is_not_counted_fails() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    bench.lines[2]["conntally"]["flags"] = json!([]);
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_guesses_what_an_offloaded_flow_moved_fails() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    add(&mut bench.lines[2]["source"]["bytes"], 1_000_000);
+    assert!(!bench.verdict().exact());
+}

@@ -80,6 +80,9 @@ const DROPPING: &str = "add table inet lossy
 add chain inet lossy in { type filter hook input priority 10; }
 add rule inet lossy in ct state established meta l4proto tcp numgen inc mod 17 == 3 counter drop";
 
+/// More than a few retransmission timeouts of 200 ms, each twice the one before.
+const SENT_AGAIN: Duration = Duration::from_millis(1500);
+
 /// TCP over a path that loses packets: what is sent again is counted again.
 pub(super) fn retransmits(settings: &Settings) -> Result<Outcome> {
     let lab = Lab::direct()?;
@@ -94,6 +97,8 @@ pub(super) fn retransmits(settings: &Settings) -> Result<Outcome> {
             stage.lab.promise(sent);
         }
     }
+    // The last acknowledgement may have been dropped, too.
+    thread::sleep(SENT_AGAIN);
     let dropped = dropped(&stage.lab)?;
     let mut outcome = stage.finish(2 * 2 * 3)?;
     if dropped < 20 {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use super::load::{promise, under_load};
+use super::load::{PACED, promise, under_load};
 use super::{Outcome, Settings, Stage};
 use crate::agent::Agent;
 use crate::lab::{FAMILIES, Family, Lab};
@@ -54,7 +54,7 @@ const JUMPS: [i64; 8] = [3600, -7200, 3600, 1, -1, 86_400, -86_700, 300];
 /// The wall clock jumps back and forth under load.
 pub(super) fn clock_jumps(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    let (loads, ()) = under_load(&stage.lab, |_| {
+    let (loads, ()) = under_load(&stage.lab, PACED, |_| {
         for seconds in JUMPS {
             step(|now| now + TimeSpec::new(seconds, 0))?;
             thread::sleep(Duration::from_millis(300));

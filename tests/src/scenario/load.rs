@@ -12,8 +12,11 @@ use crate::lab::{CLIENT, FAMILIES, Family, Lab};
 use crate::ledger::Account;
 use crate::traffic::{self, Load, Path, Reins, Sent};
 
+/// Flushes that it takes to prove anything.
+const FLUSHES: u32 = 5;
+
 /// How long the load goes on beside the trouble.
-const LASTING: Duration = Duration::from_secs(4);
+const LASTING: Duration = Duration::from_secs(3);
 
 /// Source ports of the short flows of a load.
 const SHORT: std::ops::Range<u16> = 21_000..60_000;
@@ -89,26 +92,30 @@ fn flushed(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result
     let mut stage = Stage::open_with(settings, Lab::direct()?, &settings.options_with(keys))?;
     // The destroy event leaves before a packet that is under way is counted: by netlink its bytes cannot be had.
     let still = stage.by_netlink();
-    let (loads, flushes) = under_load(&stage.lab, |reins| {
+    let (loads, ()) = under_load(&stage.lab, DENSE, |reins| {
         let (began, mut flushes) = (Instant::now(), 0);
-        while began.elapsed() < LASTING {
+        while began.elapsed() < LASTING || flushes < FLUSHES {
             if still { reins.while_still(|| stage.lab.forget()) } else { stage.lab.forget() }?;
             flushes += 1;
         }
-        Ok(flushes)
+        Ok(())
     })?;
     let flows = promise_pieces(&mut stage, loads)?;
-    let mut outcome = stage.finish(2 * flows)?;
-    if flushes < 5 {
-        outcome.verdict.problem(format!("only {flushes} flushes: nothing is proven"));
-    }
-    Ok(outcome)
+    stage.finish(2 * flows)
 }
 
+/// Pauses of a load that leaves others their turn, and of one that does not care.
+pub(super) const PACED: Duration = Duration::from_millis(2);
+const DENSE: Duration = Duration::from_micros(200);
+
 /// Runs a load of both families while `trouble` is made.
-pub(super) fn under_load<T>(lab: &Lab, trouble: impl FnOnce(&Reins) -> Result<T>) -> Result<(Vec<Load>, T)> {
+pub(super) fn under_load<T>(
+    lab: &Lab,
+    pause: Duration,
+    trouble: impl FnOnce(&Reins) -> Result<T>,
+) -> Result<(Vec<Load>, T)> {
     let paths = [lab.path(Family::V4)?, lab.path(Family::V6)?];
-    let reins = Reins::default();
+    let reins = Reins::new(pause);
     let start = |path: &Path<'_>| traffic::load(path, SHORT, 7001, &reins);
     thread::scope(|scope| {
         let loads = paths.each_ref().map(|path| scope.spawn(move || start(path)));
@@ -127,6 +134,8 @@ pub(super) fn promise(stage: &mut Stage<'_>, loads: Vec<Load>) -> usize {
     let sent: Vec<Sent> = loads.into_iter().flat_map(|load| [load.short, load.long].concat()).collect();
     let flows = sent.len();
     sent.into_iter().for_each(|sent| stage.lab.promise(sent));
+    // On a slow machine the trouble takes longer than the timeout of a short flow.
+    stage.lab.expect_remaining(&stage.reasons(&["deleted", "closed", "timeout"]));
     flows
 }
 
@@ -150,8 +159,9 @@ pub(super) fn namespace_storm(settings: &Settings) -> Result<Outcome> {
     if stage.by_netlink() {
         return Ok(Outcome::skip("ctnetlink tells nothing of a namespace that is gone"));
     }
-    let (loads, gone) =
-        under_load(&stage.lab, |_| (0..PAIRS).map(|_| short_lived_pair()).collect::<Result<Vec<_>>>())?;
+    let (loads, gone) = under_load(&stage.lab, PACED, |_| {
+        (0..PAIRS).map(|_| short_lived_pair()).collect::<Result<Vec<_>>>()
+    })?;
     let mut promised = 2 * promise(&mut stage, loads);
     for (ledger, namespaces) in gone {
         promised += ledger.len();
@@ -188,7 +198,7 @@ fn await_accounting(lab: &Lab) -> Result<()> {
 /// Another agent comes, is killed without a chance to clean up, and comes again under load.
 pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    let (loads, mut last) = under_load(&stage.lab, |_| {
+    let (loads, mut last) = under_load(&stage.lab, PACED, |_| {
         let killed = Agent::start(&settings.options())?;
         thread::sleep(LASTING / 4);
         killed.kill()?;

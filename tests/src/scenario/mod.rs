@@ -7,6 +7,7 @@ mod kernel;
 mod life;
 mod load;
 mod marks;
+mod offload;
 mod races;
 mod stage;
 mod wire;
@@ -185,6 +186,8 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("retransmits", faults::retransmits),
     harmless("extension_headers", faults::extension_headers),
     harmless("marks", marks::marks),
+    harmless("flowtable", offload::counted),
+    harmless("flowtable_uncounted", offload::uncounted),
     harmless("skips", races::skips).long().racing(),
     harmless("udp_clash", races::udp_clash).racing(),
     harmless("no_room", races::no_room).long(),

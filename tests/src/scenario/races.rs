@@ -47,7 +47,7 @@ pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
 fn steer(namespace: &Namespace, interface: &str) -> Result<()> {
     let all = (1u64 << cpus().min(63)) - 1;
     let script = format!("echo {all:x} > /sys/class/net/{interface}/queues/rx-0/rps_cpus");
-    namespace.exec("sh", &["-c", &script])?;
+    namespace.exec_with_sys("sh", &["-c", &script])?;
     Ok(())
 }
 

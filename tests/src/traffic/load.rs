@@ -19,9 +19,6 @@ const HEADER: u64 = 8;
 /// Flows that stay open all the while, below the ports of the short ones.
 const LONG: u16 = 4;
 
-/// Between two rounds, so that others on this machine have their turn.
-const PAUSE: Duration = Duration::from_micros(200);
-
 /// What was sent.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -32,14 +29,22 @@ pub struct Load {
 }
 
 /// How long a load goes on, and when it must hold still.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reins {
+    /// Between two rounds, so that others on this machine have their turn.
+    pause: Duration,
     stop: AtomicBool,
     /// Held for reading while packets are under way.
     moving: RwLock<()>,
 }
 
 impl Reins {
+    /// For a load with such pauses.
+    #[must_use]
+    pub const fn new(pause: Duration) -> Self {
+        Self { pause, stop: AtomicBool::new(false), moving: RwLock::new(()) }
+    }
+
     /// Ends the load after its present round.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -73,7 +78,7 @@ pub fn load(path: &Path<'_>, mut source_ports: Range<u16>, port: u16, reins: &Re
         let mut short = Vec::new();
         let mut round = 0;
         while !reins.stopped() {
-            let _moving = reins.moving.read().unwrap_or_else(PoisonError::into_inner);
+            let moving = reins.moving.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(source_port) = source_ports.next() {
                 short.push(one_packet(path, source_port, port)?);
             }
@@ -83,8 +88,8 @@ pub fn load(path: &Path<'_>, mut source_ports: Range<u16>, port: u16, reins: &Re
                 exchange.answer(50 + round % 300)?;
             }
             round += 1;
-            drop(_moving);
-            thread::sleep(PAUSE);
+            drop(moving);
+            thread::sleep(reins.pause);
         }
         Ok(short)
     })?;
