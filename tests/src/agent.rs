@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::audit::Audit;
 use crate::records::Records;
 
 /// An emulated guest takes its time to read the kernel's types and to load programs.
@@ -133,6 +134,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The audit at its end, by agents that give one.
+    #[must_use]
+    pub fn audit(&self) -> Option<Audit> {
+        Audit::of_log(&self.output.log)
+    }
+
     /// What the agent said at its end that it had lost of this kind; 0 when it named no such loss.
     #[must_use]
     pub fn lost(&self, reason: &str) -> u64 {

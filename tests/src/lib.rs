@@ -29,6 +29,8 @@ pub mod compare;
 
 pub mod conntrack;
 
+pub mod audit;
+
 pub mod agent;
 
 pub mod scenario;

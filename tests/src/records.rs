@@ -135,6 +135,15 @@ impl Records {
         self.accounts.values()
     }
 
+    /// All that was billed.
+    #[must_use]
+    pub fn billed(&self) -> Totals {
+        self.accounts.values().fold(Totals::default(), |mut sum, account| {
+            sum += account.deltas;
+            sum
+        })
+    }
+
     /// How many flows of these namespaces have ended.
     #[must_use]
     pub fn ended(&self, namespaces: &[u32]) -> usize {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Verdict, against_conntrack, compare};
+use super::{Verdict, against_audit, against_conntrack, compare};
+use crate::audit::{Audit, Sum};
 use crate::conntrack::Entry;
 use crate::key::{Counter, FlowKey, Totals, Tuple, protocol};
 use crate::ledger::{Account, Expectation};
@@ -505,4 +506,52 @@ fn an_agent_that_guesses_what_an_offloaded_flow_moved_fails() {
     offloaded(&mut bench);
     add(&mut bench.lines[2]["source"]["bytes"], 1_000_000);
     assert!(!bench.verdict().exact());
+}
+
+/// The audit of an exact agent.
+fn audit(bench: &Bench) -> Audit {
+    let billed = bench.records().billed();
+    Audit {
+        balances: true,
+        delivered_bytes: billed.original.bytes + billed.reply.bytes,
+        delivered_packets: billed.original.packets + billed.reply.packets,
+        ..Audit::default()
+    }
+}
+
+#[test]
+fn an_audit_that_claims_another_byte_fails() {
+    let bench = Bench::exact();
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &audit(&bench), &bench.records());
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    let wrong = Audit { delivered_bytes: audit(&bench).delivered_bytes + 1, ..audit(&bench) };
+    against_audit(&mut verdict, &wrong, &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_that_names_another_loss_than_the_wire_fails() {
+    let mut bench = Bench::exact();
+    bench.ledger.iter_mut().for_each(|account| account.expected.loss_admitted = true);
+    bench.lines.remove(2);
+    let missing = bench.verdict().shortfall.totals;
+    let lost = |more: u64| {
+        let packets = missing.original.packets + missing.reply.packets;
+        let bytes = missing.original.bytes + missing.reply.bytes + more;
+        Audit { lost: [("end_lost".to_owned(), Sum { flows: 1, packets, bytes })].into(), ..audit(&bench) }
+    };
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &lost(0), &bench.records());
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    against_audit(&mut verdict, &lost(1), &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_that_does_not_balance_fails() {
+    let bench = Bench::exact();
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &Audit { balances: false, ..audit(&bench) }, &bench.records());
+    assert!(!verdict.exact());
 }

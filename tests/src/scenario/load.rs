@@ -221,14 +221,35 @@ pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
 /// Flows that end while the agent is stopped, many times what the smallest ring of ends holds.
 const PARKED: u16 = 1500;
 
+/// Rings of the smallest size, in the words of the environment.
+const TINY: [(&str, &str); 2] =
+    [("CONNTALLY_SOURCE__RING_BYTES", "64KiB"), ("CONNTALLY_SOURCE__END_RING_BYTES", "64KiB")];
+
 /// Rings of the smallest size and an agent that is stopped for moments: ends wait elsewhere, or are told as lost.
 pub(super) fn tiny_rings(settings: &Settings) -> Result<Outcome> {
+    let lossless = settings.knows("ends_overflow")?;
+    parked(settings, &TINY, lossless)
+}
+
+/// The same with as good as no room elsewhere: the agent tells what it lost, to the byte.
+pub(super) fn ends_lost(settings: &Settings) -> Result<Outcome> {
+    if !settings.knows("ends_overflow")? {
+        return Ok(Outcome::skip("this agent has no place but the ring for ends"));
+    }
+    let no_room = ("CONNTALLY_SOURCE__ENDS_OVERFLOW", "1");
+    let mut outcome = parked(settings, &[TINY[0], TINY[1], no_room], false)?;
+    if outcome.skipped.is_none() && outcome.verdict.shortfall.ends == 0 {
+        outcome.verdict.problem("no end was lost: nothing is proven".to_owned());
+    }
+    Ok(outcome)
+}
+
+fn parked(settings: &Settings, keys: &[(&'static str, &'static str)], lossless: bool) -> Result<Outcome> {
     if settings.by_netlink() {
         return Ok(Outcome::skip("the netlink source has no rings"));
     }
-    let tiny = [("CONNTALLY_SOURCE__RING_BYTES", "64KiB"), ("CONNTALLY_SOURCE__END_RING_BYTES", "64KiB")];
     let lab = Lab::direct_tracking(&[CLIENT])?;
-    let mut stage = Stage::open_with(settings, lab, &settings.options_with(&tiny))?;
+    let mut stage = Stage::open_with(settings, lab, &settings.options_with(keys))?;
     for port in [7001, 7002] {
         let sent = traffic::burst(&stage.lab.path(Family::V4)?, 20_000..20_000 + PARKED, port)?;
         sent.into_iter().for_each(|sent| stage.lab.promise(sent));
@@ -237,8 +258,7 @@ pub(super) fn tiny_rings(settings: &Settings) -> Result<Outcome> {
         stage.agent.resume()?;
         thread::sleep(Duration::from_millis(500));
     }
-    let overflows = settings.knows("ends_overflow")?;
-    if !overflows {
+    if !lossless {
         stage.admit_loss();
     }
     let (mut outcome, ended) = stage.finish_with(2 * usize::from(PARKED))?;

@@ -181,6 +181,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("ns_storm", load::namespace_storm).long(),
     harmless("second_agent", load::second_agent).long(),
     harmless("tiny_rings", load::tiny_rings),
+    harmless("ends_lost", load::ends_lost),
     harmless("link_down", faults::link_down),
     harmless("icmp_errors", faults::icmp_errors),
     harmless("retransmits", faults::retransmits),

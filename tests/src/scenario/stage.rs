@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::{Outcome, Settings};
 use crate::agent::{Agent, Ended, Options};
-use crate::compare::{Verdict, against_conntrack, compare};
+use crate::compare::{Verdict, against_audit, against_conntrack, compare};
 use crate::conntrack::Entry;
 use crate::key::{FlowKey, Tuple};
 use crate::lab::Lab;
@@ -153,6 +153,9 @@ impl<'a> Stage<'a> {
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
         let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        if let Some(audit) = ended.audit() {
+            against_audit(&mut verdict, &audit, &ended.output.records);
+        }
         if self.settings.alone {
             self.check_traces(&mut verdict, &ended, &namespaces)?;
         }
