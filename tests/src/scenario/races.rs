@@ -68,7 +68,7 @@ fn send_on_all_cpus(stage: &Stage<'_>) -> Result<usize> {
     })
 }
 
-fn cpus() -> usize {
+pub(super) fn cpus() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
