@@ -215,22 +215,31 @@ impl Agent {
         self.process.signal(Signal::SIGCONT)
     }
 
-    /// Ends it without giving it a chance to clean up.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn kill(mut self) -> Result<()> {
-        self.process.signal(Signal::SIGKILL)?;
-        self.process.wait(STOP_WITHIN)?;
-        Ok(())
-    }
-
     /// Sends SIGTERM, waits for the end, and hands out what the agent said; to be called once.
     ///
     /// # Errors
     /// When it does not end in time.
     pub fn stop(&mut self) -> Result<Ended> {
-        self.process.signal(Signal::SIGTERM)?;
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Kills it, waits for the end, and hands out what the agent said; to be called once. A last line that it could
+    /// not write whole is left out.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn kill(&mut self) -> Result<Ended> {
+        let mut ended = self.end(Signal::SIGKILL)?;
+        let Output { records, lines, .. } = &mut ended.output;
+        if lines.last().is_some_and(|line| serde_json::from_str::<serde_json::Value>(line).is_err()) {
+            lines.pop();
+            records.bad_lines.pop();
+        }
+        Ok(ended)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<Ended> {
+        self.process.signal(signal)?;
         let status = self.process.wait(STOP_WITHIN)?;
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| anyhow!("a reader of the agent's output panicked"))?;

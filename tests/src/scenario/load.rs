@@ -213,7 +213,7 @@ fn patching<T>(reins: &Reins, work: impl FnOnce() -> Result<T>) -> Result<T> {
 pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
     let (loads, mut last) = under_load(&stage.lab, PACED, |reins| {
-        let killed = patching(reins, || Agent::start(&settings.options()))?;
+        let mut killed = patching(reins, || Agent::start(&settings.options()))?;
         thread::sleep(LASTING / 4);
         patching(reins, || {
             killed.kill()?;
