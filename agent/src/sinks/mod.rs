@@ -15,4 +15,4 @@ pub mod stdout;
 pub mod tally;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Leave out the guests
     #[arg(long)]
     no_vm: bool,
-    /// Every combination of kernel, hook and number of CPUs instead of a selection
+    /// Every scenario in every combination of kernel, hook, mode and number of CPUs instead of a selection
     #[arg(long, conflicts_with = "no_vm")]
     full: bool,
 }
@@ -132,9 +132,7 @@ fn fuzzers(paths: &Paths) -> Result<Count> {
 }
 
 fn guests(paths: &Paths, full: bool) -> Result<Count> {
-    let kernels = matrix::supported();
-    let cases = if full { matrix::all(&kernels) } else { matrix::pairwise(&kernels) };
-    let tally = matrix::run_cases(paths, &cases, "all")?;
+    let tally = matrix::tally(paths, &matrix::Options::of(full))?;
     if tally.passed == 0 {
         bail!("no scenario passed in any guest");
     }
