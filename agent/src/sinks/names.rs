@@ -77,6 +77,16 @@ const DCCP_STATES: [&str; 10] = [
     "none", "request", "respond", "partopen", "open", "closereq", "closing", "timewait", "ignore", "invalid",
 ];
 
+/// The status bits that have names.
+pub(crate) const STATUS_NAMED: u32 = Status::CONFIRMED
+    | Status::EXPECTED
+    | Status::SEEN_REPLY
+    | Status::ASSURED
+    | Status::SRC_NAT
+    | Status::DST_NAT
+    | Status::OFFLOAD
+    | Status::HW_OFFLOAD;
+
 /// The names of the status bits that are set.
 pub fn status_names(status: Status) -> impl Iterator<Item = &'static str> {
     const NAMES: [(u32, &str); 8] = [
