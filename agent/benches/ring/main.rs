@@ -34,6 +34,10 @@ const INSTRUCTIONS: u64 = 900;
 /// How much more CPU time an update among many flows may take than among few.
 const TIMES: f64 = 2.0;
 
+/// Events that are timed together, and how often.
+const FILLING: u32 = RING / 208 / 2;
+const ROUNDS: usize = 21;
+
 #[derive(Serialize)]
 struct Instructions {
     bench: &'static str,
@@ -114,36 +118,53 @@ fn counted(work: &str, updates: u64) -> Result<()> {
     Ok(())
 }
 
+/// Measures both in turn, so that both meet the same neighbours on this machine.
 fn measure_locality() -> Result<Locality> {
-    let (few_ns, many_ns) = (cost(FEW)?, cost(MANY)?);
+    let (mut few, mut many) = (Among::new(FEW)?, Among::new(MANY)?);
+    let (mut few_ns, mut many_ns) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        few_ns.push(few.cost()?);
+        many_ns.push(many.cost()?);
+    }
+    let (few_ns, many_ns) = (median(few_ns), median(many_ns));
     let times = (many_ns / few_ns * 100.0).round() / 100.0;
     Ok(Locality { bench: "ring_flows", few_ns, many_ns, times, limit: TIMES, ok: times <= TIMES })
 }
 
-/// CPU time of an update among that many flows: the median of some fillings of the ring.
-fn cost(flows: u32) -> Result<f64> {
-    let kernel = Kernel::new(RING, flows)?;
-    let mut reader = Reader::open(&kernel.ring)?;
-    let filling = RING / 208 / 2;
-    for _ in 0..flows.div_ceil(filling) {
-        kernel.produce(filling)?;
-        reader.read_all();
+/// A ring and a reader that knows all its flows.
+struct Among {
+    kernel: Kernel,
+    reader: Reader,
+}
+
+impl Among {
+    fn new(flows: u32) -> Result<Self> {
+        let kernel = Kernel::new(RING, flows)?;
+        let mut reader = Reader::open(&kernel.ring)?;
+        for _ in 0..flows.div_ceil(FILLING) {
+            kernel.produce(FILLING)?;
+            reader.read_all();
+        }
+        ensure!(reader.flows() == flows as usize, "{} flows instead of {flows}", reader.flows());
+        Ok(Self { kernel, reader })
     }
-    ensure!(reader.flows() == flows as usize, "{} flows instead of {flows}", reader.flows());
-    let mut costs = Vec::new();
-    for _ in 0..15 {
-        kernel.produce(filling)?;
+
+    /// CPU time of an update, in nanoseconds.
+    fn cost(&mut self) -> Result<f64> {
+        self.kernel.produce(FILLING)?;
         let start = cpu_time()?;
-        let updates = reader.read_all();
-        costs.push((cpu_time()? - start).as_nanos() as f64 / updates.max(1) as f64);
+        let updates = self.reader.read_all();
+        Ok((cpu_time()? - start).as_nanos() as f64 / updates.max(1) as f64)
     }
+}
+
+fn median(mut costs: Vec<f64>) -> f64 {
     costs.sort_by(f64::total_cmp);
-    let median = costs.get(costs.len() / 2).context("nothing was measured")?;
-    Ok(median.round())
+    costs.get(costs.len() / 2).copied().unwrap_or(f64::NAN).round()
 }
 
 /// CPU time of this thread.
-fn cpu_time() -> Result<Duration> {
+pub(crate) fn cpu_time() -> Result<Duration> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(Duration::from(time))
 }

@@ -14,7 +14,7 @@ use nix::{
 use serde::Serialize;
 
 use super::{
-    FEW, RING,
+    FEW, RING, cpu_time,
     kernel::{Bare, Kernel},
     reader::Reader,
 };
@@ -24,6 +24,10 @@ const LASTS: Duration = Duration::from_secs(3);
 
 /// Of the rate of the bare consumer.
 const SHARE: f64 = 0.7;
+
+/// How often it is tried while other programs take the CPUs away, and what is no such disturbance.
+const ATTEMPTS: usize = 8;
+const ALONE: f64 = 0.97;
 
 /// Events that are submitted in one go.
 const CHUNK: u32 = 2_000;
@@ -40,12 +44,26 @@ pub(super) struct Line {
     /// Records that came of the others.
     records: u64,
     share: f64,
+    /// How much of its CPU the reader got; it never sleeps.
+    cpu: f64,
     pub(super) ok: bool,
 }
 
+/// Measures until both had their CPUs to themselves: what other programs take away is not the agent's loss.
 pub(super) fn measure() -> Result<Line> {
     ensure!(thread::available_parallelism()?.get() > 1, "producer and reader need a CPU each");
-    let bare = bare_rate()?;
+    let mut line = attempt()?;
+    for _ in 1..ATTEMPTS {
+        if line.ok || line.cpu >= ALONE {
+            break;
+        }
+        line = attempt()?;
+    }
+    Ok(line)
+}
+
+fn attempt() -> Result<Line> {
+    let (bare, _) = bare_rate()?;
     let kernel = Kernel::new(RING, FEW)?;
     let mut reader = Reader::open(&kernel.ring)?;
     // All flows are known before the clock runs.
@@ -53,7 +71,7 @@ pub(super) fn measure() -> Result<Line> {
     reader.read_all();
     let (made_before, _) = kernel.made_and_lost();
     let mut records = 0;
-    let took = beside(&kernel, Some(bare * SHARE), || records += reader.read_once().0)?;
+    let (took, cpu) = beside(&kernel, Some(bare * SHARE), || records += reader.read_once().0)?;
     records += reader.read_all();
     let (made, lost) = kernel.made_and_lost();
     let offered = (made - made_before) as f64 / took.as_secs_f64();
@@ -66,22 +84,24 @@ pub(super) fn measure() -> Result<Line> {
         lost,
         records,
         share,
+        cpu,
         ok: lost == 0 && is_whole && share >= SHARE * 0.99,
     })
 }
 
 /// Events a second that the bare consumer takes of a producer that never waits.
-fn bare_rate() -> Result<f64> {
+fn bare_rate() -> Result<(f64, f64)> {
     let kernel = Kernel::new(RING, FEW)?;
     let bare = Bare::open(&kernel.ring, RING)?;
     let mut taken = 0;
-    let took = beside(&kernel, None, || taken += bare.take())?;
+    let (took, cpu) = beside(&kernel, None, || taken += bare.take())?;
     ensure!(taken > 0, "the producer submitted nothing");
-    Ok(taken as f64 / took.as_secs_f64())
+    Ok((taken as f64 / took.as_secs_f64(), cpu))
 }
 
-/// Produces on the first CPU, at a rate or without pause, while the second one consumes. Returns for how long.
-fn beside(kernel: &Kernel, rate: Option<f64>, mut consume: impl FnMut()) -> Result<Duration> {
+/// Produces on the first CPU, at a rate or without pause, while the second one consumes. Returns for how long,
+/// and how much of that time the consumer had its CPU.
+fn beside(kernel: &Kernel, rate: Option<f64>, mut consume: impl FnMut()) -> Result<(Duration, f64)> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let producer = scope.spawn(|| {
@@ -90,10 +110,13 @@ fn beside(kernel: &Kernel, rate: Option<f64>, mut consume: impl FnMut()) -> Resu
             result
         });
         stay_on(1)?;
+        let (start, cpu_start) = (Instant::now(), cpu_time()?);
         while !done.load(Relaxed) {
             consume();
         }
-        producer.join().ok().context("the producer panicked")?
+        let cpu = (cpu_time()? - cpu_start).as_secs_f64() / start.elapsed().as_secs_f64();
+        let took = producer.join().ok().context("the producer panicked")??;
+        Ok((took, (cpu * 1000.0).round() / 1000.0))
     })
 }
 

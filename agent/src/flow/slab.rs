@@ -8,6 +8,9 @@ use hashbrown::HashTable;
 use super::state::FlowState;
 use crate::model::{Observation, Tuple};
 
+/// Observations that are looked at together: as many cache misses as a CPU waits for at the same time, or more.
+pub(super) const AHEAD: usize = 32;
+
 /// Flows by position and by tuple. Several flows may have the same tuple.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
@@ -30,6 +33,24 @@ impl Slab {
         hasher.write_u64(place | family as u64);
         hasher.write_u64(ports);
         hasher.finish()
+    }
+
+    /// The hashes of some observations, whose flows are now in the CPU's caches, mostly.
+    ///
+    /// A big table is not, and a flow found there is waited for: first its place in the index, then itself. Here
+    /// nothing depends on what is looked at before, so the CPU waits for all of them together.
+    pub(super) fn look_ahead(&self, observations: &[Observation]) -> [u64; AHEAD] {
+        let mut hashes = [0; AHEAD];
+        for (hash, observation) in hashes.iter_mut().zip(observations) {
+            *hash = self.hash(observation);
+        }
+        let mut positions = [0; AHEAD];
+        for ((position, &hash), _) in positions.iter_mut().zip(&hashes).zip(observations) {
+            *position = self.index.iter_hash(hash).next().copied().unwrap_or_default();
+        }
+        let touched = positions.iter().zip(observations).filter_map(|(&position, _)| self.get(position));
+        std::hint::black_box(touched.fold(0, |sum: u64, flow| sum ^ flow.touch()));
+        hashes
     }
 
     /// The flows, living or ended, of the observation's namespace, zone and original tuple.

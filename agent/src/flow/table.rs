@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use super::clock::WallClock;
 use super::identity::flow_id;
 use super::matching::{Relation, is_dumped, preference, relation};
-use super::slab::Slab;
+use super::slab::{AHEAD, Slab};
 use super::state::{Facts, FlowState};
 use crate::model::{Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Totals};
 use crate::source::{Batch, Losses};
@@ -111,8 +111,11 @@ impl FlowTable {
     /// Takes in a batch and appends the records that follow from it.
     pub fn apply(&mut self, batch: &Batch, records: &mut Vec<Record>) {
         let forget_at = self.settled_batches + u64::from(batch.settled) + LATE_BATCHES;
-        for observation in &batch.observations {
-            self.observe(observation, forget_at, records);
+        for some in batch.observations.chunks(AHEAD) {
+            let hashes = self.flows.look_ahead(some);
+            for (observation, hash) in some.iter().zip(hashes) {
+                self.observe(observation, hash, forget_at, records);
+            }
         }
         if batch.settled {
             self.settled_batches += 1;
@@ -180,8 +183,7 @@ impl FlowTable {
         (self.stats(), self.losses())
     }
 
-    fn observe(&mut self, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
-        let hash = self.flows.hash(o);
+    fn observe(&mut self, o: &Observation, hash: u64, forget_at: u64, records: &mut Vec<Record>) {
         match self.find(hash, o) {
             (Relation::Same | Relation::Possible, position) => {
                 self.observe_known(position, o, forget_at, records);

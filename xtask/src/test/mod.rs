@@ -14,9 +14,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
-    ebpf, matrix,
+    ebpf, fuzz, matrix,
     paths::Paths,
 };
+
+/// How long each fuzzer runs.
+const FUZZ_SECONDS: u32 = 30;
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -38,6 +41,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "kernel object", || ebpf::check(paths));
     step(&mut count, "dependencies", || dependencies(paths));
     step(&mut count, "host tests", || host_tests(paths));
+    step(&mut count, "fuzzers", || fuzzers(paths));
     if !options.no_vm {
         step(&mut count, "guests", || guests(paths, options.full));
     }
@@ -120,6 +124,11 @@ fn have_root(tests: &mut Command) -> Result<()> {
     // Not one of the agent's `CONNTALLY_` names, which it would warn of.
     tests.env("REQUIRE_ROOT_TESTS", "1");
     Ok(())
+}
+
+fn fuzzers(paths: &Paths) -> Result<Count> {
+    let passed = fuzz::all(paths, FUZZ_SECONDS)?;
+    Ok(Count { passed, ..Count::default() })
 }
 
 fn guests(paths: &Paths, full: bool) -> Result<Count> {

@@ -6,7 +6,8 @@ use super::end_reason;
 use crate::model::{Counter, Family, Observation, ObservationKind, Status, Totals, Tuple, protocol};
 
 /// The observation that an event stands for.
-pub(super) fn observation(event: &Event) -> Observation {
+#[must_use]
+pub fn observation(event: &Event) -> Observation {
     let [original, reply] = event.tuples;
     let kind = match event.kind {
         EventKind::NEW => ObservationKind::New,

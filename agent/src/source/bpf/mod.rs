@@ -9,7 +9,7 @@ mod slot_watch;
 
 use std::time::Duration;
 
-pub use self::rings::take as take_events;
+pub use self::{decode::observation, rings::take as take_events};
 use self::{module_watch::ModuleWatch, rings::Rings, seed::Chunks, slot_watch::SlotWatch};
 use super::{Batch, Losses, Progress, Source, SourceError};
 use crate::{
