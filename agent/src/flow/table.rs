@@ -280,7 +280,8 @@ impl FlowTable {
 
     fn hand_out(&mut self, record: Record, records: &mut Vec<Record>) {
         self.stats.records += 1;
-        self.stats.bytes += record.delta.original.bytes + record.delta.reply.bytes;
+        let moved = record.delta.original.bytes.saturating_add(record.delta.reply.bytes);
+        self.stats.bytes = self.stats.bytes.saturating_add(moved);
         records.push(record);
     }
 

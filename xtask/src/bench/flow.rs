@@ -25,6 +25,9 @@ const LIMIT: i64 = 8_000;
 /// What part of `conntrack -E` it may cost.
 const SHARE: f64 = 0.2;
 
+/// Starts what runs only when nobody else does; every system has it.
+const CHRT: &str = "/usr/bin/chrt";
+
 /// Where Debian has the parts that ulogd loads by itself.
 const ULOGD_PLUGINS: &[&str] = &[
     "ulogd_inpflow_NFCT.so",
@@ -80,6 +83,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     setup::ensure(&["ulogd2"])?;
     let profile = if options.quick { Profile::Quick } else { Profile::Release };
     let mut files = Binaries::build(paths, profile)?.all();
+    files.push(PathBuf::from(CHRT));
     files.extend(ulogd());
     let kernel = Kernel::find(paths, &options.kernel)?;
     if let Some(substitute) = kernel.substitute() {
