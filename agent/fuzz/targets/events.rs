@@ -44,10 +44,12 @@ fn check_line(record: &Record) {
 
 /// All that was billed of a flow so far is no more than its totals.
 fn check_deltas(until: &[Record], last: &Record) {
-    // No kernel gives a flow the start of one that has ended; a made-up one does, and then the id comes again.
     let mut earlier = until.iter().rev().skip(1).filter(|record| record.flow_id == last.flow_id);
-    let is_repeated = earlier.any(|record| record.kind == RecordKind::End);
-    if last.flags.weak_id || last.flags.no_counters || is_repeated {
+    // No kernel gives two flows of a tuple the same start; made-up events do, and then both have the same id.
+    let is_repeated = |record: &Record| {
+        record.kind == RecordKind::End || record.flags.weak_id || last.kind == RecordKind::New
+    };
+    if last.flags.weak_id || last.flags.no_counters || earlier.any(is_repeated) {
         return;
     }
     let of_flow = until.iter().filter(|record| record.flow_id == last.flow_id);
