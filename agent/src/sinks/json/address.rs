@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::super::digits::{front, hex_group};
 
 /// The text of each octet, its dot behind it, and how long that is.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
 const OCTETS: [([u8; 4], u8); 256] = {
     let mut table = [([b'.'; 4], 0); 256];
     let mut octet = 0;

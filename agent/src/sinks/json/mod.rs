@@ -13,11 +13,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::writer::{Mention, Writer};
-use super::names::{
-    STATUS_NAMED, event_type, flag_names, nat_name, protocol_name, protocol_state, status_names,
-};
+use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
 use crate::flow::CommunityId;
-use crate::model::{Counter, Family, NatKind, Record, RecordKind, Status};
+use crate::model::{Counter, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
 
 /// More than nearly every line takes, so that the buffer does not grow in the middle of one.
 const ROOM: usize = 2_048;
@@ -48,21 +46,39 @@ pub fn encode(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) {
     delta(json, record);
     last_seen(json, record);
     place(json, record, context);
+    flags(json, record.flags);
+}
+
+fn flags(json: &mut Writer, flags: RecordFlags) {
+    if flags == RecordFlags::default() {
+        return json.raw(",\"flags\":[]}}\n");
+    }
     json.raw(r#","flags":["#);
-    json.quoted(flag_names(record.flags));
+    json.quoted(flag_names(flags));
     json.raw("]}}\n");
+}
+
+/// What stands between the first two moments of a line.
+macro_rules! happened {
+    ($type:literal) => {
+        concat!(
+            r#"","ecs":{"version":"8.17.0"},"#,
+            r#""event":{"kind":"event","category":["network"],"type":["connection",""#,
+            $type,
+            r#""],"action":"network_flow","dataset":"conntally.flow","start":""#,
+        )
+    };
 }
 
 /// The moment, the schema's version and what happened.
 fn event(json: &mut Writer, record: &Record) {
     json.raw(r#"{"@timestamp":""#);
     let observed = json.timestamp(record.observed_ns);
-    json.raw(concat!(
-        r#"","ecs":{"version":"8.17.0"},"#,
-        r#""event":{"kind":"event","category":["network"],"type":["connection",""#,
-    ));
-    json.word(event_type(record.kind));
-    json.raw(r#""],"action":"network_flow","dataset":"conntally.flow","start":""#);
+    json.raw(match record.kind {
+        RecordKind::New => happened!("start"),
+        RecordKind::Update => happened!("info"),
+        RecordKind::End => happened!("end"),
+    });
     json.timestamp(record.start_ns);
     json.raw(r#"","end":""#);
     json.ascii(&observed);
@@ -76,18 +92,7 @@ fn flow(json: &mut Writer, record: &Record) {
 }
 
 fn network(json: &mut Writer, record: &Record) {
-    json.raw(if record.original.family == Family::V4 {
-        r#"},"network":{"type":"ipv4""#
-    } else {
-        r#"},"network":{"type":"ipv6""#
-    });
-    if let Some(name) = protocol_name(record.original.protocol) {
-        json.raw(r#","transport":""#);
-        json.word(name);
-        json.raw("\"");
-    }
-    json.number(r#","iana_number":""#, record.original.protocol.into());
-    json.raw(r#"","community_id":""#);
+    network_protocol(json, record.original.family, record.original.protocol);
     json.ascii(CommunityId::of(&record.original).as_bytes());
     json.raw("\"");
     let (there, back) = (record.totals.original, record.totals.reply);
@@ -96,6 +101,29 @@ fn network(json: &mut Writer, record: &Record) {
         bytes: there.bytes.saturating_add(back.bytes),
     };
     counter(json, record, sum);
+}
+
+/// Family and protocol; what nearly all flows have is said in one go.
+fn network_protocol(json: &mut Writer, family: Family, number: u8) {
+    match (family, number) {
+        (Family::V4, protocol::TCP) => {
+            json.raw(r#"},"network":{"type":"ipv4","transport":"tcp","iana_number":"6","community_id":""#);
+        }
+        (Family::V4, protocol::UDP) => {
+            json.raw(r#"},"network":{"type":"ipv4","transport":"udp","iana_number":"17","community_id":""#);
+        }
+        (family, number) => {
+            json.raw(r#"},"network":{"type":""#);
+            json.raw(if family == Family::V4 { "ipv4\"" } else { "ipv6\"" });
+            if let Some(name) = protocol_name(number) {
+                json.raw(r#","transport":""#);
+                json.word(name);
+                json.raw("\"");
+            }
+            json.number(r#","iana_number":""#, number.into());
+            json.raw(r#"","community_id":""#);
+        }
+    }
 }
 
 /// Bytes and packets, unless the kernel does not count them.
@@ -241,6 +269,22 @@ fn icmp(json: &mut Writer, record: &Record) {
 
 /// How the kernel has marked the flow, and where it is.
 fn place(json: &mut Writer, record: &Record, context: &EncodeContext) {
+    let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
+    match record.nat {
+        NatKind::None if is_plain => json.raw(r#","nat":"none","mark":0,"zone":0,"netns":{"inode":"#),
+        NatKind::Source if is_plain => json.raw(r#","nat":"snat","mark":0,"zone":0,"netns":{"inode":"#),
+        _ => marks(json, record),
+    }
+    json.number("", u64::from(record.netns));
+    if let Some(name) = (context.netns_name)(record.netns) {
+        json.raw(r#","name":""#);
+        json.escaped(&name);
+        json.raw("\"");
+    }
+    json.raw("}");
+}
+
+fn marks(json: &mut Writer, record: &Record) {
     json.raw(r#","nat":""#);
     json.word(nat_name(record.nat));
     json.number(r#"","mark":"#, u64::from(record.mark));
@@ -250,11 +294,5 @@ fn place(json: &mut Writer, record: &Record, context: &EncodeContext) {
         json.raw("\"");
     }
     json.number(r#","zone":"#, u64::from(record.zone));
-    json.number(r#","netns":{"inode":"#, u64::from(record.netns));
-    if let Some(name) = (context.netns_name)(record.netns) {
-        json.raw(r#","name":""#);
-        json.escaped(&name);
-        json.raw("\"");
-    }
-    json.raw("}");
+    json.raw(r#","netns":{"inode":"#);
 }

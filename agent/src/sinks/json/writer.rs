@@ -140,25 +140,25 @@ pub(super) struct Mention {
 /// Looks at eight bytes at a time.
 fn needs_escapes(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
-    let in_words = words.iter().any(|word| has_escape(u64::from_ne_bytes(*word)));
+    let in_words = words.iter().fold(0, |all, word| all | escapes(u64::from_ne_bytes(*word))) != 0;
     // The last eight may hold some that were looked at before.
     match text.last_chunk::<8>() {
-        Some(last) => in_words || has_escape(u64::from_ne_bytes(*last)),
+        Some(last) => in_words || escapes(u64::from_ne_bytes(*last)) != 0,
         None => rest.iter().any(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\'),
     }
 }
 
-/// Whether one of eight bytes is a control character, a quote or a backslash. A byte from 0x80 on is none.
-const fn has_escape(word: u64) -> bool {
+/// Not 0 if one of eight bytes is a control character, a quote or a backslash. A byte from 0x80 on is none.
+const fn escapes(word: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     /// The highest bit of bytes that are below `limit`, and perhaps of some above such a one, unless it was set.
     const fn below(word: u64, limit: u64) -> u64 {
         word.wrapping_sub(ONES * limit) & !word
     }
-    let quote = word ^ ONES * b'"' as u64;
-    let backslash = word ^ ONES * b'\\' as u64;
-    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGHS != 0
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGHS
 }
 
 #[cfg(test)]
