@@ -1,8 +1,8 @@
 //! conntally: exact flow accounting from the kernel's connection tracking.
 //!
 //! The modules stand in the order of the data: what a flow is ([`model`]), the kernel interfaces ([`kernel`]),
-//! where observations come from ([`source`]), how they become records ([`flow`]), where records go ([`sinks`]);
-//! then what a person meets: [`config`], [`check`], [`cli`].
+//! where observations come from ([`source`]), how they become records ([`flow`]), where records go ([`sinks`]),
+//! how much of what the kernel counted that was ([`audit`]); then what a person meets: [`config`], [`check`], [`cli`].
 
 pub mod model;
 
@@ -13,6 +13,8 @@ pub mod source;
 pub mod flow;
 
 pub mod sinks;
+
+pub mod audit;
 
 pub mod config;
 

@@ -1,16 +1,20 @@
 //! What stands behind a source: the flow table, and the way of its records to standard output.
 
 use super::account::queue_losses;
+use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::pump::Flow;
+use super::status_file::StatusFile;
+use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
 use crate::model::Record;
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
-use crate::source::{Batch, Losses};
+use crate::sinks::tally::SinkReport;
+use crate::source::{Batch, Counted, Losses};
 use anyhow::Context;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -32,19 +36,22 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     loss_watch: LossWatch,
+    auditing: Auditing,
 }
 
 impl Consumer {
-    /// For a source of this machine that is in place now.
-    pub(super) fn live(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?))
+    /// For a source of this machine that is in place now, as `place` tells.
+    pub(super) fn live(config: &Config, place: &str) -> anyhow::Result<Self> {
+        let consumer = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
+        let file = StatusFile::new(&config.run_dir, place);
+        Ok(Self { auditing: Auditing::new(Some(file)), ..consumer })
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
         let table = FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since));
-        Self { table, records: Vec::new(), loss_watch: LossWatch::default() }
+        Self { table, records: Vec::new(), loss_watch: LossWatch::default(), auditing: Auditing::new(None) }
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -62,6 +69,12 @@ impl Consumer {
         loss_watch.look(|| [source(), table.losses(), queue_losses(&sink.tally().report())].concat());
     }
 
+    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
+        let Self { table, auditing, .. } = self;
+        auditing.tick(|| evidence(table, source(), &sink.tally().report()));
+    }
+
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
         self.table.re_anchor(recorded);
@@ -71,15 +84,35 @@ impl Consumer {
         }
     }
 
-    /// What went through, and what was lost on the way.
-    pub(super) fn finish(self) -> (FlowTableStats, Losses) {
-        self.table.finish()
+    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    pub(super) fn finish(
+        self,
+        source: (Option<Counted>, Losses),
+        output: &SinkReport,
+    ) -> (FlowTableStats, Losses) {
+        let Self { table, auditing, .. } = self;
+        let now = evidence(&table, source, output);
+        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now });
+        table.finish()
     }
 
     fn records_of(&mut self, batch: &Batch) -> Option<Arc<[Record]>> {
         self.records.clear();
         self.table.apply(batch, &mut self.records);
         (!self.records.is_empty()).then(|| Arc::from(self.records.as_slice()))
+    }
+}
+
+/// What an audit rests on while records are being written.
+fn evidence(table: &FlowTable, source: (Option<Counted>, Losses), output: &SinkReport) -> Evidence {
+    let (counted, losses) = source;
+    Evidence {
+        books: table.books(),
+        counted,
+        settled_batches: table.settled_batches(),
+        dropped: output.dropped_sum,
+        doubts: doubts(&[losses, table.losses()].concat()),
+        ..Evidence::default()
     }
 }
 

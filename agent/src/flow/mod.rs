@@ -15,15 +15,29 @@ mod state;
 
 mod matching;
 
+mod chunks;
+
 mod slab;
 
+mod wheel;
+
+mod options;
+
+mod books;
+
 mod table;
+
+mod due;
+
+mod look;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::model::Anchor;
+pub use books::Books;
 pub use clock::WallClock;
 pub use community_id::CommunityId;
 pub use nat::nat_kind;
-pub use table::{FlowTable, FlowTableOptions, FlowTableStats};
+pub use options::{FlowTableOptions, Visits, Wanted};
+pub use table::{FlowTable, FlowTableStats};

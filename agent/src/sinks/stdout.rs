@@ -147,7 +147,7 @@ impl SinkHandle {
 
     fn hand_over(&self, records: Arc<[Record]>) -> Offered {
         // Also when nothing can be written any more: then it stays unwritten.
-        self.tally.count_taken(records.len());
+        self.tally.count_taken(&records);
         match self.sender.send(records) {
             Ok(()) => Offered::Taken,
             Err(_) => Offered::Closed,
@@ -180,7 +180,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             // Noted before the input closes: whoever sees it closed may ask why.
             self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
             buffer.clear();
-            self.tally.count_written(batch.len());
+            self.tally.count_written(&batch);
             self.room.add_permits(permits(batch.len(), self.capacity) as usize);
         }
         Ok(())
@@ -230,6 +230,7 @@ mod tests {
 
     use super::super::samples::{end_of_tcp, ping};
     use super::*;
+    use crate::model::Sum;
 
     fn context() -> EncodeContext {
         EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) }
@@ -286,6 +287,14 @@ mod tests {
         assert_eq!(sink.offer(mixed(2, 3)), Offered::Full);
         let report = sink.tally().report();
         assert_eq!((report.dropped, report.dropped_ends, report.unwritten), (33, 3, 100));
+        let deltas = |updates: u64, ends: u64| {
+            let of = |record: Record| Sum::moved(&record.delta);
+            let (update, end) = (of(ping()), of(end_of_tcp()));
+            let packets = updates * update.packets + ends * end.packets;
+            Sum { flows: ends, packets, bytes: updates * update.bytes + ends * end.bytes }
+        };
+        assert_eq!(report.dropped_sum, deltas(33, 3));
+        assert_eq!(report.unwritten_sum + report.dropped_sum, deltas(108, 28));
     }
 
     #[tokio::test]

@@ -1,12 +1,7 @@
 //! Single cases of a flow's life where the kernel keeps start stamps.
 
 use super::*;
-use crate::model::{ObservationKind as Kind, RecordKind};
-
-/// Kind and packets of the original direction's delta, of each record.
-fn story(records: &[Record]) -> Vec<(RecordKind, u64)> {
-    records.iter().map(|record| (record.kind, record.delta.original.packets)).collect()
-}
+use crate::model::ObservationKind as Kind;
 
 #[test]
 fn a_flow_is_told_from_new_over_update_to_end() {
@@ -141,7 +136,9 @@ fn a_flow_found_gone_ends_as_missed_with_its_last_totals() {
     let records = apply(&mut table, &[sight(Kind::Gone, 1, 5, SECOND, 0), seen_since]);
     assert_eq!(story(&records), [(RecordKind::End, 0)]);
     assert_eq!((records[0].end_reason, records[0].totals), (Some(EndReason::Missed), totals(10)));
-    assert_eq!(apply(&mut table, &[sight(Kind::End, 1, 5, SECOND, 11)]), []);
+    let true_end = [sight(Kind::End, 1, 5, SECOND, 11)];
+    assert_eq!(story(&apply(&mut table, &true_end)), [(RecordKind::End, 1)], "only what it had moved since");
+    assert_eq!(apply(&mut table, &true_end), []);
     assert_eq!(loss(&table, "end_after_missed"), 1);
     assert_eq!(table.len(), 1);
 }
@@ -252,17 +249,31 @@ fn a_clock_that_was_set_back_before_the_agent_came_makes_no_old_flow_young() {
 }
 
 #[test]
-fn reconciling_ends_what_a_dump_did_not_show_and_nothing_else() {
-    let mut table = table();
-    let old = |port| sight(Kind::New, port, 5, 5, 1);
-    let elsewhere = Observation { netns: 2, ..old(3) };
-    let clash = Observation { status: Status(Status::CONFIRMED | 1 << 12), ..old(4) };
-    apply(&mut table, &[old(1), old(2), elsewhere, clash, sight(Kind::End, 6, 5, 6, 1)]);
-    apply(&mut table, &[sight(Kind::Existing, 1, 5, SECOND + 1, 1), sight(Kind::New, 5, 9, SECOND + 2, 1)]);
-    let mut records = Vec::new();
-    table.reconcile(SINCE + SECOND, |netns| netns == 1, &mut records);
-    assert_eq!(story(&records), [(RecordKind::End, 0)]);
-    assert_eq!((records[0].original.src_port, records[0].end_reason), (2, Some(EndReason::Missed)));
-    assert_eq!(records[0].observed_boot_ns, SINCE + SECOND);
-    assert_eq!(table.len(), 4);
+fn records_that_nobody_wants_leave_their_deltas_to_those_that_are_wanted() {
+    use RecordKind::{End, New, Update};
+    let expected: [(Wanted, &[(RecordKind, u64)]); 4] = [
+        (Wanted { new: true, update: true }, &[(New, 2), (Update, 3), (End, 4)]),
+        (Wanted { new: false, update: true }, &[(Update, 5), (End, 4)]),
+        (Wanted { new: true, update: false }, &[(New, 0), (End, 9)]),
+        (Wanted { new: false, update: false }, &[(End, 9)]),
+    ];
+    for (wanted, story_told) in expected {
+        let mut table = FlowTable::new(options(10).with_wanted(wanted));
+        let mut records = apply(&mut table, &[hooked(Kind::New, 1, 0xA0, 5, 5, 2)]);
+        records.extend(apply(&mut table, &[hooked(Kind::Update, 1, 0xA0, 5, SECOND, 5)]));
+        records.extend(apply(&mut table, &[hooked(Kind::End, 1, 0xA0, 5, 2 * SECOND, 9)]));
+        assert_eq!(story(&records), story_told, "{wanted:?}");
+    }
+}
+
+#[test]
+fn when_only_ends_are_wanted_a_missed_one_has_everything_that_a_walk_saw() {
+    let mut table = FlowTable::new(options(10).with_wanted(Wanted { new: false, update: false }));
+    let old = |at, n| Observation { midlife: true, start_ns: 5, ..hooked(Kind::Existing, 2, 0xB0, 7, at, n) };
+    assert_eq!(look(&mut table, 1, &[hooked(Kind::Existing, 1, 0xA0, 5, 5, 2), old(5, 100)]), []);
+    let seen = [hooked(Kind::Existing, 1, 0xA0, 5, SECOND, 7), old(SECOND, 103)];
+    assert_eq!(look(&mut table, SECOND, &seen), []);
+    assert_eq!(table.books().held.packets, 2 * 7 + 2 * 3);
+    assert_eq!(look(&mut table, 2 * SECOND, &[]), []);
+    assert_eq!(story(&look(&mut table, 3 * SECOND, &[])), [(RecordKind::End, 7), (RecordKind::End, 3)]);
 }

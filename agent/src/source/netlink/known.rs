@@ -14,13 +14,12 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     clock::Moment,
-    curve::Curve,
     flow::{Flow, Key, packets},
     recent::RecentEnds,
 };
 use crate::{
     kernel::netlink::conntrack::ConntrackMessage,
-    model::{EndReason, Observation, ObservationKind, Status},
+    model::{EndReason, Observation, ObservationKind, RateCurve, Status},
 };
 
 /// For so long after its start, in nanoseconds, the source tells the birth of a flow even if its end has the start:
@@ -37,7 +36,7 @@ pub(super) const CHEAP: u32 = 4_000;
 /// What all namespaces share.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    pub(super) curve: Curve,
+    pub(super) curve: RateCurve,
     /// So much before its due time, in nanoseconds, a flow may be reported: half of the time between two dumps, so
     /// that the one dump that is nearest to the due time reports it.
     pub(super) early_ns: u64,

@@ -9,7 +9,7 @@ const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_000 * SECOND;
 
 fn known(max_flows: usize) -> Known {
-    let curve = Curve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
+    let curve = RateCurve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
     let tracked = Arc::new(AtomicUsize::new(0));
     Known::new(7, Rules { curve, early_ns: SECOND / 2, since_real_ns: START, max_flows, tracked })
 }

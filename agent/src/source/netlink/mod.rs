@@ -4,7 +4,6 @@
 //! The start waits for the first dump of each namespace, and the end makes a last one of what still lives. When the reader is slow, the thread waits, and the sockets' buffers take what comes meanwhile.
 
 mod clock;
-mod curve;
 mod flow;
 mod known;
 mod losses;

@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use super::{
     Delivery, NetlinkOptions, Shared,
     clock::Moment,
-    curve::Curve,
     known::Rules,
     losses::count,
     watch::{EVENTS, Turn, Watch},
@@ -27,7 +26,7 @@ use crate::{
         netlink::{conntrack::ConntrackMessage, socket::DATAGRAM},
         netns::{self, Namespace},
     },
-    model::Observation,
+    model::{Observation, RateCurve},
 };
 
 /// How long nothing may happen before an empty delivery says so.
@@ -84,7 +83,7 @@ impl Worker {
         sender: mpsc::Sender<Delivery>,
     ) -> io::Result<Self> {
         let rules = Rules {
-            curve: Curve::new(&options.rate_curve),
+            curve: RateCurve::new(&options.rate_curve),
             early_ns: u64::try_from(options.dump_interval.as_nanos() / 2).unwrap_or(u64::MAX),
             since_real_ns: Moment::now().real_ns,
             max_flows: options.max_flows,
