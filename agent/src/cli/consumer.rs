@@ -9,12 +9,12 @@ use super::status_file::StatusFile;
 use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
-use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
-use crate::model::Record;
+use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits};
+use crate::model::{RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
-use crate::source::{Batch, Counted, Losses};
+use crate::source::{Batch, Counted, Losses, Source};
 use anyhow::Context;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -27,6 +27,10 @@ const OUTPUT_FAILED: &str = "the output cannot be written";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Flows that the source is told at once to be due: at a million flows and a minute for each, ten times what comes
+/// between two reads.
+const DUE_AT_ONCE: usize = 16_384;
+
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
 
@@ -37,21 +41,44 @@ pub(super) struct Consumer {
     records: Vec<Record>,
     loss_watch: LossWatch,
     auditing: Auditing,
+    /// Flows that are due, until the source took them.
+    due: Vec<Visit>,
 }
 
 impl Consumer {
-    /// For a source of this machine that is in place now, as `place` tells.
-    pub(super) fn live(config: &Config, place: &str) -> anyhow::Result<Self> {
-        let consumer = Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?);
+    /// For a source of this machine that is in place now, as `place` tells, and wants to be told such flows.
+    pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
+        let since = Anchor::now().context("cannot read the clocks")?;
+        let steps: Vec<_> = config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
+        let options = FlowTableOptions::new(config.flow.max_flows as usize, boot_id()?, since)
+            .with_visits(visits, RateCurve::new(&steps));
         let file = StatusFile::new(&config.run_dir, place);
-        Ok(Self { auditing: Auditing::new(Some(file)), ..consumer })
+        Ok(Self::with(options, Auditing::new(Some(file))))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
-        let table = FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since));
-        Self { table, records: Vec::new(), loss_watch: LossWatch::default(), auditing: Auditing::new(None) }
+        Self::with(FlowTableOptions::new(max_flows, boot_id, since), Auditing::new(None))
+    }
+
+    fn with(options: FlowTableOptions, auditing: Auditing) -> Self {
+        Self {
+            table: FlowTable::new(options),
+            records: Vec::new(),
+            loss_watch: LossWatch::default(),
+            auditing,
+            due: Vec::new(),
+        }
+    }
+
+    /// Tells the source which flows are due. To be called after each batch.
+    pub(super) fn visit_due(&mut self, source: &mut impl Source) {
+        let Ok(now) = Anchor::now() else { return };
+        let room = DUE_AT_ONCE.saturating_sub(self.due.len());
+        self.table.take_due(now.boot_ns, room, &mut self.due);
+        let taken = source.visit(&self.due);
+        self.due.drain(..taken.min(self.due.len()));
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.

@@ -67,8 +67,8 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         return Ok(());
     }
     let machine = Machine::prepare(config)?;
-    let Opened { mut source, place } = sources::open(config)?;
-    let mut consumer = Consumer::live(config, &place)?;
+    let Opened { mut source, place, visits } = sources::open(config)?;
+    let mut consumer = Consumer::live(config, &place, visits)?;
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
 
@@ -83,6 +83,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
         consumer.audit(|| (source.counted(), source.losses()), &sink);
+        consumer.visit_due(source);
         flow
     };
     let ended = pump(&mut source, asked, deliver).await;

@@ -2,6 +2,7 @@
 
 use super::message;
 use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::flow::Visits;
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
 };
@@ -32,6 +33,8 @@ pub(super) struct Opened {
     pub(super) source: LiveSource,
     /// What the line `ready` tells of it.
     pub(super) place: String,
+    /// Which flows it wants to be told that are due.
+    pub(super) visits: Visits,
 }
 
 impl Source for LiveSource {
@@ -93,7 +96,11 @@ fn bpf(config: &Config) -> anyhow::Result<Opened> {
     let report = source.report();
     tell(&report);
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
-    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
+    let visits = match report.updates {
+        Updates::Packet => Visits::Quiet,
+        Updates::Sweep => Visits::Always,
+    };
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks), visits })
 }
 
 /// What the configuration means for the kernel programs.
@@ -148,7 +155,7 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         ..NetlinkOptions::default()
     };
     let source = LiveSource::Netlink(NetlinkSource::start(options)?);
-    Ok(Opened { source, place: place("netlink", "none") })
+    Ok(Opened { source, place: place("netlink", "none"), visits: Visits::Never })
 }
 
 /// What the line `ready` tells.
