@@ -7,9 +7,9 @@ use super::netns_names::NetnsNames;
 use super::pump::Flow;
 use super::status_file::StatusFile;
 use crate::audit::{Evidence, doubts};
-use crate::config::{Config, OutputFormat};
+use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
-use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits};
+use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
@@ -51,7 +51,8 @@ impl Consumer {
         let since = Anchor::now().context("cannot read the clocks")?;
         let steps: Vec<_> = config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
         let options = FlowTableOptions::new(config.flow.max_flows as usize, boot_id()?, since)
-            .with_visits(visits, RateCurve::new(&steps));
+            .with_visits(visits, RateCurve::new(&steps))
+            .with_wanted(wanted(config));
         let file = StatusFile::new(&config.run_dir, place);
         Ok(Self::with(options, Auditing::new(Some(file))))
     }
@@ -59,7 +60,8 @@ impl Consumer {
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
-        Self::with(FlowTableOptions::new(max_flows, boot_id, since), Auditing::new(None))
+        let options = FlowTableOptions::new(max_flows, boot_id, since).with_wanted(wanted(config));
+        Self::with(options, Auditing::new(None))
     }
 
     fn with(options: FlowTableOptions, auditing: Auditing) -> Self {
@@ -128,6 +130,11 @@ impl Consumer {
         self.table.apply(batch, &mut self.records);
         (!self.records.is_empty()).then(|| Arc::from(self.records.as_slice()))
     }
+}
+
+fn wanted(config: &Config) -> Wanted {
+    let is_wanted = |event| config.output.events.contains(&event);
+    Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
 /// What an audit rests on while records are being written.

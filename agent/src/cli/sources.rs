@@ -1,7 +1,7 @@
 //! Opens the source that the configuration asks for.
 
 use super::message;
-use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
@@ -97,6 +97,7 @@ fn bpf(config: &Config) -> anyhow::Result<Opened> {
     tell(&report);
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
     let visits = match report.updates {
+        _ if !config.output.events.contains(&RecordEvent::Update) => Visits::Never,
         Updates::Packet => Visits::Quiet,
         Updates::Sweep => Visits::Always,
     };
@@ -128,7 +129,10 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             config::Updates::Packet => Updates::Packet,
             config::Updates::Sweep => Updates::Sweep,
         },
-        wanted: Wanted::ALL,
+        wanted: Wanted {
+            new: config.output.events.contains(&RecordEvent::New),
+            update: config.output.events.contains(&RecordEvent::Update),
+        },
         rate_curve: source
             .rate_curve
             .iter()
