@@ -41,12 +41,17 @@ impl Legacy {
     ///
     /// # Errors
     /// When the directory or a clock cannot be read.
-    pub(super) async fn take_over(self, config: &Config, source: &LiveSource) -> anyhow::Result<Resumed> {
+    pub(super) async fn take_over(
+        self,
+        config: &Config,
+        source: &LiveSource,
+        visits: Visits,
+    ) -> anyhow::Result<Resumed> {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
-        let made = Made { config, visits: source.visits(config), by_address: source.tells_addresses() };
+        let made = Made { config, visits, by_address: source.tells_addresses() };
         let (mut table, begin, unwritten) = match past {
             None => (made.empty(&begin), begin, Vec::new()),
             Some(past) => take_over_from(&past, made, begin),

@@ -1,7 +1,7 @@
 //! Opens the source that the configuration asks for.
 
 use super::message;
-use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
@@ -33,15 +33,6 @@ impl LiveSource {
     pub(super) const fn tells_addresses(&self) -> bool {
         matches!(self, Self::Bpf(_))
     }
-
-    /// Which flows it has to be asked to look at.
-    pub(super) const fn visits(&self, config: &Config) -> Visits {
-        match (self, config.source.updates) {
-            (Self::Netlink(_), _) => Visits::Never,
-            (Self::Bpf(_), config::Updates::Packet) => Visits::Quiet,
-            (Self::Bpf(_), config::Updates::Sweep) => Visits::Always,
-        }
-    }
 }
 
 /// A source that is in place.
@@ -49,6 +40,8 @@ pub(super) struct Opened {
     pub(super) source: LiveSource,
     /// What the line `ready` tells of it.
     pub(super) place: String,
+    /// Which flows it wants to be told that are due.
+    pub(super) visits: Visits,
 }
 
 impl Source for LiveSource {
@@ -111,7 +104,12 @@ fn bpf(config: &Config) -> anyhow::Result<Opened> {
     let report = source.report();
     tell(&report);
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
-    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
+    let visits = match report.updates {
+        _ if !config.output.events.contains(&RecordEvent::Update) => Visits::Never,
+        Updates::Packet => Visits::Quiet,
+        Updates::Sweep => Visits::Always,
+    };
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks), visits })
 }
 
 /// What the configuration means for the kernel programs.
@@ -139,7 +137,10 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             config::Updates::Packet => Updates::Packet,
             config::Updates::Sweep => Updates::Sweep,
         },
-        wanted: Wanted::ALL,
+        wanted: Wanted {
+            new: config.output.events.contains(&RecordEvent::New),
+            update: config.output.events.contains(&RecordEvent::Update),
+        },
         rate_curve: source
             .rate_curve
             .iter()
@@ -167,7 +168,7 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         ..NetlinkOptions::default()
     };
     let source = LiveSource::Netlink(NetlinkSource::start(options)?);
-    Ok(Opened { source, place: place("netlink", "none") })
+    Ok(Opened { source, place: place("netlink", "none"), visits: Visits::Never })
 }
 
 /// What the line `ready` tells.
