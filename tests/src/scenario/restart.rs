@@ -105,7 +105,12 @@ impl Traffic {
         }
         if self.draw(4) == 0 && self.next_port < 60_000 {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            self.burst(&lab.path(family)?)?;
+            let path = lab.path(family)?;
+            // An agent that is being started holds the listener of the last burst until it is its own process.
+            self.burst(&path).or_else(|_| {
+                thread::sleep(Duration::from_millis(50));
+                self.burst(&path)
+            })?;
         }
         Ok(())
     }
