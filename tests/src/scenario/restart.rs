@@ -20,6 +20,9 @@ const KILLS_VARIABLE: &str = "CONNTALLY_TEST_KILLS";
 /// An agent lives at most so long.
 const LIFE_MS: u64 = 1500;
 
+/// No more flows than that are opened: all their ends come at once, and must find room in the output's queue.
+const LAST_PORT: u16 = 45_000;
+
 /// Between two steps of the traffic.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -103,9 +106,14 @@ impl Traffic {
             let connection = self.connections.get(usize::try_from(chosen)?).context("no connection")?;
             connection.carry(usize::try_from(size)?, 100)?;
         }
-        if self.draw(4) == 0 && self.next_port < 60_000 {
+        if self.draw(4) == 0 && self.next_port < LAST_PORT {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            self.burst(&lab.path(family)?)?;
+            let path = lab.path(family)?;
+            // An agent that is being started holds the listener of the last burst until it is its own process.
+            self.burst(&path).or_else(|_| {
+                thread::sleep(Duration::from_millis(50));
+                self.burst(&path)
+            })?;
         }
         Ok(())
     }
