@@ -143,7 +143,7 @@ impl Default for OutputConfig {
         Self {
             format: OutputFormat::Auto,
             events: RecordEvent::ALL.iter().map(|(_, event)| *event).collect(),
-            queue_records: 65_536,
+            queue_records: 262_144,
         }
     }
 }
