@@ -42,7 +42,7 @@ pub(crate) enum Updates {
 }
 
 /// The modes that the agent has.
-pub(crate) const MODES: &[Updates] = &[Updates::Packet];
+pub(crate) const MODES: &[Updates] = &[Updates::Packet, Updates::Sweep];
 
 impl fmt::Display for Updates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
