@@ -23,6 +23,7 @@ impl FlowTable {
             from = position + 1;
             self.note_absent(position, look, records);
         }
+        self.walked |= look.scope == Scope::All;
     }
 
     fn note_absent(&mut self, position: u32, look: &Look, records: &mut Vec<Record>) {

@@ -114,6 +114,8 @@ pub struct FlowTable {
     /// Flows that were found gone, oldest first.
     missed: VecDeque<Ended>,
     strangers: Strangers,
+    /// Every flow of the kernel's table was met: whoever is met later began later.
+    pub(super) walked: bool,
     settled_batches: u64,
     /// What ends now may be forgotten when this many batches are settled.
     forget_at: u64,
@@ -137,6 +139,7 @@ impl FlowTable {
             ended: VecDeque::new(),
             missed: VecDeque::new(),
             strangers: Strangers::default(),
+            walked: false,
             settled_batches: 0,
             forget_at: LATE_BATCHES,
             newest_ns: 0,
@@ -439,7 +442,8 @@ impl FlowTable {
         }
         let may_be_billed = !(is_end && self.strangers.may_be_forgotten(o));
         self.counts.end_of_forgotten += u64::from(!may_be_billed);
-        let is_ours = self.is_born_while_counting(o) || self.is_started_while_counting(o);
+        let is_ours =
+            self.is_born_while_counting(o) || self.is_started_while_counting(o) || self.is_newcomer(o);
         let mut flow = FlowState::first_seen(o, self.flow_id(o), &self.clock);
         let mut change = flow.merge(o, is_ours && may_be_billed);
         if !is_end && self.options.wanted != Wanted::ALL {
@@ -538,6 +542,13 @@ impl FlowTable {
         start.is_some_and(|start| start >= self.options.accounting_since.boot_ns)
     }
 
+    /// Whether it must have begun after the kernel's table was walked, as it was not met then; its birth went unseen,
+    /// and no stamp tells of it.
+    fn is_newcomer(&self, o: &Observation) -> bool {
+        let is_met_by_hook = o.kind != ObservationKind::Existing && o.start_ns == 0;
+        self.walked && is_met_by_hook && self.strangers.is_empty()
+    }
+
     fn flow_id(&self, o: &Observation) -> FlowId {
         let first_sight = if o.born_ns == 0 { o.boot_ns } else { o.born_ns };
         let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
@@ -546,6 +557,10 @@ impl FlowTable {
 }
 
 impl Strangers {
+    const fn is_empty(&self) -> bool {
+        self.forgotten == 0 && self.refused.is_none()
+    }
+
     fn refuse(&mut self, o: &Observation) {
         let born = o.born_ns;
         if born != 0 {

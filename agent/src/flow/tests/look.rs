@@ -28,6 +28,19 @@ fn a_flow_that_two_looks_did_not_see_has_ended_unseen() {
 }
 
 #[test]
+fn a_flow_whose_birth_went_unseen_after_a_walk_is_billed_from_its_birth() {
+    let met =
+        |port, at| Observation { midlife: true, start_ns: 0, ..hooked(Kind::Update, port, 0xA0, at, at, 7) };
+    let mut table = table();
+    let before = apply(&mut table, &[met(1, SECOND)]);
+    assert_eq!(story(&before), [(RecordKind::New, 0)]);
+    look(&mut table, 2 * SECOND, &[]);
+    let after = apply(&mut table, &[met(2, 3 * SECOND)]);
+    assert_eq!(story(&after), [(RecordKind::New, 7)]);
+    assert!(before[0].flags.first_seen_midlife && !after[0].flags.first_seen_midlife);
+}
+
+#[test]
 fn any_sight_between_two_looks_begins_the_count_anew() {
     let unmoved = hooked(Kind::Update, 1, 0xA0, 5, 2 * SECOND, 1);
     for sight in [unmoved, walked(1, 0xA0, 2 * SECOND, 1), dumped(Kind::Update, 1, 2 * SECOND, 1)] {
