@@ -1,7 +1,8 @@
 //! conntally: exact flow accounting from the kernel's connection tracking.
 //!
 //! The modules stand in the order of the data: what a flow is ([`model`]), the kernel interfaces ([`kernel`]),
-//! where observations come from ([`source`]), how they become records ([`flow`]), where records go ([`sinks`]);
+//! where observations come from ([`source`]), how they become records ([`flow`]), what outlives a process ([`state`]),
+//! where records go ([`sinks`]);
 //! then what a person meets: [`config`], [`check`], [`cli`].
 
 pub mod model;
@@ -11,6 +12,8 @@ pub mod kernel;
 pub mod source;
 
 pub mod flow;
+
+pub mod state;
 
 pub mod sinks;
 

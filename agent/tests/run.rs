@@ -222,6 +222,52 @@ kill -TERM $agent; sleep 0.3; kill -INT $agent; wait $agent; echo "exit $?""#
 }
 
 #[test]
+fn what_a_killed_agent_did_not_write_is_written_by_the_next_one_unchanged() {
+    let Some(text) = script(&format!(
+        r#"export CONNTALLY_STATE_DIR="$PWD/state"
+{STUCK_OUTPUT}
+"$AGENT" 2>&1 | sed "s,directory .* is in use by process $agent,directory is in use by the first,"
+kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
+"$AGENT" >out 2>err & agent=$!
+wait_for ^ready err
+sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
+grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
+grep -o '"type":\["connection","[a-z]*"\]' out
+"$AGENT" >again 2>err & agent=$!
+wait_for ^ready err
+kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
+wc -c <again; stat -c "%a %n" state state/*"#
+    )) else {
+        return;
+    };
+    assert_eq!(
+        text,
+        "conntally: the state directory is in use by the first; give each agent its own\nexit 137\nexit 0\n\
+         handed on again;  flows=1 batches=1\n\"type\":[\"connection\",\"start\"]\nexit 137\n0\n\
+         700 state\n600 state/lock\n600 state/log.3\n600 state/snapshot.3\n"
+    );
+}
+
+#[test]
+fn a_full_state_directory_costs_the_guarantee_and_not_the_agent() {
+    let script = script(
+        r#"mkdir state; mount -t tmpfs -o size=16k none state
+export CONNTALLY_STATE_DIR="$PWD/state"
+"$AGENT" >out 2>err & agent=$!
+wait_for ^ready err
+for port in $(seq 20000 20099); do echo >/dev/udp/127.0.0.1/$port; done 2>/dev/null
+wait_for "cannot keep the state" err; ls state
+kill -TERM $agent; wait $agent; echo "exit $?"
+grep -c . out; grep -o "account: lost state_unkept [0-9]* " err; grep -c ERROR.*cannot err"#,
+    );
+    let Some(text) = script else { return };
+    let (kept, rest) = text.split_once("state_unkept ").unwrap();
+    assert!(rest.split(' ').next().unwrap().parse::<u32>().unwrap() > 0);
+    assert_eq!(kept, "lock\nexit 0\n100\naccount: lost ");
+    assert!(rest.ends_with(" \n1\n"), "{text}");
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let script = script(
         r#"

@@ -1,5 +1,6 @@
 //! A running agent: started as a user would, its records and its log gathered, stopped by a signal.
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,8 @@ pub struct Output {
     pub lines: Vec<String>,
     /// Its log.
     pub log: Vec<String>,
+    /// Lines that an agent before it had written already, word for word; they count once.
+    pub repeated: usize,
 }
 
 /// What is left of an agent that has ended.
@@ -125,12 +128,19 @@ impl Agent {
     /// # Errors
     /// When it cannot be started, ends, or is not ready in time; with its log.
     pub fn start(options: &Options) -> Result<Self> {
+        Self::start_after(Output::default(), options.command("json"), &options.program)
+    }
+
+    /// Starts the one that goes on where another ended, which had said `earlier`.
+    ///
+    /// # Errors
+    /// See [`Agent::start`].
+    pub fn start_after(earlier: Output, mut command: Command, program: &Path) -> Result<Self> {
         let started = Instant::now();
-        let mut command = options.command("json");
         // Ctrl-C is for whoever started it, who stops it in good order.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Process::spawn(&mut command, &options.program)?;
-        let output = Arc::new(Mutex::new(Output::default()));
+        let mut process = Process::spawn(&mut command, program)?;
+        let output = Arc::new(Mutex::new(earlier));
         let (say_ready, ready) = channel();
         let stdout = process.child.stdout.take().context("the agent has no standard output")?;
         let stderr = process.child.stderr.take().context("the agent has no standard error")?;
@@ -163,7 +173,26 @@ impl Agent {
     /// # Errors
     /// When it does not end in time.
     pub fn stop(&mut self) -> Result<Ended> {
-        self.process.signal(Signal::SIGTERM)?;
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Kills it, waits for the end, and hands out what the agent said; to be called once. A last line that it could
+    /// not write whole is left out.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn kill(&mut self) -> Result<Ended> {
+        let mut ended = self.end(Signal::SIGKILL)?;
+        let Output { records, lines, .. } = &mut ended.output;
+        if lines.last().is_some_and(|line| serde_json::from_str::<serde_json::Value>(line).is_err()) {
+            lines.pop();
+            records.bad_lines.pop();
+        }
+        Ok(ended)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<Ended> {
+        self.process.signal(signal)?;
         let status = self.process.wait(STOP_WITHIN)?;
         for reader in self.readers.drain(..) {
             reader.join().map_err(|_| anyhow!("a reader of the agent's output panicked"))?;
@@ -226,9 +255,14 @@ impl Drop for Process {
 
 fn read_records(stdout: impl Read + Send + 'static, output: &Arc<Mutex<Output>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
+    let earlier: HashSet<String> = lock(&output).lines.iter().cloned().collect();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let mut output = lock(&output);
+            if earlier.contains(&line) {
+                output.repeated += 1;
+                continue;
+            }
             output.records.add_line(&line);
             output.lines.push(line);
         }

@@ -97,3 +97,13 @@ fn flows_the_kernel_does_not_count_are_flagged() -> Result<()> {
 fn a_reader_that_goes_away_ends_the_agent_quietly() -> Result<()> {
     play("pipe")
 }
+
+#[test]
+fn a_restart_bills_no_byte_twice_and_skips_none() -> Result<()> {
+    play("restart")
+}
+
+#[test]
+fn an_agent_killed_again_and_again_bills_each_byte_once() -> Result<()> {
+    play("kill9")
+}

@@ -78,6 +78,10 @@ pub(super) struct RunArgs {
 
     #[command(flatten)]
     pub(super) output: OutputArgs,
+
+    /// Keep flows and unwritten records here, so that a restart bills no byte twice and skips none
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Flags that choose where observations come from.
@@ -205,7 +209,9 @@ impl CommonArgs {
 
 impl RunArgs {
     fn overrides(&self) -> impl Iterator<Item = Override> {
-        self.source.overrides().chain(self.output.overrides())
+        let state =
+            self.state_dir.as_deref().map(|dir| set("--state-dir", &["state_dir"], dir.to_string_lossy()));
+        self.source.overrides().chain(self.output.overrides()).chain(state)
     }
 }
 
@@ -264,6 +270,12 @@ mod tests {
         assert_eq!(config.output.format, OutputFormat::Null);
         assert_eq!(config.log.level, crate::config::LogLevel::Error);
         assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn the_state_has_its_directory() {
+        assert_eq!(loaded("conntally run --state-dir /tmp/state").state_dir, Some("/tmp/state".into()));
+        assert_eq!(loaded("conntally run").state_dir, None);
     }
 
     #[test]

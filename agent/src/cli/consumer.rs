@@ -4,14 +4,17 @@ use super::account::queue_losses;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::pump::Flow;
+use super::resume::Resumed;
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
-use crate::model::Record;
+use crate::model::{Backlog, NumberedBatch, Record};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::source::{Batch, Losses};
+use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -32,6 +35,9 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     loss_watch: LossWatch,
+    state: Option<State>,
+    /// Batches of the agent before that are to be handed on first.
+    unwritten: VecDeque<NumberedBatch>,
 }
 
 impl Consumer {
@@ -43,43 +49,111 @@ impl Consumer {
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
         let max_flows = config.flow.max_flows as usize;
-        let table = FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since));
-        Self { table, records: Vec::new(), loss_watch: LossWatch::default() }
+        Self::with(FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since)))
+    }
+
+    /// Goes on where the agent before stopped.
+    pub(super) fn resumed(resumed: Resumed) -> Self {
+        let Resumed { table, state, unwritten } = resumed;
+        Self { state: Some(state), unwritten: unwritten.into(), ..Self::with(table) }
+    }
+
+    fn with(table: FlowTable) -> Self {
+        Self {
+            table,
+            records: Vec::new(),
+            loss_watch: LossWatch::default(),
+            state: None,
+            unwritten: VecDeque::new(),
+        }
+    }
+
+    /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
+    /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
+    pub(super) async fn hand_on_again(&mut self, sink: &SinkHandle) {
+        while let Some((number, records)) = self.unwritten.front().cloned() {
+            if sink.send(number, records).await == Offered::Closed {
+                return;
+            }
+            self.unwritten.pop_front();
+        }
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
     pub(super) fn take(&mut self, batch: &Batch, sink: &SinkHandle) -> Flow {
-        if let Some(step) = Anchor::now().ok().and_then(|now| self.table.re_anchor(now)) {
-            tracing::info!(step_ns = step, "the wall clock was set; durations do not depend on it");
+        if let Ok(now) = Anchor::now() {
+            self.re_anchor(now);
         }
+        self.apply(batch);
         // What did not fit shows in the sink's counters.
-        self.records_of(batch).map_or(Flow::Continue(()), |records| go_on(sink.offer(records), sink))
+        let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
+        if let (Some(state), true) = (&mut self.state, self.unwritten.is_empty()) {
+            state.tick(&self.table, &sink.backlog());
+        }
+        flow
     }
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
     pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
-        let Self { table, loss_watch, .. } = self;
-        loss_watch.look(|| [source(), table.losses(), queue_losses(&sink.tally().report())].concat());
+        let Self { table, loss_watch, state, .. } = self;
+        let kept = state.as_ref().map(State::losses).unwrap_or_default();
+        loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
         self.table.re_anchor(recorded);
-        match self.records_of(batch) {
-            Some(records) => go_on(sink.send(records).await, sink),
-            None => Flow::Continue(()),
+        self.apply(batch);
+        if self.records.is_empty() {
+            return Flow::Continue(());
+        }
+        go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
+    }
+
+    /// What went through, and what was lost on the way. `backlog` is what the output did not write: the next agent
+    /// hands it on again.
+    pub(super) fn finish(self, backlog: &Backlog) -> (FlowTableStats, Losses) {
+        let (stats, mut losses) = self.table.finish();
+        if let Some(state) = self.state {
+            losses.extend(state.losses());
+            if self.unwritten.is_empty() {
+                state.finish(backlog);
+            }
+        }
+        (stats, losses)
+    }
+
+    fn re_anchor(&mut self, now: Anchor) {
+        let step = self.table.re_anchor(now);
+        if let Some(state) = &mut self.state {
+            state.note_clock(now, step.is_some());
+        }
+        if let Some(step) = step {
+            tracing::info!(step_ns = step, "the wall clock was set; durations do not depend on it");
         }
     }
 
-    /// What went through, and what was lost on the way.
-    pub(super) fn finish(self) -> (FlowTableStats, Losses) {
-        self.table.finish()
-    }
-
-    fn records_of(&mut self, batch: &Batch) -> Option<Arc<[Record]>> {
+    fn apply(&mut self, batch: &Batch) {
         self.records.clear();
         self.table.apply(batch, &mut self.records);
-        (!self.records.is_empty()).then(|| Arc::from(self.records.as_slice()))
+    }
+
+    fn offer(&self, sink: &SinkHandle) -> Flow {
+        if self.records.is_empty() {
+            return Flow::Continue(());
+        }
+        go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
+    }
+
+    /// What is handed on is kept first, with the flows as they are by then.
+    fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
+        let Some(state) = &mut self.state else { return Flow::Continue(()) };
+        let flows = self.table.journal().chunks(BATCH_RECORDS);
+        for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
+            let number = state.append(records, flows);
+            go_on(sink.offer(number, records.into()), sink)?;
+        }
+        Flow::Continue(())
     }
 }
 

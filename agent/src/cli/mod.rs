@@ -15,6 +15,7 @@ mod pump;
 mod readiness;
 mod record;
 mod replay;
+mod resume;
 mod run;
 mod settings;
 mod signals;

@@ -33,10 +33,10 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let failure = failure.await.map(announce_end);
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let tally = sink.tally();
+    let (tally, backlog) = (sink.tally(), sink.backlog());
     let report = deadline.step("writing the output", sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
-    Account::new(consumer.finish(), source.losses(), &report).log();
+    Account::new(consumer.finish(&backlog), source.losses(), &report).log();
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))?;

@@ -9,7 +9,7 @@ use super::pump::{Ended, drain, pump};
 use super::readiness::Readiness;
 use super::signals::{self, Stop};
 use super::sources::{self, LiveSource, Opened};
-use super::{logging, replay, settings};
+use super::{logging, replay, resume, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
@@ -66,12 +66,21 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         tracing::info!("nothing was accounted: {signal} came before conntrack was loaded");
         return Ok(());
     }
+    let legacy = resume::read(config)?;
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place } = sources::open(config)?;
-    let mut consumer = Consumer::live(config)?;
+    let mut consumer = match legacy {
+        Some(legacy) => Consumer::resumed(legacy.take_over(config, source.tells_addresses()).await?),
+        None => Consumer::live(config)?,
+    };
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
 
+    // A signal that comes meanwhile is found again below.
+    tokio::select! {
+        () = consumer.hand_on_again(&sink) => {}
+        _ = stop.requested() => {}
+    }
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
@@ -130,13 +139,13 @@ async fn shut_down(
     let source_losses = source.losses();
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
-    let tally = sink.tally();
+    let (tally, backlog) = (sink.tally(), sink.backlog());
     let report = deadline.step("writing the output", sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    Account::new(consumer.finish(), source_losses, &report).log();
+    Account::new(consumer.finish(&backlog), source_losses, &report).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))

@@ -20,6 +20,13 @@ pub(super) enum LiveSource {
     Netlink(NetlinkSource),
 }
 
+impl LiveSource {
+    /// Whether its observations tell the addresses of the kernel's entries.
+    pub(super) const fn tells_addresses(&self) -> bool {
+        matches!(self, Self::Bpf(_))
+    }
+}
+
 /// A source that is in place.
 pub(super) struct Opened {
     pub(super) source: LiveSource,

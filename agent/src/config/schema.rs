@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Config {
     /// Where the agent keeps what must not outlive the boot: locks, values to restore.
     pub run_dir: PathBuf,
+    /// Where flows and unwritten records outlive the process; nowhere by default.
+    pub state_dir: Option<PathBuf>,
     /// How long an orderly shutdown may take.
     pub shutdown_timeout: Duration,
     /// Where observations come from.
@@ -24,6 +26,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             run_dir: PathBuf::from("/run/conntally"),
+            state_dir: None,
             shutdown_timeout: Duration::from_secs(10),
             source: SourceConfig::default(),
             flow: FlowConfig::default(),

@@ -29,14 +29,15 @@ pub fn validate(document: &Document) -> Result<Config, Problems> {
 
 /// Whether a key stands outside of any table.
 pub(super) fn is_top_level_key(key: &str) -> bool {
-    matches!(key, "run_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "log")
+    matches!(key, "run_dir" | "state_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "log")
 }
 
 fn read(root: &Table, problems: &mut Problems) -> Config {
     let default = Config::default();
     let mut top = Section::new(String::new(), Some(root), problems);
     let config = Config {
-        run_dir: run_dir(&mut top).unwrap_or(default.run_dir),
+        run_dir: absolute_path(&mut top, "run_dir").unwrap_or(default.run_dir),
+        state_dir: absolute_path(&mut top, "state_dir"),
         shutdown_timeout: top.duration("shutdown_timeout", default.shutdown_timeout, LONGEST_SHUTDOWN),
         source: top.section("source", source),
         flow: top.section("flow", flow),
@@ -47,11 +48,11 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
     config
 }
 
-fn run_dir(top: &mut Section<'_>) -> Option<std::path::PathBuf> {
-    let path = top.path("run_dir")?;
+fn absolute_path(top: &mut Section<'_>, key: &'static str) -> Option<std::path::PathBuf> {
+    let path = top.path(key)?;
     if !path.is_absolute() {
-        let place = top.place("run_dir")?;
-        top.problem("run_dir", &place, format!("{path:?} is not absolute; begin it with /"));
+        let place = top.place(key)?;
+        top.problem(key, &place, format!("{path:?} is not absolute; begin it with /"));
     }
     Some(path)
 }

@@ -13,6 +13,8 @@ mod nat;
 
 mod state;
 
+mod saved;
+
 mod matching;
 
 mod slab;
@@ -26,4 +28,5 @@ pub use crate::model::Anchor;
 pub use clock::WallClock;
 pub use community_id::CommunityId;
 pub use nat::nat_kind;
+pub use saved::SavedFlow;
 pub use table::{FlowTable, FlowTableOptions, FlowTableStats};

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use super::clock::WallClock;
 use super::identity::flow_id;
 use super::matching::{Relation, is_dumped, preference, relation};
+use super::saved::SavedFlow;
 use super::slab::Slab;
 use super::state::{Facts, FlowState};
 use crate::model::{Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Totals};
@@ -86,6 +87,8 @@ pub struct FlowTable {
     settled_batches: u64,
     stats: FlowTableStats,
     counts: Counts,
+    /// Each flow as it was at each record of the latest batch, if somebody wants to know.
+    journal: Option<Vec<SavedFlow>>,
 }
 
 impl FlowTable {
@@ -100,6 +103,7 @@ impl FlowTable {
             settled_batches: 0,
             stats: FlowTableStats::default(),
             counts: Counts::default(),
+            journal: None,
         }
     }
 
@@ -110,6 +114,7 @@ impl FlowTable {
 
     /// Takes in a batch and appends the records that follow from it.
     pub fn apply(&mut self, batch: &Batch, records: &mut Vec<Record>) {
+        self.journal.iter_mut().for_each(Vec::clear);
         let forget_at = self.settled_batches + u64::from(batch.settled) + LATE_BATCHES;
         for observation in &batch.observations {
             self.observe(observation, forget_at, records);
@@ -140,6 +145,53 @@ impl FlowTable {
                     flow.last_seen_ns = began_boot_ns;
                 }
                 self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
+            }
+        }
+    }
+
+    /// From now on [`FlowTable::journal`] tells of each batch.
+    pub fn keep_journal(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// The flow of each record of the latest batch as it was then, in the order of the records.
+    #[must_use]
+    pub fn journal(&self) -> &[SavedFlow] {
+        self.journal.as_deref().unwrap_or_default()
+    }
+
+    /// Places of flows; any number of them may be free. They are visited for a copy of the table in pieces.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.flows.positions().end
+    }
+
+    /// The flows at these places that an agent which starts later has to know: those that live, and those whose end
+    /// was not seen.
+    pub fn save(&self, places: std::ops::Range<u32>) -> impl Iterator<Item = SavedFlow> + '_ {
+        let is_needed = |flow: &&FlowState| !flow.facts.has(Facts::ENDED) || flow.facts.has(Facts::MISSED);
+        places.filter_map(|place| self.flows.get(place)).filter(is_needed).map(FlowState::saved)
+    }
+
+    /// Takes in a flow of an agent that ran before, in this boot. To be called before the first batch. Whatever the
+    /// flow moved meanwhile is in its next record.
+    pub fn restore(&mut self, saved: &SavedFlow) {
+        if self.flows.len() >= self.options.max_flows {
+            self.counts.table_full += 1;
+            return;
+        }
+        let flow = FlowState::restored(saved, self.flows.hash(&saved.sight()));
+        let position = self.flows.insert(flow);
+        if saved.missed {
+            self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
+        }
+    }
+
+    /// Ends every flow as missed, with the totals known: their boot is over.
+    pub fn abandon(&mut self, records: &mut Vec<Record>) {
+        for position in self.flows.positions() {
+            if self.flows.get(position).is_some_and(|flow| !flow.facts.has(Facts::ENDED)) {
+                self.end(position, Some(EndReason::Missed), 0, Totals::default(), records);
             }
         }
     }
@@ -224,7 +276,7 @@ impl FlowTable {
             self.end(position, o.end_reason.or(Some(EndReason::Unknown)), forget_at, change.delta, records);
         } else if change.is_worth_a_record() {
             let record = flow.record(RecordKind::Update, change.delta, None, &self.clock);
-            self.hand_out(record, records);
+            self.hand_out(position, record, records);
         }
     }
 
@@ -254,7 +306,7 @@ impl FlowTable {
         if is_end {
             self.end(position, o.end_reason.or(Some(EndReason::Unknown)), forget_at, change.delta, records);
         } else {
-            self.hand_out(flow.record(RecordKind::New, change.delta, None, &self.clock), records);
+            self.hand_out(position, flow.record(RecordKind::New, change.delta, None, &self.clock), records);
         }
     }
 
@@ -273,10 +325,13 @@ impl FlowTable {
         let record = flow.record(RecordKind::End, delta, reason, &self.clock);
         self.ended.push_back(Ended { position, forget_at });
         self.stats.ends += 1;
-        self.hand_out(record, records);
+        self.hand_out(position, record, records);
     }
 
-    fn hand_out(&mut self, record: Record, records: &mut Vec<Record>) {
+    fn hand_out(&mut self, position: u32, record: Record, records: &mut Vec<Record>) {
+        if let (Some(journal), Some(flow)) = (&mut self.journal, self.flows.get(position)) {
+            journal.push(flow.saved());
+        }
         self.stats.records += 1;
         self.stats.bytes += record.delta.original.bytes + record.delta.reply.bytes;
         records.push(record);

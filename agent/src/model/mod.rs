@@ -1,6 +1,7 @@
 //! The vocabulary: observations enter the flow table, records leave it. Knows no source, no sink, no kernel call.
 
 mod anchor;
+mod backlog;
 mod observation;
 mod record;
 mod status;
@@ -8,6 +9,7 @@ mod tuple;
 mod visit;
 
 pub use anchor::Anchor;
+pub use backlog::{Backlog, NumberedBatch};
 pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
 pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};
 pub use status::Status;

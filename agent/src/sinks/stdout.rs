@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::json::{self, EncodeContext};
 use super::table;
 use super::tally::{SinkReport, Tally, ends};
-use crate::model::{Record, RecordKind};
+use crate::model::{Backlog, Record, RecordKind};
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +58,17 @@ impl StdoutSink {
         let room = Arc::new(Semaphore::new(capacity as usize));
         let encoder = Encoder { output, context, rows: 0 };
         let tally = Arc::new(Tally::default());
-        let writer = Writer { encoder, out, room: Arc::clone(&room), capacity, tally: Arc::clone(&tally) };
+        let backlog = Arc::new(Backlog::default());
+        let writer = Writer {
+            encoder,
+            out,
+            room: Arc::clone(&room),
+            capacity,
+            tally: Arc::clone(&tally),
+            backlog: Arc::clone(&backlog),
+        };
         let task = tokio::spawn(writer.run(receiver));
-        SinkHandle { sender, room, capacity, tally, task }
+        SinkHandle { sender, room, capacity, tally, backlog, task }
     }
 }
 
@@ -72,21 +80,23 @@ pub struct SinkHandle {
     room: Arc<Semaphore>,
     capacity: u32,
     tally: Arc<Tally>,
+    backlog: Arc<Backlog>,
     task: JoinHandle<io::Result<()>>,
 }
 
 impl SinkHandle {
     /// Hands over what there is room for. Never waits. When room gets scarce, only the ends of flows are taken.
-    pub fn offer(&self, records: Arc<[Record]>) -> Offered {
+    /// `number` is by what the batch is known to whoever asks for the [`SinkHandle::backlog`].
+    pub fn offer(&self, number: u64, records: Arc<[Record]>) -> Offered {
         let kept = self.fitting(&records);
         if kept.len() == records.len() {
-            return self.try_hand_over(records);
+            return self.try_hand_over(number, records);
         }
         self.tally.count_dropped(&records, &kept);
         if kept.is_empty() {
             return if self.sender.is_closed() { Offered::Closed } else { Offered::Full };
         }
-        match self.try_hand_over(kept) {
+        match self.try_hand_over(number, kept) {
             Offered::Taken => Offered::Full,
             other => other,
         }
@@ -104,22 +114,22 @@ impl SinkHandle {
         records.iter().filter(|record| record.kind == RecordKind::End).take(free).copied().collect()
     }
 
-    fn try_hand_over(&self, records: Arc<[Record]>) -> Offered {
+    fn try_hand_over(&self, number: u64, records: Arc<[Record]>) -> Offered {
         let Ok(permit) = self.room.try_acquire_many(self.permits(&records)) else {
             self.tally.count_dropped(&records, &[]);
             return Offered::Full;
         };
         permit.forget();
-        self.hand_over(records)
+        self.hand_over(number, records)
     }
 
     /// Hands over a batch as soon as there is room: for a replay, and for the last batches before the end.
-    pub async fn send(&self, records: Arc<[Record]>) -> Offered {
+    pub async fn send(&self, number: u64, records: Arc<[Record]>) -> Offered {
         tokio::select! {
             permit = self.room.acquire_many(self.permits(&records)) => {
                 let Ok(permit) = permit else { return Offered::Closed };
                 permit.forget();
-                self.hand_over(records)
+                self.hand_over(number, records)
             }
             () = self.sender.closed() => Offered::Closed,
         }
@@ -136,6 +146,12 @@ impl SinkHandle {
         Arc::clone(&self.tally)
     }
 
+    /// What was handed over and is not written, which outlives the handle.
+    #[must_use]
+    pub fn backlog(&self) -> Arc<Backlog> {
+        Arc::clone(&self.backlog)
+    }
+
     /// Ends the input, waits until all of it is written, and tells what was done.
     pub async fn finish(self) -> SinkReport {
         drop(self.sender);
@@ -145,9 +161,10 @@ impl SinkHandle {
         SinkReport { error, ..report }
     }
 
-    fn hand_over(&self, records: Arc<[Record]>) -> Offered {
+    fn hand_over(&self, number: u64, records: Arc<[Record]>) -> Offered {
         // Also when nothing can be written any more: then it stays unwritten.
         self.tally.count_taken(records.len());
+        self.backlog.push(number, Arc::clone(&records));
         match self.sender.send(records) {
             Ok(()) => Offered::Taken,
             Err(_) => Offered::Closed,
@@ -170,6 +187,7 @@ struct Writer<W> {
     room: Arc<Semaphore>,
     capacity: u32,
     tally: Arc<Tally>,
+    backlog: Arc<Backlog>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -181,6 +199,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
             buffer.clear();
             self.tally.count_written(batch.len());
+            self.backlog.pop();
             self.room.add_permits(permits(batch.len(), self.capacity) as usize);
         }
         Ok(())
@@ -243,8 +262,8 @@ mod tests {
     async fn all_that_was_taken_is_written_before_it_ends() {
         let (out, mut reader) = tokio::io::duplex(1 << 20);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
-        assert_eq!(sink.offer(batch(3)), Offered::Taken);
-        assert_eq!(sink.offer(vec![ping()].into()), Offered::Taken);
+        assert_eq!(sink.offer(0, batch(3)), Offered::Taken);
+        assert_eq!(sink.offer(0, vec![ping()].into()), Offered::Taken);
         let report = sink.finish().await;
         let mut text = String::new();
         reader.read_to_string(&mut text).await.unwrap();
@@ -262,8 +281,8 @@ mod tests {
     async fn a_stalled_reader_costs_counted_records_and_never_time() {
         let (out, mut reader) = tokio::io::duplex(16);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
-        assert_eq!(sink.offer(batch(6)), Offered::Taken);
-        assert_eq!(sink.offer(batch(6)), Offered::Full);
+        assert_eq!(sink.offer(0, batch(6)), Offered::Taken);
+        assert_eq!(sink.offer(0, batch(6)), Offered::Full);
         assert_eq!(sink.tally().report().dropped_ends, 2);
         let read = tokio::spawn(async move {
             let mut text = String::new();
@@ -278,12 +297,12 @@ mod tests {
     async fn the_last_quarter_of_the_queue_is_for_ends() {
         let (out, _reader) = tokio::io::duplex(16);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
-        assert_eq!(sink.offer(mixed(50, 0)), Offered::Taken);
-        assert_eq!(sink.offer(mixed(25, 0)), Offered::Taken);
-        assert_eq!(sink.offer(mixed(1, 0)), Offered::Full);
-        assert_eq!(sink.offer(mixed(30, 20)), Offered::Full);
-        assert_eq!(sink.offer(mixed(0, 5)), Offered::Taken);
-        assert_eq!(sink.offer(mixed(2, 3)), Offered::Full);
+        assert_eq!(sink.offer(0, mixed(50, 0)), Offered::Taken);
+        assert_eq!(sink.offer(0, mixed(25, 0)), Offered::Taken);
+        assert_eq!(sink.offer(0, mixed(1, 0)), Offered::Full);
+        assert_eq!(sink.offer(0, mixed(30, 20)), Offered::Full);
+        assert_eq!(sink.offer(0, mixed(0, 5)), Offered::Taken);
+        assert_eq!(sink.offer(0, mixed(2, 3)), Offered::Full);
         let report = sink.tally().report();
         assert_eq!((report.dropped, report.dropped_ends, report.unwritten), (33, 3, 100));
     }
@@ -293,7 +312,7 @@ mod tests {
         let (out, mut reader) = tokio::io::duplex(1 << 20);
         let sink = StdoutSink::spawn(Output::Null, context(), out, 4);
         for _ in 0..3 {
-            assert_eq!(sink.send(batch(9)).await, Offered::Taken);
+            assert_eq!(sink.send(0, batch(9)).await, Offered::Taken);
         }
         assert_eq!(sink.finish().await.written, 27);
         assert_eq!(reader.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
@@ -304,10 +323,10 @@ mod tests {
         let (out, reader) = tokio::io::duplex(16);
         drop(reader);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
-        assert_eq!(sink.offer(batch(1)), Offered::Taken);
+        assert_eq!(sink.offer(0, batch(1)), Offered::Taken);
         sink.closed().await;
-        assert_eq!(sink.offer(batch(1)), Offered::Closed);
-        assert_eq!(sink.send(batch(10)).await, Offered::Closed);
+        assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
+        assert_eq!(sink.send(0, batch(10)).await, Offered::Closed);
         let report = sink.finish().await;
         assert!(report.broken_pipe && report.error.is_none());
         assert_eq!((report.dropped, report.unwritten), (0, 0));
@@ -317,9 +336,9 @@ mod tests {
     async fn a_full_disk_is_an_error_and_what_it_cost_is_counted() {
         let full = tokio::fs::OpenOptions::new().write(true).open("/dev/full").await.unwrap();
         let sink = StdoutSink::spawn(Output::Json, context(), full, 10);
-        assert_eq!(sink.offer(batch(2)), Offered::Taken);
+        assert_eq!(sink.offer(0, batch(2)), Offered::Taken);
         sink.closed().await;
-        assert_eq!(sink.offer(batch(1)), Offered::Closed);
+        assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
         let report = sink.finish().await;
         assert_eq!(report.error.unwrap().kind(), io::ErrorKind::StorageFull);
         assert_eq!((report.written, report.unwritten), (0, 3));
@@ -329,7 +348,7 @@ mod tests {
     async fn the_table_has_its_header_first_and_again() {
         let (out, mut reader) = tokio::io::duplex(1 << 20);
         let sink = StdoutSink::spawn(Output::Table { width: 80 }, context(), out, 1000);
-        assert_eq!(sink.offer(batch(table::HEADER_EVERY + 1)), Offered::Taken);
+        assert_eq!(sink.offer(0, batch(table::HEADER_EVERY + 1)), Offered::Taken);
         sink.finish().await;
         let mut text = String::new();
         reader.read_to_string(&mut text).await.unwrap();

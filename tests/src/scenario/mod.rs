@@ -4,6 +4,7 @@ mod ends;
 mod honesty;
 mod kernel;
 mod life;
+mod restart;
 mod stage;
 mod wire;
 
@@ -121,6 +122,8 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("two_agents", life::two_agents),
     harmless("no_counters", honesty::no_counters),
     harmless("pipe", honesty::pipe),
+    harmless("restart", restart::planned),
+    harmless("kill9", restart::kill9),
     guest_only("clock_step", kernel::clock_step),
     guest_only("module_reload", kernel::module_reload),
 ];

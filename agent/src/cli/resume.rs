@@ -1,0 +1,227 @@
+//! What an agent takes over from the one before it: its flows, and the records that it may not have written.
+
+use super::consumer::boot_id;
+use crate::config::Config;
+use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
+use crate::model::{Anchor, NumberedBatch, Record};
+use crate::state::{BATCH_RECORDS, Begin, Directory, Past, State, StateError};
+use anyhow::Context;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// What is in the state directory, being read.
+pub(super) struct Legacy(JoinHandle<Result<(Directory, Option<Past>), StateError>>);
+
+/// An agent's beginning.
+pub(super) struct Resumed {
+    /// With the flows of the agent before.
+    pub(super) table: FlowTable,
+    pub(super) state: State,
+    /// Batches that may not have been written.
+    pub(super) unwritten: Vec<NumberedBatch>,
+}
+
+/// Takes the state directory and begins to read it, if one is configured. Reading goes on beside: nothing should wait
+/// for it that could count already.
+///
+/// # Errors
+/// When the directory cannot be made or another agent uses it.
+pub(super) fn read(config: &Config) -> anyhow::Result<Option<Legacy>> {
+    let Some(path) = &config.state_dir else { return Ok(None) };
+    let directory = Directory::open(path)?;
+    let read = move || directory.read().map(|past| (directory, past));
+    Ok(Some(Legacy(tokio::task::spawn_blocking(read))))
+}
+
+impl Legacy {
+    /// Takes it over. To be called when the source is in place; `by_address`: that it tells the addresses of entries.
+    ///
+    /// # Errors
+    /// When the directory or a clock cannot be read.
+    pub(super) async fn take_over(self, config: &Config, by_address: bool) -> anyhow::Result<Resumed> {
+        let (directory, past) = self.0.await.context("reading the state failed")??;
+        let now = Anchor::now().context("cannot read the clocks")?;
+        let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
+        let (mut table, begin, unwritten) = match past {
+            None => (empty(config, &begin), begin, Vec::new()),
+            Some(past) => take_over_from(&past, config, begin, by_address),
+        };
+        let state = State::begin(directory, begin, &table, &unwritten);
+        table.keep_journal();
+        Ok(Resumed { table, state, unwritten })
+    }
+}
+
+fn take_over_from(
+    past: &Past,
+    config: &Config,
+    begin: Begin,
+    by_address: bool,
+) -> (FlowTable, Begin, Vec<NumberedBatch>) {
+    tell_damage(past);
+    let unwritten = unwritten(past);
+    let now = begin.accounting_since;
+    let begin = Begin { next_batch: past.next_batch, ..begin };
+    if past.boot_id != begin.boot_id {
+        let (begin, unwritten) = bury(config, past, begin, unwritten);
+        return (empty(config, &begin), begin, unwritten);
+    }
+    let since = if past.is_whole() { past.accounting_since } else { now };
+    let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
+    let table = follow_on(empty(config, &begin), past, by_address);
+    let gap = Duration::from_nanos(now.boot_ns.saturating_sub(past.until_boot_ns));
+    tracing::warn!(
+        flows = table.len(),
+        batches = unwritten.len(),
+        "state: flows are followed on, and batches that may not have been written are handed on again; no agent ran \
+         for {gap:.1?}: flows that began and ended meanwhile are not known"
+    );
+    (table, begin, unwritten)
+}
+
+fn empty(config: &Config, begin: &Begin) -> FlowTable {
+    let max_flows = config.flow.max_flows as usize;
+    FlowTable::new(FlowTableOptions::new(max_flows, begin.boot_id, begin.accounting_since))
+}
+
+fn tell_damage(past: &Past) {
+    for damage in &past.damage {
+        tracing::error!("state: {damage}");
+    }
+    if !past.is_whole() {
+        tracing::error!(
+            "state: it is not certain up to where each flow was billed; what flows moved until now is not billed again"
+        );
+    }
+}
+
+fn unwritten(past: &Past) -> Vec<NumberedBatch> {
+    let batches = past.unwritten.iter().filter(|(_, records)| !records.is_empty());
+    batches.map(|(number, records)| (*number, records.as_slice().into())).collect()
+}
+
+/// Flows of this boot go on where they were.
+fn follow_on(mut table: FlowTable, past: &Past, by_address: bool) -> FlowTable {
+    learn_clock(&mut table, past);
+    for flow in past.followed_on() {
+        let conntrack = if by_address { flow.conntrack } else { 0 };
+        table.restore(&SavedFlow { conntrack, ..flow });
+    }
+    table
+}
+
+/// The steps of the wall clock, which start stamps need.
+fn learn_clock(table: &mut FlowTable, past: &Past) {
+    for reading in &past.clock {
+        table.re_anchor(*reading);
+    }
+}
+
+/// Flows of another boot are gone: each gets its end, with the totals known.
+fn bury(
+    config: &Config,
+    past: &Past,
+    begin: Begin,
+    mut unwritten: Vec<NumberedBatch>,
+) -> (Begin, Vec<NumberedBatch>) {
+    let records = ends_of(config, past);
+    tracing::warn!(
+        flows = records.len(),
+        batches = unwritten.len(),
+        "state: it is of another boot: its flows end as missed, with their last totals; batches that may not have \
+         been written are handed on again"
+    );
+    let mut next_batch = begin.next_batch;
+    for batch in records.chunks(BATCH_RECORDS) {
+        unwritten.push((next_batch, batch.into()));
+        next_batch = next_batch.saturating_add(1);
+    }
+    (Begin { next_batch, ..begin }, unwritten)
+}
+
+fn ends_of(config: &Config, past: &Past) -> Vec<Record> {
+    let max_flows = past.flows.len().max(config.flow.max_flows as usize);
+    let options = FlowTableOptions::new(max_flows, past.boot_id, past.accounting_since);
+    let mut table = FlowTable::new(options);
+    learn_clock(&mut table, past);
+    past.flows.values().for_each(|flow| table.restore(flow));
+    let mut records = Vec::new();
+    table.abandon(&mut records);
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Counter, EndReason, FlowId, RecordKind, Totals};
+    use crate::state::Damage;
+
+    const SECOND: u64 = 1_000_000_000;
+    const OLD: Anchor = Anchor { boot_ns: 10 * SECOND, real_ns: 1_700_000_010 * SECOND as i64 };
+    const NOW: Anchor = Anchor { boot_ns: 90 * SECOND, real_ns: 1_700_000_090 * SECOND as i64 };
+
+    fn flow(id: u128, missed: bool) -> SavedFlow {
+        let totals = Totals { original: Counter { packets: 3, bytes: 300 }, ..Totals::default() };
+        let original = crate::model::Tuple { src_port: id as u16, ..Default::default() };
+        SavedFlow {
+            flow_id: FlowId(id),
+            conntrack: 5,
+            last_seen_ns: 50 * SECOND,
+            totals,
+            original,
+            missed,
+            ..SavedFlow::default()
+        }
+    }
+
+    /// Two flows, one that was found gone, and a batch that was not written.
+    fn past(boot_id: [u8; 16]) -> Past {
+        let flows = [flow(1, false), flow(2, false), flow(3, true)];
+        let mut table = FlowTable::new(FlowTableOptions::new(10, boot_id, OLD));
+        table.restore(&flow(9, false));
+        let mut records = Vec::new();
+        table.abandon(&mut records);
+        Past {
+            boot_id,
+            accounting_since: OLD,
+            until_boot_ns: 60 * SECOND,
+            flows: flows.into_iter().map(|flow| (flow.flow_id, flow)).collect(),
+            unwritten: [(7, records)].into(),
+            next_batch: 8,
+            clock: Vec::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
+        let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
+        take_over_from(past, &Config::default(), begin, true)
+    }
+
+    #[test]
+    fn flows_of_this_boot_are_followed_on() {
+        let (table, begin, unwritten) = take_over(&past([1; 16]));
+        assert_eq!((table.len(), begin.accounting_since, begin.next_batch), (2, OLD, 8));
+        assert_eq!(unwritten.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn flows_of_another_boot_end_as_missed_once_after_what_was_not_written() {
+        let (table, begin, unwritten) = take_over(&past([2; 16]));
+        assert_eq!((table.len(), begin.accounting_since, begin.next_batch), (0, NOW, 9));
+        let [(7, _), (8, ends)] = unwritten.as_slice() else { panic!("{unwritten:?}") };
+        let told: Vec<_> = ends.iter().map(|end| (end.kind, end.end_reason, end.totals, end.delta)).collect();
+        let end = (RecordKind::End, Some(EndReason::Missed), flow(1, false).totals, Totals::default());
+        assert_eq!(told, [end; 2]);
+        // By the clock of that boot.
+        assert!(ends.iter().all(|end| end.observed_ns == 1_700_000_050 * SECOND as i64));
+    }
+
+    #[test]
+    fn after_damage_births_count_from_now_on() {
+        let damage = vec![Damage { file: "log.1".into(), offset: 64, what: "is damaged" }];
+        let (table, begin, _) = take_over(&Past { damage, ..past([1; 16]) });
+        assert_eq!((table.len(), begin.accounting_since), (2, NOW));
+        assert!(table.save(0..table.places()).all(|flow| flow.midlife && flow.no_counters));
+    }
+}

@@ -1,0 +1,43 @@
+//! Batches of records on their way to an output.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Record;
+
+/// A batch and its number.
+pub type NumberedBatch = (u64, Arc<[Record]>);
+
+/// The batches that were handed to an output and are not written yet, in their order.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    batches: Mutex<VecDeque<NumberedBatch>>,
+}
+
+impl Backlog {
+    /// Notes a batch that is handed over.
+    pub fn push(&self, number: u64, records: Arc<[Record]>) {
+        self.lock().push_back((number, records));
+    }
+
+    /// Notes that the oldest batch is written.
+    pub fn pop(&self) {
+        self.lock().pop_front();
+    }
+
+    /// The number of the oldest one.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.lock().front().map(|(number, _)| *number)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn batches(&self) -> Vec<NumberedBatch> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<NumberedBatch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,172 @@
+//! The state directory: its lock, the names of its files, which of them are removed or set aside.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::format::FileKind;
+use super::{Past, StateError, reading};
+
+const LOCK: &str = "lock";
+
+/// A state directory that no other process uses.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// The generations of which there are files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) snapshots: BTreeSet<u64>,
+    pub(super) logs: BTreeSet<u64>,
+}
+
+impl Files {
+    /// The highest generation that has a file.
+    pub(super) fn latest(&self) -> Option<u64> {
+        self.snapshots.last().max(self.logs.last()).copied()
+    }
+}
+
+impl Directory {
+    /// Makes the directory if need be, for its owner alone, and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be made or another process uses it.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let failed = |what, cause| StateError::Directory { what, path: path.to_path_buf(), cause };
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|cause| failed("cannot make the state directory", cause))?;
+        let lock = options().read(true).truncate(false).open(path.join(LOCK));
+        let mut lock = lock.map_err(|cause| failed("cannot open the lock file of", cause))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut lock)),
+            Err(TryLockError::Error(cause)) => return Err(failed("cannot lock", cause)),
+        }
+        // Only tells whoever finds it locked; the lock itself is the kernel's.
+        let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Reads what the agent before has left. `None` when there is nothing, or nothing that this version understands:
+    /// then that was set aside, and told of.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(&self) -> Result<Option<Past>, StateError> {
+        reading::read(self)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What there is.
+    pub(super) fn files(&self) -> io::Result<Files> {
+        let mut files = Files::default();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            match name.to_str().and_then(parse) {
+                Some((FileKind::Snapshot, generation)) => files.snapshots.insert(generation),
+                Some((FileKind::Log, generation)) => files.logs.insert(generation),
+                None => false,
+            };
+        }
+        Ok(files)
+    }
+
+    /// The place of a file.
+    pub(super) fn place(&self, kind: FileKind, generation: u64) -> PathBuf {
+        self.path.join(name(kind, generation))
+    }
+
+    /// Begins a log; one that is there from a start that failed is replaced.
+    pub(super) fn begin_log(&self, generation: u64) -> io::Result<File> {
+        options().truncate(true).open(self.place(FileKind::Log, generation))
+    }
+
+    /// Begins a snapshot, which has its name only when it is whole.
+    pub(super) fn begin_snapshot(&self) -> io::Result<File> {
+        options().truncate(true).open(self.unfinished())
+    }
+
+    /// Gives the snapshot its name, and removes what is older.
+    pub(super) fn finish_snapshot(&self, generation: u64) -> io::Result<()> {
+        fs::rename(self.unfinished(), self.place(FileKind::Snapshot, generation))?;
+        self.remove(|found| found < generation)
+    }
+
+    /// Removes every file of the state.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        let _ = fs::remove_file(self.unfinished());
+        self.remove(|_| true)
+    }
+
+    /// Snapshots first: a log without one is known to be incomplete, a snapshot without its log might pass for new.
+    fn remove(&self, is_unwanted: impl Fn(u64) -> bool) -> io::Result<()> {
+        let files = self.files()?;
+        let snapshots = files.snapshots.iter().map(|&generation| (FileKind::Snapshot, generation));
+        let logs = files.logs.iter().map(|&generation| (FileKind::Log, generation));
+        snapshots
+            .chain(logs)
+            .filter(|&(_, generation)| is_unwanted(generation))
+            .try_for_each(|(kind, generation)| fs::remove_file(self.place(kind, generation)))
+    }
+
+    /// Renames every file of the state, so that it is read by nobody and lost to nobody.
+    pub(super) fn set_aside(&self, suffix: &str) -> io::Result<()> {
+        let files = self.files()?;
+        let snapshots = files.snapshots.iter().map(|&generation| (FileKind::Snapshot, generation));
+        let logs = files.logs.iter().map(|&generation| (FileKind::Log, generation));
+        snapshots.chain(logs).try_for_each(|(kind, generation)| {
+            let aside = self.path.join(format!("{}.{suffix}", name(kind, generation)));
+            fs::rename(self.place(kind, generation), aside)
+        })
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.path.join("snapshot.unfinished")
+    }
+}
+
+fn in_use(path: &Path, lock: &mut File) -> StateError {
+    let mut holder = String::new();
+    let by = match lock.take(20).read_to_string(&mut holder) {
+        Ok(_) if !holder.is_empty() => format!(" by process {holder}"),
+        _ => String::new(),
+    };
+    StateError::InUse { path: path.to_path_buf(), by }
+}
+
+/// Flows tell who talked to whom: readable by the owner alone.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+fn name(kind: FileKind, generation: u64) -> String {
+    match kind {
+        FileKind::Log => format!("log.{generation}"),
+        FileKind::Snapshot => format!("snapshot.{generation}"),
+    }
+}
+
+fn parse(name: &str) -> Option<(FileKind, u64)> {
+    let (kind, generation) = name.split_once('.')?;
+    let kind = match kind {
+        "log" => FileKind::Log,
+        "snapshot" => FileKind::Snapshot,
+        _ => return None,
+    };
+    let number = generation.parse().ok()?;
+    (self::name(kind, number) == name).then_some((kind, number))
+}

@@ -1,0 +1,256 @@
+//! Reads the files of the state, whatever they hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use zerocopy::FromBytes;
+
+use super::format::{AnchorRow, FileKind, Frame, FrameKind, Header, HeaderError, VERSION};
+use super::past::{Damage, Past};
+use super::reader::{FrameReader, Next};
+use super::row::{read_entries, read_flows};
+use super::{Directory, StateError};
+use crate::flow::SavedFlow;
+use crate::model::{Anchor, FlowId, Record, RecordKind};
+
+/// Damages that are told of.
+const TOLD: usize = 32;
+
+/// Reads what there is. `None` when there is nothing, or nothing that this version understands: that is set aside.
+pub(super) fn read(directory: &Directory) -> Result<Option<Past>, StateError> {
+    let failed = |cause| StateError::Directory {
+        what: "cannot read the state in",
+        path: directory.path().to_path_buf(),
+        cause,
+    };
+    match read_files(directory).map_err(failed)? {
+        Outcome::Nothing => Ok(None),
+        Outcome::Past(past) => Ok(Some(*past)),
+        Outcome::Unreadable(damage) => {
+            directory.set_aside("damaged").map_err(failed)?;
+            tracing::error!(
+                "the state in {} cannot be read ({}): it was set aside as *.damaged, and flows are billed from now on",
+                directory.path().display(),
+                damage.first().map(ToString::to_string).unwrap_or_default()
+            );
+            Ok(None)
+        }
+        Outcome::Version(version) => {
+            directory.set_aside(&format!("version{version}")).map_err(failed)?;
+            tracing::warn!(
+                "the state in {} has version {version} and this is version {VERSION}: it was set aside as \
+                 *.version{version}, and flows are billed from now on",
+                directory.path().display()
+            );
+            Ok(None)
+        }
+    }
+}
+
+enum Outcome {
+    Nothing,
+    Past(Box<Past>),
+    Version(u16),
+    Unreadable(Vec<Damage>),
+}
+
+fn read_files(directory: &Directory) -> io::Result<Outcome> {
+    let files = directory.files()?;
+    if files.latest().is_none() {
+        return Ok(Outcome::Nothing);
+    }
+    let base = files.snapshots.last().copied();
+    let logs: Vec<u64> =
+        files.logs.iter().copied().filter(|&log| base.is_none_or(|base| log >= base)).collect();
+    let mut reading = Reading::default();
+    if let Some(base) = base {
+        reading.snapshot(&directory.place(FileKind::Snapshot, base))?;
+    } else {
+        reading.note(directory.path(), 0, "has no whole snapshot");
+    }
+    let mut expected = base.or(logs.first().copied()).unwrap_or(0);
+    for (place, log) in logs.iter().enumerate() {
+        let path = directory.place(FileKind::Log, *log);
+        if *log != expected {
+            reading.note(&path, 0, "lacks its predecessor");
+        }
+        reading.log(&path, place + 1 == logs.len())?;
+        expected = log.saturating_add(1);
+    }
+    if logs.is_empty() {
+        reading.note(directory.path(), 0, "has no log");
+    }
+    Ok(reading.finish())
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Reading {
+    header: Option<Header>,
+    version: Option<u16>,
+    until_boot_ns: u64,
+    flows: HashMap<FlowId, SavedFlow>,
+    unwritten: BTreeMap<u64, Vec<Record>>,
+    written: u64,
+    next_batch: u64,
+    clock: Vec<Anchor>,
+    damage: Vec<Damage>,
+}
+
+impl Reading {
+    fn note(&mut self, file: &Path, offset: u64, what: &'static str) {
+        if self.damage.len() < TOLD {
+            self.damage.push(Damage { file: file.to_path_buf(), offset, what });
+        }
+    }
+
+    fn snapshot(&mut self, path: &Path) -> io::Result<()> {
+        let Some(mut reader) = self.open(path, FileKind::Snapshot)? else { return Ok(()) };
+        let mut expected = 0;
+        let mut is_whole = false;
+        while let Some(frame) = self.next(&mut reader, path, false)? {
+            if frame.number != expected {
+                self.note(path, reader.offset(), "lacks a part before");
+            }
+            is_whole = frame.kind == FrameKind::End;
+            if frame.kind == FrameKind::Flows {
+                expected = frame.number.saturating_add(self.take_flows(reader.payload(), path));
+            }
+        }
+        if !is_whole {
+            self.note(path, reader.offset(), "has no end");
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, path: &Path, is_last: bool) -> io::Result<()> {
+        let Some(mut reader) = self.open(path, FileKind::Log)? else { return Ok(()) };
+        while let Some(frame) = self.next(&mut reader, path, is_last)? {
+            self.until_boot_ns = self.until_boot_ns.max(frame.boot_ns);
+            match frame.kind {
+                FrameKind::Batch => self.take_batch(frame.number, reader.payload(), path, true),
+                FrameKind::Carried => self.take_batch(frame.number, reader.payload(), path, false),
+                FrameKind::Written => self.take_written(frame.number),
+                FrameKind::Clock => self.take_clock(reader.payload()),
+                FrameKind::Flows | FrameKind::End => {
+                    self.note(path, reader.offset(), "holds what a log has not")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file. `None` where it cannot be read or is of no use.
+    fn open(&mut self, path: &Path, kind: FileKind) -> io::Result<Option<FrameReader<BufReader<File>>>> {
+        let (reader, header) = FrameReader::open(BufReader::new(File::open(path)?), kind)?;
+        match (header, self.header) {
+            (Err(HeaderError::Damaged), _) => self.note(path, 0, "has a damaged header"),
+            (Err(HeaderError::Version(version)), _) => self.version = Some(version),
+            // A start after a reboot that did not get far.
+            (Ok(header), Some(first)) if header.boot_id != first.boot_id => {}
+            (Ok(header), _) => {
+                self.header = Some(header);
+                return Ok(Some(reader));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next whole frame. A frame that was not written to its end is only possible where the agent stopped.
+    fn next<R: io::Read>(
+        &mut self,
+        reader: &mut FrameReader<R>,
+        path: &Path,
+        may_be_torn: bool,
+    ) -> io::Result<Option<Frame>> {
+        loop {
+            let offset = reader.offset();
+            match reader.next()? {
+                Next::Frame(frame) => return Ok(Some(frame)),
+                Next::DamagedPayload => self.note(path, offset, "is damaged"),
+                Next::Torn if may_be_torn => {
+                    tracing::info!(
+                        "{} ends within a batch that was never handed on (byte {offset}); it is left out",
+                        path.display()
+                    );
+                    return Ok(None);
+                }
+                Next::Torn | Next::Damaged => {
+                    self.note(path, offset, "is damaged to its end");
+                    return Ok(None);
+                }
+                Next::End => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns how many places for flows there are.
+    fn take_flows(&mut self, payload: &[u8], path: &Path) -> u64 {
+        let mut count = 0;
+        for flow in read_flows(payload) {
+            count += 1;
+            match flow {
+                Some(flow) => drop(self.flows.insert(flow.flow_id, flow)),
+                None => self.note(path, 0, "holds a flow that cannot be"),
+            }
+        }
+        count
+    }
+
+    fn take_batch(&mut self, number: u64, payload: &[u8], path: &Path, has_flows: bool) {
+        let mut records = Vec::new();
+        for entry in read_entries(payload) {
+            let Some((record, flow)) = entry else {
+                self.note(path, 0, "holds a record that cannot be");
+                continue;
+            };
+            records.push(record);
+            if has_flows {
+                self.take_flow(&record, flow);
+            }
+        }
+        self.next_batch = self.next_batch.max(number.saturating_add(1));
+        if number >= self.written {
+            self.unwritten.insert(number, records);
+        }
+    }
+
+    fn take_flow(&mut self, record: &Record, flow: SavedFlow) {
+        if record.kind == RecordKind::End && !flow.missed {
+            self.flows.remove(&flow.flow_id);
+        } else {
+            self.flows.insert(flow.flow_id, flow);
+        }
+    }
+
+    fn take_written(&mut self, below: u64) {
+        self.written = self.written.max(below);
+        self.next_batch = self.next_batch.max(below);
+        self.unwritten = self.unwritten.split_off(&self.written);
+    }
+
+    fn take_clock(&mut self, payload: &[u8]) {
+        let readings = payload.chunks(size_of::<AnchorRow>());
+        let readings = readings.filter_map(|bytes| AnchorRow::read_from_bytes(bytes).ok());
+        self.clock = readings.map(Anchor::from).collect();
+    }
+
+    fn finish(self) -> Outcome {
+        if let Some(version) = self.version {
+            return Outcome::Version(version);
+        }
+        let Some(header) = self.header else { return Outcome::Unreadable(self.damage) };
+        Outcome::Past(Box::new(Past {
+            boot_id: header.boot_id,
+            accounting_since: header.accounting_since,
+            until_boot_ns: self.until_boot_ns,
+            flows: self.flows,
+            unwritten: self.unwritten,
+            next_batch: self.next_batch,
+            clock: self.clock,
+            damage: self.damage,
+        }))
+    }
+}

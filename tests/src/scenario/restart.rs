@@ -1,0 +1,220 @@
+//! Scenarios about agents that go on where another ended, in good order or killed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use super::{Outcome, Settings, Stage};
+use crate::agent::{Agent, Output};
+use crate::lab::{FAMILIES, Family, Lab};
+use crate::traffic::{self, Connection, Ending, Exchange, Path};
+
+/// How often an agent is killed, unless this variable says otherwise.
+const KILLS: u32 = 10;
+const KILLS_VARIABLE: &str = "CONNTALLY_TEST_KILLS";
+
+/// An agent lives at most so long.
+const LIFE_MS: u64 = 1500;
+
+/// Between two steps of the traffic.
+const PACE: Duration = Duration::from_millis(2);
+
+/// The netlink source dumps once a second; what it did not dump of a flow older than itself is lost at its end.
+const DUMPED: Duration = Duration::from_millis(2500);
+
+/// Where agents keep their state. Removed when dropped.
+struct StateDir(PathBuf);
+
+impl StateDir {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id())))
+    }
+
+    fn command(&self, settings: &Settings) -> Command {
+        let mut command = settings.options().command("json");
+        command.arg("--state-dir").arg(&self.0);
+        command
+    }
+
+    /// Starts the agent that follows another.
+    fn start_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
+        Agent::start_after(earlier, self.command(settings), &settings.agent)
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // It lies in a folder for such things.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A network whose flows are counted whether or not an agent runs, and live as long as the scenario.
+fn lab() -> Result<Lab> {
+    let mut lab = Lab::direct()?;
+    for (key, value) in [
+        ("nf_conntrack_acct", 1),
+        ("nf_conntrack_timestamp", 1),
+        ("nf_conntrack_udp_timeout", 3600),
+        ("nf_conntrack_udp_timeout_stream", 3600),
+    ] {
+        lab.netfilter(key, value)?;
+    }
+    lab.capture()?;
+    Ok(lab)
+}
+
+/// Flows that stay open.
+struct Traffic {
+    exchanges: Vec<Exchange>,
+    connections: Vec<Connection>,
+    next_port: u16,
+    random: u64,
+}
+
+impl Traffic {
+    fn open(lab: &Lab, seed: u64) -> Result<Self> {
+        let mut traffic =
+            Self { exchanges: Vec::new(), connections: Vec::new(), next_port: 21_000, random: seed | 1 };
+        for family in FAMILIES {
+            let path = lab.path(family)?;
+            for port in 0..10 {
+                traffic.exchanges.push(Exchange::open(&path, 20_100 + port, 7100 + port)?);
+            }
+            traffic.connections.push(traffic::connect(&path, 20_002, 7002)?);
+        }
+        Ok(traffic)
+    }
+
+    /// Moves some of the flows and opens some.
+    fn step(&mut self, lab: &Lab) -> Result<()> {
+        let chosen = self.draw(self.exchanges.len() as u64);
+        let size = self.draw(1000);
+        if let Some(exchange) = self.exchanges.get_mut(usize::try_from(chosen)?) {
+            exchange.ask(usize::try_from(size)?)?;
+            exchange.answer(usize::try_from(size / 2)?)?;
+        }
+        if self.draw(4) == 0 {
+            let chosen = self.draw(self.connections.len() as u64);
+            let connection = self.connections.get(usize::try_from(chosen)?).context("no connection")?;
+            connection.carry(usize::try_from(size)?, 100)?;
+        }
+        if self.draw(4) == 0 && self.next_port < 60_000 {
+            let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
+            self.burst(&lab.path(family)?)?;
+        }
+        Ok(())
+    }
+
+    fn burst(&mut self, path: &Path<'_>) -> Result<()> {
+        traffic::burst(path, self.next_port..self.next_port + 5, 7003)?;
+        self.next_port += 5;
+        Ok(())
+    }
+
+    /// Xorshift.
+    const fn draw(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % below
+    }
+
+    fn promise(self, lab: &mut Lab) -> Result<usize> {
+        let sent: Vec<_> = self.exchanges.iter().map(Exchange::sent).collect::<Result<_>>()?;
+        let flows = sent.len() + self.connections.len();
+        sent.into_iter().filter(|sent| sent.totals.is_some_and(moved)).for_each(|sent| lab.promise(sent));
+        Ok(flows)
+    }
+}
+
+fn moved(totals: crate::key::Totals) -> bool {
+    totals.original.packets > 0
+}
+
+/// Asks for the end of every flow, as an agent may tell it that came after the flow.
+fn finish(mut stage: Stage<'_>, traffic: Traffic, seed: u64) -> Result<Outcome> {
+    let promised = traffic.promise(&mut stage.lab)?;
+    if stage.by_netlink() {
+        thread::sleep(DUMPED);
+        stage.lab.expect_remaining(&["deleted", "closed", "unknown", "missed"]);
+    }
+    let (mut outcome, _) = stage.finish_with(promised)?;
+    if !outcome.verdict.exact() {
+        outcome.verdict.problem(format!("the traffic was drawn with seed {seed}"));
+    }
+    Ok(outcome)
+}
+
+/// An agent is stopped and another started, while flows move: no line comes twice, no byte is missing.
+pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
+    let (state, seed) = (StateDir::new("restart"), seed());
+    let mut lab = lab()?;
+    let mut agent = state.start_after(Output::default(), settings)?;
+    let mut traffic = Traffic::open(&lab, seed)?;
+    run_for(Duration::from_secs(1), &mut traffic, &lab)?;
+    let mut problems = Vec::new();
+    for _ in 0..2 {
+        let ended = agent.stop()?;
+        problems.extend((!ended.status.success()).then(|| format!("the agent ended with {}", ended.status)));
+        run_for(Duration::from_millis(500), &mut traffic, &lab)?;
+        agent = state.start_after(ended.output, settings)?;
+        run_for(Duration::from_secs(1), &mut traffic, &lab)?;
+    }
+    // A flow of the last agent's own time beside them, which ends by itself.
+    let path = lab.path(Family::V4)?;
+    let sent = traffic::transfer(&path, 20_003, 7004, (50_000, 50_000), Ending::Close)?;
+    lab.promise(sent);
+    let repeated = agent.output().repeated;
+    let mut outcome = finish(Stage::around(settings, lab, agent), traffic, seed)?;
+    problems.extend((repeated > 0).then(|| format!("{repeated} lines came twice after a planned end")));
+    problems.into_iter().for_each(|words| outcome.verdict.problem(words));
+    Ok(outcome)
+}
+
+/// An agent is killed again and again while flows move: lines may come twice, word for word, and no byte is missing.
+pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
+    let (state, seed) = (StateDir::new("kill9"), seed());
+    let lab = lab()?;
+    let mut agent = state.start_after(Output::default(), settings)?;
+    let mut traffic = Traffic::open(&lab, seed)?;
+    for _ in 0..kills()? {
+        let life = Duration::from_millis(traffic.draw(LIFE_MS));
+        run_for(life, &mut traffic, &lab)?;
+        let earlier = agent.kill()?.output;
+        agent = thread::scope(|scope| -> Result<Agent> {
+            let starting = scope.spawn(|| state.start_after(earlier, settings));
+            while !starting.is_finished() {
+                traffic.step(&lab)?;
+                thread::sleep(PACE);
+            }
+            starting.join().map_err(|_| anyhow::anyhow!("the start panicked"))?
+        })?;
+    }
+    run_for(Duration::from_millis(500), &mut traffic, &lab)?;
+    finish(Stage::around(settings, lab, agent), traffic, seed)
+}
+
+fn run_for(time: Duration, traffic: &mut Traffic, lab: &Lab) -> Result<()> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        traffic.step(lab)?;
+        thread::sleep(PACE);
+    }
+    Ok(())
+}
+
+fn kills() -> Result<u32> {
+    match std::env::var(KILLS_VARIABLE) {
+        Ok(text) => text.parse().with_context(|| format!("{KILLS_VARIABLE} is no number")),
+        Err(_) => Ok(KILLS),
+    }
+}
+
+fn seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos().into())
+}
