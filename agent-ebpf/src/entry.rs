@@ -3,9 +3,9 @@
 use core::{arch::asm, ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use conntally_common::{ABSENT, Event, EventFlags, KernelTuple};
+use conntally_common::{ABSENT, Event, KernelTuple};
 
-use crate::maps::{HEAD_BYTES, constant, layout};
+use crate::maps::{HEAD_BYTES, TAIL_OFFSET, constant, layout};
 
 /// `IPS_CONFIRMED`
 const CONFIRMED: u32 = 1 << 3;
@@ -13,8 +13,10 @@ const CONFIRMED: u32 = 1 << 3;
 const DYING: u32 = 1 << 9;
 /// The low bits of `sk_buff._nfct` say how the packet relates to the entry.
 const NFCT_POINTER: u64 = !7;
-/// `IP_CT_IS_REPLY`: from here on `enum ip_conntrack_info` means the reply direction.
-const IS_REPLY: u32 = 3;
+/// Bytes of a `struct hlist_nulls_node`, which lies before each of an entry's tuples.
+const NODE_BYTES: u32 = 16;
+/// Where a tuple has its direction.
+const DIRECTION: u32 = core::mem::offset_of!(KernelTuple, direction) as u32;
 /// Bytes of an entry's head that fit on the stack; user space refuses a kernel that needs more.
 const HEAD_MAX: usize = 256;
 
@@ -34,6 +36,12 @@ impl Conntrack {
         (nfct != 0).then_some(Self(nfct))
     }
 
+    /// The entry whose node of the original direction is at an address.
+    #[inline(always)]
+    pub fn of_node(node: u64) -> Self {
+        Self(node - u64::from(layout!(tuple_original) - NODE_BYTES))
+    }
+
     /// The low half of the address as a plain number.
     ///
     /// The verifier forbids arithmetic on a typed kernel pointer except by constants; a 32-bit move makes a
@@ -44,48 +52,6 @@ impl Conntrack {
         // SAFETY: moves a register.
         unsafe { asm!("{0} = {1}", out(wreg) low, in(wreg) self.0 as u32) };
         low
-    }
-}
-
-/// The packet that a hook was called for, which the counters do not hold yet at the function's entry.
-#[derive(Clone, Copy)]
-pub struct OwnPacket {
-    /// 0 original, 1 reply.
-    pub direction: u32,
-    pub packets: u32,
-    pub bytes: u32,
-}
-
-impl OwnPacket {
-    /// No packet: the counters are complete.
-    pub const NONE: Self = Self { direction: 0, packets: 0, bytes: 0 };
-}
-
-/// The parameters of `__nf_ct_refresh_acct`.
-///
-/// Before 6.9 they are `(ct, ctinfo, skb, extra_jiffies, do_acct)`, since then `(ct, ctinfo, extra_jiffies, bytes)`.
-pub struct Refresh {
-    pub info: u64,
-    pub third: u64,
-    pub fourth: u64,
-}
-
-impl Refresh {
-    /// Whether a packet is accounted, or only the timeout refreshed.
-    #[inline(always)]
-    pub fn has_packet(&self, fifth: impl FnOnce() -> u64) -> bool {
-        if layout!(refresh_takes_skb) == 1 { fifth() as u8 != 0 } else { self.fourth as u32 != 0 }
-    }
-
-    /// That packet.
-    #[inline(always)]
-    pub fn own_packet(&self) -> OwnPacket {
-        let bytes = if layout!(refresh_takes_skb) == 1 {
-            read::<u32>(self.third + u64::from(layout!(skb_len))).unwrap_or(0)
-        } else {
-            self.fourth as u32
-        };
-        OwnPacket { direction: u32::from(self.info as u32 >= IS_REPLY), packets: 1, bytes }
     }
 }
 
@@ -113,6 +79,20 @@ impl Head {
         }
     }
 
+    /// Copies again what changes while the entry lives: status, mark, extensions. The rest stays as it was.
+    #[inline(always)]
+    pub fn copy_tail(&mut self, conntrack: Conntrack) -> bool {
+        let offset = constant(&TAIL_OFFSET);
+        // SAFETY: the tail is the part of the head from this offset on.
+        unsafe {
+            bpf_probe_read_kernel(
+                self.0.as_mut_ptr().cast::<u8>().add(offset as usize).cast(),
+                constant(&HEAD_BYTES) - offset,
+                (conntrack.0 + u64::from(offset)) as *const c_void,
+            ) == 0
+        }
+    }
+
     /// The field at an offset below [`HEAD_BYTES`].
     #[inline(always)]
     fn field<T: Copy>(&self, offset: u32) -> T {
@@ -125,6 +105,53 @@ impl Head {
     #[inline(always)]
     pub fn status(&self) -> u32 {
         self.field::<u32>(layout!(status))
+    }
+
+    /// Connection mark, 0 where the kernel has none.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        if layout!(mark) == ABSENT { 0 } else { self.field(layout!(mark)) }
+    }
+
+    /// Address of the extensions (`struct nf_ct_ext`).
+    #[inline(always)]
+    pub fn ext(&self) -> u64 {
+        self.field(layout!(ext))
+    }
+
+    /// Address of the network namespace (`struct net`).
+    #[inline(always)]
+    pub fn net(&self) -> u64 {
+        self.field(layout!(net))
+    }
+
+    /// Whether the entry, met at its node of the original direction, was that of the original direction.
+    #[inline(always)]
+    pub fn is_original(&self) -> bool {
+        self.field::<u8>(layout!(tuple_original) + DIRECTION) == 0
+    }
+
+    /// The entry after this one in its bucket, as its node of the original direction says.
+    #[inline(always)]
+    pub fn next(&self) -> u64 {
+        self.field(layout!(tuple_original) - NODE_BYTES)
+    }
+
+    /// Whether an event tells this entry's original tuple.
+    ///
+    /// # Safety
+    /// `event` points to an event whose tuples are filled in.
+    #[inline(always)]
+    pub unsafe fn has_tuple_of(&self, event: *const Event) -> bool {
+        let mut difference = 0;
+        let mut i = 0;
+        while i < 5 {
+            // SAFETY: a tuple is five words, 8-byte aligned as in [`Event`].
+            let told = unsafe { (&raw const (*event).tuples[0]).cast::<u64>().add(i).read() };
+            difference |= told ^ self.field::<u64>(layout!(tuple_original) + 8 * i as u32);
+            i += 1;
+        }
+        difference == 0
     }
 
     /// Whether the entry is, or was until its end began, in the kernel's table.
@@ -143,17 +170,17 @@ impl Head {
     #[inline(always)]
     pub fn netns_is_gone(&self) -> bool {
         layout!(net_references) != ABSENT
-            && read::<u32>(self.field::<u64>(layout!(net)) + u64::from(layout!(net_references))) == Some(0)
+            && read::<u32>(self.net() + u64::from(layout!(net_references))) == Some(0)
     }
 
     /// Inode of the entry's network namespace, 0 if it cannot be read.
     #[inline(always)]
     pub fn netns(&self) -> u32 {
-        read(self.field::<u64>(layout!(net)) + u64::from(layout!(net_inum))).unwrap_or(0)
+        read(self.net() + u64::from(layout!(net_inum))).unwrap_or(0)
     }
 }
 
-/// Fills in all that the entry itself says.
+/// Fills in all that the entry's head says; its extensions are apart, see [`crate::extensions`].
 ///
 /// # Safety
 /// `event` points to an event's memory, which need not be initialised.
@@ -165,13 +192,12 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
         (*event).status = head.status();
         (*event).timeout = head.field(layout!(timeout));
         (*event).zone = if layout!(zone) == ABSENT { 0 } else { head.field(layout!(zone)) };
-        (*event).mark = if layout!(mark) == ABSENT { 0 } else { head.field(layout!(mark)) };
+        (*event).mark = head.mark();
         copy_tuple(&raw mut (*event).tuples[0], head, layout!(tuple_original));
         copy_tuple(&raw mut (*event).tuples[1], head, layout!(tuple_reply));
         let state = protocol_state(conntrack, (*event).tuples[0].protocol);
-        // The state and the padding behind it, as the one word that they are: see `zero`.
+        // The state and the padding behind it, as the one word that they are: for an array of bytes the compiler would call a loop.
         (&raw mut (*event).protocol_state).cast::<u64>().write(u64::from(state));
-        read_extensions(event, head.field(layout!(ext)));
     }
 }
 
@@ -202,61 +228,9 @@ fn protocol_state(conntrack: Conntrack, protocol: u8) -> u8 {
     if offset == ABSENT { 0 } else { read(conntrack.0 + u64::from(offset)).unwrap_or(0) }
 }
 
-/// Reads counters, timestamps and labels from the entry's extensions (`struct nf_ct_ext`).
-///
-/// # Safety
-/// As for [`describe`].
-#[inline(always)]
-unsafe fn read_extensions(event: *mut Event, ext: u64) {
-    // SAFETY: every write is to a field of the caller's event.
-    unsafe {
-        zero::<4>((&raw mut (*event).counters).cast());
-        zero::<2>((&raw mut (*event).start_ns).cast());
-        zero::<2>((&raw mut (*event).labels).cast());
-        // The positions are the first bytes of the struct; 16 of them are there on every kernel.
-        let Some(positions) = read::<[u8; 16]>(ext) else { return };
-        let counters = position(&positions, layout!(ext_acct));
-        if counters != 0 && read_into(&raw mut (*event).counters, ext + counters) {
-            (*event).flags |= EventFlags::COUNTERS;
-        }
-        let times = position(&positions, layout!(ext_tstamp));
-        if times != 0 {
-            read_into((&raw mut (*event).start_ns).cast::<[u64; 2]>(), ext + times);
-        }
-        let labels = position(&positions, layout!(ext_labels));
-        if labels != 0 {
-            read_into(&raw mut (*event).labels, ext + labels);
-        }
-    }
-}
-
-/// Writes words of zero, one by one: for an array of bytes the compiler would call a loop.
-///
-/// # Safety
-/// `place` has room for so many words.
-#[inline(always)]
-unsafe fn zero<const WORDS: usize>(place: *mut u64) {
-    let mut i = 0;
-    while i < WORDS {
-        // SAFETY: the caller's promise.
-        unsafe { place.add(i).write_volatile(0) };
-        i += 1;
-    }
-}
-
-/// Where an extension lies, 0 when the entry does not have it.
-#[inline(always)]
-fn position(positions: &[u8; 16], index: u32) -> u64 {
-    if index >= 16 {
-        return 0;
-    }
-    // SAFETY: the index was compared just now. An indexing expression would do the same and drag in a panic.
-    u64::from(unsafe { *positions.get_unchecked(index as usize) })
-}
-
 /// Reads a value of the kernel.
 #[inline(always)]
-fn read<T: Copy>(address: u64) -> Option<T> {
+pub fn read<T: Copy>(address: u64) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     read_into(value.as_mut_ptr(), address).then(|| {
         // SAFETY: the helper filled it.
@@ -266,7 +240,7 @@ fn read<T: Copy>(address: u64) -> Option<T> {
 
 /// Reads a value of the kernel to where it belongs; false when it cannot be read (the place is then zeroed).
 #[inline(always)]
-fn read_into<T: Copy>(place: *mut T, address: u64) -> bool {
+pub fn read_into<T: Copy>(place: *mut T, address: u64) -> bool {
     // SAFETY: `place` has room for a `T`; the helper survives any address.
     unsafe { bpf_probe_read_kernel(place.cast(), size_of::<T>() as u32, address as *const c_void) == 0 }
 }

@@ -1,25 +1,37 @@
 //! The kernel programs: thin entry points for each hook, which call the bodies in the modules.
 //!
-//! [`entry`] reads a conntrack entry, [`slots`] keeps which flows are live and when they may speak, [`speak`]
-//! makes events of both, [`maps`] is what user space shares. Every hook exists twice, as a typed program
+//! [`entry`] and [`extensions`] read a conntrack entry, [`slots`] keeps which flows are live and when they may speak,
+//! [`speak`], [`ends`], [`sweep`] and [`walk`] make events of both, [`maps`] is what user space shares. Every hook exists twice, as a typed program
 //! (fentry, fexit) and as a kprobe; both call the same body.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod ends;
 mod entry;
+mod event;
+mod existing;
+mod extensions;
 mod maps;
+mod namespace;
+mod packet;
 mod slots;
 mod speak;
+mod sweep;
+mod walk;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel, generated::bpf_jiffies64},
+    helpers::{
+        bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+        generated::{bpf_jiffies64, bpf_kallsyms_lookup_name},
+    },
     macros::{fentry, fexit, kprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
 use conntally_common::{ANNOUNCE_BATCH, Clock};
-use entry::{Conntrack, OwnPacket, Refresh};
+use entry::Conntrack;
+use packet::{OwnPacket, Refresh};
 
 /// `NF_ACCEPT`
 const ACCEPT: u32 = 1;
@@ -112,14 +124,14 @@ fn insert_kprobe(ctx: ProbeContext) -> u32 {
 /// `nf_ct_destroy(nfct)` (`destroy_conntrack` on 5.10): the last reference is gone, the counters are final.
 #[fentry]
 fn destroy(ctx: FEntryContext) -> i32 {
-    speak::on_end(&ctx, Conntrack(ctx.arg(0)));
+    ends::on_end(&ctx, Conntrack(ctx.arg(0)));
     0
 }
 
 /// The same by kprobe.
 #[kprobe]
 fn destroy_kprobe(ctx: ProbeContext) -> u32 {
-    speak::on_end(&ctx, Conntrack(argument(&ctx, 0)));
+    ends::on_end(&ctx, Conntrack(argument(&ctx, 0)));
     0
 }
 
@@ -157,6 +169,34 @@ fn announce(_ctx: RawTracePointContext) -> i32 {
     if let Some(place) = maps::TAKEN.get_ptr_mut(0) {
         // SAFETY: the pointer is the map's value.
         unsafe { *place = taken };
+    }
+    0
+}
+
+/// Run by user space, never attached: looks at flows that are due although no packet made them speak.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sweep(_ctx: RawTracePointContext) -> i32 {
+    sweep::run();
+    0
+}
+
+/// Run by user space, never attached: tells of the flows in the kernel's table, some at each run.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn walk(_ctx: RawTracePointContext) -> i32 {
+    walk::run();
+    0
+}
+
+/// Run by user space, never attached, and loaded as a program of type `syscall`: asks the kernel where its connection
+/// table is.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn look_up(_ctx: RawTracePointContext) -> i32 {
+    for (index, name) in [(0, c"nf_conntrack_hash"), (1, c"nf_conntrack_htable_size")] {
+        if let Some(address) = maps::ADDRESSES.get_ptr_mut(index) {
+            let bytes = name.to_bytes_with_nul();
+            // SAFETY: a string with its final zero; the pointer is the map's value.
+            unsafe { bpf_kallsyms_lookup_name(bytes.as_ptr().cast(), bytes.len() as i32, 0, address) };
+        }
     }
     0
 }

@@ -3,10 +3,16 @@
 use core::arch::asm;
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, PerCpuArray, Queue, RingBuf},
 };
-use conntally_common::{Bucket, Clock, Control, LOSS_REASONS, Layout, Unannounced};
+use conntally_common::{
+    Bucket, Clock, Control, Event, LOSS_REASONS, Layout, Runs, Sum, Unannounced, VISITS as VISITS_LEN, Visit,
+    Walk,
+};
+
+use crate::{namespace::Namespace, walk::Stride};
 
 /// New flows and updates. Sized at load.
 #[map]
@@ -15,6 +21,22 @@ pub static UPDATES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 /// Ends, apart from the updates so that a flood of those cannot lose one. Sized at load.
 #[map]
 pub static ENDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Ends for which the ring had no room. All its memory is taken at load, which also sizes it.
+#[map]
+pub static ENDS_OVERFLOW: Queue<Event> = Queue::with_max_entries(1 << 13, 0);
+
+/// What flows that ended had moved, delivered or not.
+#[map]
+pub static ENDED: PerCpuArray<Sum> = PerCpuArray::with_max_entries(1, 0);
+
+/// What those had moved whose end had no room in the ring nor in the queue behind it.
+#[map]
+pub static ENDS_LOST: PerCpuArray<Sum> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the program of ends puts an end together.
+#[map]
+pub static ENDING: PerCpuArray<Event> = PerCpuArray::with_max_entries(1, 0);
 
 /// The slot table. Sized at load to `1 << BUCKET_BITS`.
 #[map]
@@ -36,6 +58,30 @@ pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0)
 #[map]
 pub static TAKEN: Array<u32> = Array::with_max_entries(1, 0);
 
+/// The flows that the next run of the program `sweep` looks at.
+#[map]
+pub static VISITS: Array<Visit> = Array::with_max_entries(VISITS_LEN, BPF_F_MMAPABLE);
+
+/// How the runs of the program `sweep` went.
+#[map]
+pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, 0);
+
+/// Addresses of the table that is walked and of its size, found by the program `look_up`.
+#[map]
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Where the program `walk` stands between two runs.
+#[map]
+pub static WALK: Array<Walk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Where it stands within a run.
+#[map]
+pub static STRIDE: Array<Stride> = Array::with_max_entries(1, 0);
+
+/// The namespace that the program which reads many flows met last.
+#[map]
+pub static NAMESPACE: Array<Namespace> = Array::with_max_entries(1, 0);
+
 /// How often each [`conntally_common::LossReason`] happened.
 #[map]
 pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_REASONS, 0);
@@ -47,6 +93,10 @@ pub static LAYOUT: Layout = Layout::UNKNOWN;
 /// Bytes at the head of an `nf_conn` that hold all that is read from it at once; set before load.
 #[unsafe(no_mangle)]
 pub static HEAD_BYTES: u32 = 0;
+
+/// From where on the head of an entry changes while it lives; set before load.
+#[unsafe(no_mangle)]
+pub static TAIL_OFFSET: u32 = 0;
 
 /// Binary logarithm of the number of buckets; set before load.
 #[unsafe(no_mangle)]
@@ -71,8 +121,18 @@ pub fn constant(value: &u32) -> u32 {
 #[inline(always)]
 pub fn count_loss(reason: u32) {
     if let Some(count) = LOSSES.get_ptr_mut(reason) {
-        // SAFETY: the pointer is this CPU's value. Atomic, because an interrupt may run another program on this CPU
-        // in between; in assembly, because Rust has no atomic addition for this target.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) 1u64) };
+        // SAFETY: the pointer is the map's value.
+        unsafe { add(count, 1) };
     }
+}
+
+/// Adds to one of this CPU's counters. Atomic, because an interrupt may run another program on this CPU in between; in
+/// assembly, because Rust has no atomic addition for this target.
+///
+/// # Safety
+/// `count` points into a map's value.
+#[inline(always)]
+pub unsafe fn add(count: *mut u64, amount: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) count, in(reg) amount) };
 }

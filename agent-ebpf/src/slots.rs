@@ -33,14 +33,34 @@ pub fn claim(
     flags: u32,
 ) -> Option<*mut Slot> {
     let slot = find_address(bucket, conntrack.0).or_else(|| find_address(bucket, 0))?;
-    // SAFETY: the slot lies in a map value. The address goes last: a slot that can be found is complete.
+    fill(slot, conntrack, born_ns, due, flags);
+    Some(slot)
+}
+
+/// Gives an entry a free slot. `None` when the bucket is full.
+#[inline(always)]
+pub fn claim_free(
+    bucket: *mut Bucket,
+    conntrack: Conntrack,
+    born_ns: u64,
+    due: u32,
+    flags: u32,
+) -> Option<*mut Slot> {
+    let slot = find_address(bucket, 0)?;
+    fill(slot, conntrack, born_ns, due, flags);
+    Some(slot)
+}
+
+/// Sets a slot. The address goes last: a slot that can be found is complete.
+#[inline(always)]
+fn fill(slot: *mut Slot, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) {
+    // SAFETY: the slot lies in a map value.
     unsafe {
         (*slot).born_ns = born_ns;
         (*slot).due = due;
         (*slot).flags = flags;
         (&raw mut (*slot).conntrack).write_volatile(conntrack.0);
     }
-    Some(slot)
 }
 
 /// Frees every slot that an entry has, and returns when it was met and its flags. Two CPUs that met a flow at the

@@ -1,21 +1,19 @@
 //! What happens at each hook: decides whether a flow speaks, and submits its event.
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
-    maps::RingBuf,
-};
-use aya_log_ebpf::warn;
-use conntally_common::{
-    Bucket, CURVE_STEPS, Control, Event, EventFlags, EventKind, LossReason, Slot, Unannounced,
-};
+use conntally_common::{Bucket, CURVE_STEPS, Control, EventFlags, EventKind, LossReason, Slot, Unannounced};
 
 use crate::{
-    entry::{Conntrack, Head, OwnPacket, describe},
-    maps::{CONTROL, ENDS, UNANNOUNCED, UPDATES, count_loss},
+    entry::{Conntrack, Head},
+    event::{About, boot_ns, is_wanted, jiffies, submit},
+    maps::{CONTROL, UNANNOUNCED, count_loss},
+    packet::OwnPacket,
     slots,
 };
+
+/// Some event of the flow was submitted.
+pub const ANNOUNCED: u32 = EventFlags::ANNOUNCED as u32;
+/// The flow was met in the middle of its life.
+pub const MIDLIFE: u32 = EventFlags::MIDLIFE as u32;
 
 /// Packets that race for one flow are confirmed within this time.
 const CLASH_NS: u64 = 100_000_000;
@@ -46,23 +44,33 @@ pub fn on_new(conntrack: Conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }
     let now_ns = boot_ns();
-    if !head.is_live() || was_just_announced(conntrack, now_ns) {
+    if !head.is_live() {
         return;
     }
-    match register(conntrack, now_ns) {
+    let slot = match just_met(conntrack, now_ns) {
+        // SAFETY: the slot lies in a map value.
+        Some(slot) if unsafe { (*slot).flags } & MIDLIFE != 0 => {
+            // A walk met it between its insertion and this moment.
+            // SAFETY: as above.
+            unsafe { (*slot).flags = 0 };
+            Some(slot)
+        }
+        Some(_) => return,
+        None => register(conntrack, now_ns),
+    };
+    match slot {
         Some(slot) => submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true),
         None => count_loss(LossReason::NO_SLOT),
     }
 }
 
-/// Whether the entry has a slot that is too young to be left over from an earlier flow at its address.
+/// The slot of an entry that was announced, too young to be left over from an earlier flow at its address.
 #[inline(always)]
-fn was_just_announced(conntrack: Conntrack, now_ns: u64) -> bool {
-    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack));
+fn just_met(conntrack: Conntrack, now_ns: u64) -> Option<*mut Slot> {
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack))?;
     // SAFETY: the slot lies in a map value.
-    slot.is_some_and(|slot| unsafe {
-        (*slot).flags & Slot::ANNOUNCED != 0 && now_ns - (*slot).born_ns < CLASH_NS
-    })
+    let is_young = unsafe { (*slot).flags & ANNOUNCED != 0 && now_ns - (*slot).born_ns < CLASH_NS };
+    is_young.then_some(slot)
 }
 
 /// A flow may be about to enter the table.
@@ -94,7 +102,7 @@ pub extern "C" fn announce_next() -> u32 {
     let is_same = || unsafe {
         (&raw const (*slot).conntrack).read_volatile() == next.conntrack
             && (&raw const (*slot).born_ns).read_volatile() == next.born_ns
-            && (&raw const (*slot).flags).read_volatile() & Slot::ANNOUNCED == 0
+            && (&raw const (*slot).flags).read_volatile() & ANNOUNCED == 0
     };
     let mut head = Head::room();
     if is_same() && head.copy(conntrack) && head.is_live() {
@@ -112,27 +120,6 @@ pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
     {
         // SAFETY: the slot lies in a map value.
         unsafe { (*slot).flags |= u32::from(who) };
-    }
-}
-
-/// The last reference to an entry is gone.
-#[inline(always)]
-pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
-    let (born_ns, flags) =
-        slots::bucket(conntrack).map_or((0, 0), |bucket| slots::release(bucket, conntrack));
-    let mut head = Head::room();
-    if !head.copy(conntrack) {
-        count_loss(LossReason::END_READ_FAILED);
-        warn!(ctx, "the entry of an ended flow could not be read: its last bytes are lost");
-        return;
-    }
-    // Entries that never got into the table come here too.
-    if head.is_confirmed() {
-        let gone = if head.netns_is_gone() { EventFlags::NETNS_GONE } else { 0 };
-        let about = About { kind: EventKind::END, now_ns: boot_ns(), born_ns, flags: flags as u8 | gone };
-        if !submit(&ENDS, conntrack, &head, &about, OwnPacket::NONE, || true) {
-            count_loss(LossReason::END_RING_FULL);
-        }
     }
 }
 
@@ -175,9 +162,15 @@ fn speak_of(conntrack: Conntrack, own: OwnPacket) {
 /// without the packet at hand, so that this packet counts as new.
 #[inline(always)]
 fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::claim(bucket, conntrack, born_ns, 0, u32::from(EventFlags::MIDLIFE))?;
-    let about = About { kind: EventKind::UPDATE, now_ns: born_ns, born_ns, flags: EventFlags::MIDLIFE };
-    if !submit(&UPDATES, conntrack, head, &about, OwnPacket::NONE, || true) {
+    let slot = slots::claim(bucket, conntrack, born_ns, 0, MIDLIFE)?;
+    let about = About {
+        kind: EventKind::UPDATE,
+        now_ns: born_ns,
+        born_ns,
+        flags: EventFlags::MIDLIFE,
+        netns: head.netns(),
+    };
+    if !submit(conntrack, head, &about, OwnPacket::NONE, || true) {
         count_loss(LossReason::UPDATE_RING_FULL);
     }
     Some(slot)
@@ -202,25 +195,34 @@ fn submit_update(
 ) {
     // SAFETY: the slot lies in a map value.
     let (born_ns, flags) = unsafe { ((*slot).born_ns, (*slot).flags) };
-    let is_known = flags & (Slot::ANNOUNCED | u32::from(EventFlags::MIDLIFE)) != 0;
-    let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
-    let about = About { kind, now_ns, born_ns, flags: flags as u8 };
-    let submitted = submit(&UPDATES, conntrack, head, &about, own, still_valid);
-    if !submitted {
-        count_loss(LossReason::UPDATE_RING_FULL);
-    }
     let Some(control) = CONTROL.get_ptr(0) else { return };
+    let is_known = flags & (ANNOUNCED | MIDLIFE) != 0;
+    let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
+    let mut wait = None;
+    // SAFETY: the control is a map's value.
+    if unsafe { is_wanted(control, kind) } {
+        let about = About { kind, now_ns, born_ns, flags: flags as u8, netns: head.netns() };
+        if submit(conntrack, head, &about, own, still_valid) {
+            mark_announced(slot, flags);
+        } else {
+            count_loss(LossReason::UPDATE_RING_FULL);
+            // SAFETY: as above.
+            wait = Some(unsafe { (*control).retry });
+        }
+    }
     // SAFETY: both lie in map values.
     unsafe {
-        let wait = if submitted {
-            if flags & Slot::ANNOUNCED == 0 {
-                (*slot).flags = flags | Slot::ANNOUNCED;
-            }
-            interval(control, now_ns - born_ns, head)
-        } else {
-            (*control).retry
-        };
+        let wait = wait.unwrap_or_else(|| interval(control, now_ns - born_ns, || head.netns()));
         (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
+    }
+}
+
+/// Notes that user space heard of the flow.
+#[inline(always)]
+pub fn mark_announced(slot: *mut Slot, flags: u32) {
+    if flags & ANNOUNCED == 0 {
+        // SAFETY: the slot lies in a map value.
+        unsafe { (*slot).flags = flags | ANNOUNCED };
     }
 }
 
@@ -229,10 +231,10 @@ fn submit_update(
 /// # Safety
 /// `control` is a value of the map `CONTROL`.
 #[inline(always)]
-unsafe fn interval(control: *const Control, age_ns: u64, head: &Head) -> u32 {
+pub unsafe fn interval(control: *const Control, age_ns: u64, netns: impl FnOnce() -> u32) -> u32 {
     // SAFETY: the caller's promise; user space sets at most `CURVE_STEPS` steps.
     unsafe {
-        if (*control).selftest_netns != 0 && (*control).selftest_netns == head.netns() {
+        if (*control).selftest_netns != 0 && (*control).selftest_netns == netns() {
             return 0;
         }
         let mut every = (*control).curve[0].every;
@@ -248,75 +250,8 @@ unsafe fn interval(control: *const Control, age_ns: u64, head: &Head) -> u32 {
     }
 }
 
-/// What an event says beside what its entry says.
-struct About {
-    kind: u8,
-    now_ns: u64,
-    born_ns: u64,
-    flags: u8,
-}
-
-/// Puts an event into a ring unless it is not `still_valid` in the end; false when the ring is full.
+/// Whether a deadline has come.
 #[inline(always)]
-fn submit(
-    ring: &RingBuf,
-    conntrack: Conntrack,
-    head: &Head,
-    about: &About,
-    own: OwnPacket,
-    still_valid: impl FnOnce() -> bool,
-) -> bool {
-    let Some(mut reserved) = ring.reserve::<Event>(0) else { return false };
-    let event = reserved.as_mut_ptr();
-    // SAFETY: the reserved memory has room for an event, and every field is written below.
-    unsafe {
-        (*event).boot_ns = about.now_ns;
-        (*event).born_ns = about.born_ns;
-        (*event).jiffies = jiffies();
-        (*event).kind = about.kind;
-        (*event).flags = about.flags;
-        (*event).netns = head.netns();
-        describe(event, conntrack, head);
-        if (*event).flags & EventFlags::COUNTERS != 0 {
-            let counter = &mut (*event).counters[(own.direction & 1) as usize];
-            counter.packets += u64::from(own.packets);
-            counter.bytes += u64::from(own.bytes);
-        }
-    }
-    if still_valid() {
-        reserved.submit(wakeup(ring));
-    } else {
-        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
-    }
-    true
-}
-
-/// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast.
-#[inline(always)]
-fn wakeup(ring: &RingBuf) -> u64 {
-    let Some(control) = CONTROL.get_ptr(0) else { return u64::from(BPF_RB_NO_WAKEUP) };
-    // SAFETY: the control lies in a map value.
-    let threshold = unsafe { (*control).wakeup_bytes };
-    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(threshold) {
-        u64::from(BPF_RB_NO_WAKEUP)
-    } else {
-        u64::from(BPF_RB_FORCE_WAKEUP)
-    }
-}
-
-#[inline(always)]
-fn is_due(due: u32) -> bool {
+pub fn is_due(due: u32) -> bool {
     jiffies().wrapping_sub(due) as i32 >= 0
-}
-
-#[inline(always)]
-fn jiffies() -> u32 {
-    // SAFETY: the helper only reads a clock.
-    unsafe { bpf_jiffies64() as u32 }
-}
-
-#[inline(always)]
-fn boot_ns() -> u64 {
-    // SAFETY: as above.
-    unsafe { bpf_ktime_get_boot_ns() }
 }

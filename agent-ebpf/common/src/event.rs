@@ -72,6 +72,10 @@ impl EventFlags {
     pub const ANNOUNCED: u8 = 1 << 5;
 }
 
+/// The address that the agent's own test packets go from and to ("CNT" in ASCII). No traffic of anybody else is there:
+/// it is how one agent knows the test of another, whose namespace it cannot tell from a user's.
+pub const SELFTEST_ADDRESS: [u8; 4] = [127, 67, 78, 84];
+
 /// One sight of a flow. 200 bytes, every field at its natural alignment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,12 +11,12 @@ mod slot;
 mod sweep;
 mod walk;
 
-pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple};
+pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple, SELFTEST_ADDRESS};
 pub use layout::{ABSENT, Layout};
 pub use loss::{LOSS_REASONS, LossReason};
 pub use slot::{
     ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,
     bucket_index,
 };
-pub use sweep::{VISITS, Visit, VisitVerdict};
+pub use sweep::{Runs, SHOWN_STATUS, VISITS, Visit, VisitVerdict};
 pub use walk::{Sum, Walk, WalkState};

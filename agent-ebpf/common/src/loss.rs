@@ -6,8 +6,8 @@ pub struct LossReason;
 impl LossReason {
     /// The ring of updates was full; the flow says its totals again later.
     pub const UPDATE_RING_FULL: u32 = 0;
-    /// The ring of ends was full: an end is lost.
-    pub const END_RING_FULL: u32 = 1;
+    /// The ring of ends and the queue behind it were full: an end is lost. Its totals are in the map `ENDS_LOST`.
+    pub const END_LOST: u32 = 1;
     /// No free slot for a flow: it has no updates, only its end. Every sight of such a flow counts.
     pub const NO_SLOT: u32 = 2;
     /// The kernel's memory could not be read where the layout says; an update or new flow was dropped.

@@ -16,13 +16,8 @@ pub struct Slot {
     pub born_ns: u64,
     /// The flow may speak from here on: low 32 bits of jiffies.
     pub due: u32,
-    /// Bits of [`crate::EventFlags`] that later events repeat, and [`Slot::ANNOUNCED`].
+    /// Bits of [`crate::EventFlags`] that later events repeat.
     pub flags: u32,
-}
-
-impl Slot {
-    /// Some event of the flow was submitted.
-    pub const ANNOUNCED: u32 = 1 << 8;
 }
 
 /// A flow that a probe gave a slot without being able to announce it: an element of the queue `UNANNOUNCED`.
@@ -73,6 +68,11 @@ pub struct Control {
     pub retry: u32,
     /// Bytes waiting in a ring from which on its reader is woken.
     pub wakeup_bytes: u32,
+    /// Kinds of event that are submitted: bit `1 << kind` of [`crate::EventKind`]. Ends and what a walk meets are
+    /// submitted always.
+    pub wants: u32,
+    /// 1 when no packet speaks and every visit of a flow is due, 0 when visits only follow up on packets.
+    pub sweeps: u32,
 }
 
 /// Two clocks read at the same moment, to find out how long a jiffy is: the single value of the map `CLOCK`.
@@ -98,5 +98,5 @@ pub const fn bucket_index(address_low: u32, bucket_bits: u32) -> u32 {
 const _: () = {
     assert!(size_of::<Slot>() == 24);
     assert!(size_of::<Bucket>() == 96);
-    assert!(size_of::<Control>() == 8 * 16 + 16);
+    assert!(size_of::<Control>() == 8 * 16 + 24);
 };

@@ -3,7 +3,8 @@
 /// Flows that one run of the program `sweep` looks at, at most: the number of elements of the map `VISITS`.
 pub const VISITS: u32 = 128;
 
-/// A flow that is due: an element of the map `VISITS`, which both sides have in their memory.
+/// A flow that is due: an element of the map `VISITS`, which both sides have in their memory. The first element whose
+/// address is 0 ends the list.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Visit {
@@ -17,12 +18,28 @@ pub struct Visit {
     pub labels: u64,
     /// The mark that user space knows of.
     pub mark: u32,
-    /// The status bits that user space knows of, those that records show; see [`VisitVerdict`].
+    /// The status bits that user space knows of; only [`SHOWN_STATUS`] counts.
     pub status: u32,
     /// One of [`VisitVerdict`]; written by the program, set to 0 by user space before.
     pub verdict: u32,
     /// Zero.
     pub padding: u32,
+}
+
+/// Bits of `enum ip_conntrack_status` that a record shows, so that a change of them alone is worth one: expected, reply
+/// seen, assured, both kinds of NAT, both kinds of offload.
+pub const SHOWN_STATUS: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 14 | 1 << 15;
+
+/// How the runs of a program that user space runs went: the single value of the map `SWEEPS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// Runs so far.
+    pub runs: u64,
+    /// Nanoseconds of the longest.
+    pub longest_ns: u64,
+    /// Nanoseconds of all.
+    pub spent_ns: u64,
 }
 
 /// Values of [`Visit::verdict`].

@@ -27,6 +27,10 @@ pub struct Walk {
     pub torn: u64,
     /// Nanoseconds of the longest run so far.
     pub longest_ns: u64,
+    /// Runs so far.
+    pub runs: u64,
+    /// Nanoseconds of all runs.
+    pub spent_ns: u64,
 }
 
 /// Values of [`Walk::state`].
@@ -59,6 +63,6 @@ pub struct Sum {
 }
 
 const _: () = {
-    assert!(size_of::<Walk>() == 72);
+    assert!(size_of::<Walk>() == 88);
     assert!(size_of::<Sum>() == 24);
 };

@@ -22,7 +22,7 @@ pub(super) enum Ended {
 pub(super) async fn pump<S: Source>(
     source: &mut S,
     stop: impl Future<Output = &'static str>,
-    mut deliver: impl AsyncFnMut(&S, &Batch) -> Flow,
+    mut deliver: impl AsyncFnMut(&mut S, &Batch) -> Flow,
 ) -> Result<Ended, SourceError> {
     let mut batch = Batch::default();
     let mut stop = std::pin::pin!(stop);
@@ -112,18 +112,21 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_wants_no_more_gets_no_more() {
-        let full = async |_: &Script, _: &Batch| Flow::Break("full");
-        let ended = pump(&mut script(3, false), std::future::pending(), full).await.unwrap();
+        let full = Flow::Break("full");
+        let ended =
+            pump(&mut script(3, false), std::future::pending(), async |_: &mut Script, _: &Batch| full)
+                .await
+                .unwrap();
         assert_eq!(ended, Ended::Stopped("full"));
         let mut source = script(0, false);
-        drain(&mut source, full).await.unwrap();
+        drain(&mut source, async |_: &Script, _: &Batch| full).await.unwrap();
         assert_eq!(source.drains, 1);
     }
 
     #[tokio::test]
     async fn every_batch_is_delivered_the_last_one_too() {
         let mut delivered = 0;
-        let ended = pump(&mut script(3, false), std::future::pending(), async |_: &Script, _: &Batch| {
+        let ended = pump(&mut script(3, false), std::future::pending(), async |_: &mut Script, _: &Batch| {
             count(&mut delivered)
         })
         .await
@@ -138,10 +141,11 @@ mod tests {
             tokio::task::yield_now().await;
             "SIGTERM"
         };
-        let ended =
-            pump(&mut script(usize::MAX, false), stop, async |_: &Script, _: &Batch| count(&mut delivered))
-                .await
-                .unwrap();
+        let ended = pump(&mut script(usize::MAX, false), stop, async |_: &mut Script, _: &Batch| {
+            count(&mut delivered)
+        })
+        .await
+        .unwrap();
         assert_eq!(ended, Ended::Stopped("SIGTERM"));
         assert!(delivered >= 1);
     }
@@ -149,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_failing_source_read_is_delivered() {
         let mut delivered = 0;
-        let result = pump(&mut script(1, true), std::future::pending(), async |_: &Script, _: &Batch| {
+        let result = pump(&mut script(1, true), std::future::pending(), async |_: &mut Script, _: &Batch| {
             count(&mut delivered)
         })
         .await;

@@ -40,7 +40,7 @@ async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<
     let mut recorder = Recorder::new(create(file).with_context(cannot)?, &header);
     let mut readiness = Readiness::new(config, place);
     let mut loss_watch = LossWatch::default();
-    let deliver = async |source: &LiveSource, batch: &Batch| {
+    let deliver = async |source: &mut LiveSource, batch: &Batch| {
         loss_watch.look(|| source.losses());
         let flow = recorder.write(batch);
         readiness.note(batch);

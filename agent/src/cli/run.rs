@@ -87,7 +87,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
             why = consumer::closed(&sink) => why,
         }
     };
-    let deliver = async |source: &LiveSource, batch: &Batch| {
+    let deliver = async |source: &mut LiveSource, batch: &Batch| {
         let flow = consumer.take(batch, &sink);
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);

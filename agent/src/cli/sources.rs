@@ -1,16 +1,23 @@
 //! Opens the source that the configuration asks for.
 
 use super::message;
-use crate::config::{Config, Hook, Slots, SourceKind};
-use crate::kernel::bpf::{HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes};
+use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::kernel::bpf::{
+    HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
+};
 use crate::kernel::{limits, netns};
-use crate::source::bpf::BpfSource;
+use crate::model::Visit;
+use crate::source::bpf::{BpfOptions, BpfSource};
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
-use crate::source::{Batch, Losses, Progress, Source, SourceError};
+use crate::source::{Batch, Counted, Losses, Progress, Source, SourceError};
 use anyhow::bail;
+use std::time::Duration;
 
 /// The kernel's default of `nf_conntrack_max` on a machine of some size.
 const DEFAULT_MAX: u32 = 262_144;
+
+/// How long the look at all flows may take with which a shutdown begins.
+const LAST_WALK: Duration = Duration::from_secs(2);
 
 /// A source of this machine, whichever it is.
 pub(super) enum LiveSource {
@@ -55,6 +62,20 @@ impl Source for LiveSource {
             Self::Netlink(source) => source.losses(),
         }
     }
+
+    fn visit(&mut self, due: &[Visit]) -> usize {
+        match self {
+            Self::Bpf(source) => source.visit(due),
+            Self::Netlink(source) => source.visit(due),
+        }
+    }
+
+    fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Bpf(source) => source.counted(),
+            Self::Netlink(source) => source.counted(),
+        }
+    }
 }
 
 /// Opens the source of `source.kind`.
@@ -71,10 +92,14 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
 }
 
 fn bpf(config: &Config) -> anyhow::Result<Opened> {
-    let source = BpfSource::start(kernel_side(config))?;
+    let source = BpfSource::start(BpfOptions {
+        kernel: kernel_side(config),
+        reconcile_every: config.source.reconcile_every,
+        last_walk: (config.shutdown_timeout / 4).min(LAST_WALK),
+    })?;
     let report = source.report();
     tell(&report);
-    let hooks = format!("{}:{}", report.kind.name(), [report.packet, report.life].concat().join("+"));
+    let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
     Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
 }
 
@@ -94,7 +119,16 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             Hook::Kprobe => HookPreference::Kprobe,
         },
         slots,
-        rings: RingSizes { updates: source.ring_bytes, ends: source.end_ring_bytes },
+        rings: RingSizes {
+            updates: source.ring_bytes,
+            ends: source.end_ring_bytes,
+            ends_overflow: source.ends_overflow,
+        },
+        updates: match source.updates {
+            config::Updates::Packet => Updates::Packet,
+            config::Updates::Sweep => Updates::Sweep,
+        },
+        wanted: Wanted::ALL,
         rate_curve: source
             .rate_curve
             .iter()

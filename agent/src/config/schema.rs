@@ -43,6 +43,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// How the kernel programs are attached.
     pub hook: Hook,
+    /// By which way updates of living flows come from the kernel programs.
+    pub updates: Updates,
     /// Whether the agent turns on `nf_conntrack_acct` and `nf_conntrack_timestamp` while it runs.
     pub manage_sysctls: bool,
     /// Whether the agent adds an nftables table of its own so that an idle namespace tracks connections.
@@ -56,6 +58,10 @@ pub struct SourceConfig {
     pub ring_bytes: u32,
     /// Size of the ring of ends, in bytes: a power of two.
     pub end_ring_bytes: u32,
+    /// Ends that the queue behind that ring holds.
+    pub ends_overflow: u32,
+    /// Time between two walks through the kernel's table.
+    pub reconcile_every: Duration,
     /// Receive buffer of each ctnetlink socket, in bytes.
     pub netlink_buffer: u32,
     /// The recording to read, with [`SourceKind::Replay`].
@@ -67,12 +73,15 @@ impl Default for SourceConfig {
         Self {
             kind: SourceKind::Auto,
             hook: Hook::Auto,
+            updates: Updates::Packet,
             manage_sysctls: true,
             enable_tracking: false,
             rate_curve: vec![RateStep::seconds(0, 5), RateStep::seconds(60, 20), RateStep::seconds(300, 60)],
             slots: Slots::Auto,
             ring_bytes: 16 << 20,
             end_ring_bytes: 16 << 20,
+            ends_overflow: 8_192,
+            reconcile_every: Duration::from_secs(300),
             netlink_buffer: 8 << 20,
             replay: None,
         }
@@ -199,6 +208,20 @@ pub enum Hook {
 impl Choice for Hook {
     const ALL: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("fentry", Self::Fentry), ("kprobe", Self::Kprobe)];
+}
+
+/// By which way updates of living flows come from the kernel programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Updates {
+    /// With the packet that makes a flow due.
+    #[default]
+    Packet,
+    /// By looking at the flows that are due; no packet is hooked.
+    Sweep,
+}
+
+impl Choice for Updates {
+    const ALL: &'static [(&'static str, Self)] = &[("packet", Self::Packet), ("sweep", Self::Sweep)];
 }
 
 /// What records look like on standard output.

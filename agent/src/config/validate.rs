@@ -16,6 +16,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
 const LONGEST_AGE: Duration = Duration::from_secs(365 * 86_400);
 /// The coarsest clock of a kernel ticks every 10 ms.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const SHORTEST_RECONCILE: Duration = Duration::from_secs(1);
 
 /// Makes the typed configuration; keys that are absent have their default.
 ///
@@ -62,12 +63,15 @@ fn source(section: &mut Section<'_>) -> SourceConfig {
     let config = SourceConfig {
         kind: section.choice("kind", default.kind),
         hook: section.choice("hook", default.hook),
+        updates: section.choice("updates", default.updates),
         manage_sysctls: section.boolean("manage_sysctls", default.manage_sysctls),
         enable_tracking: section.boolean("enable_tracking", default.enable_tracking),
         rate_curve: rate_curve(section).unwrap_or(default.rate_curve),
         slots: section.auto_or_count("slots", 1_024..=1 << 24).map_or(Slots::Auto, Slots::Count),
         ring_bytes: ring(section, "ring_bytes", default.ring_bytes),
         end_ring_bytes: ring(section, "end_ring_bytes", default.end_ring_bytes),
+        ends_overflow: section.count("ends_overflow", default.ends_overflow, 1..=1 << 20),
+        reconcile_every: reconcile_every(section, default.reconcile_every),
         netlink_buffer: section.size("netlink_buffer", default.netlink_buffer, 64 << 10..=1 << 30),
         replay: section.path("replay"),
     };
@@ -84,9 +88,20 @@ fn replay_has_its_file(section: &mut Section<'_>, config: &SourceConfig) {
     }
 }
 
-/// The kernel takes only powers of two, and pages of up to 64 KiB must fit.
+/// A walk costs, and one that follows the other at once finds nothing.
+fn reconcile_every(section: &mut Section<'_>, default: Duration) -> Duration {
+    let every = section.duration("reconcile_every", default, LONGEST_INTERVAL);
+    if every < SHORTEST_RECONCILE
+        && let Some(place) = section.place("reconcile_every")
+    {
+        section.problem("reconcile_every", &place, "is too short; the least is 1s");
+    }
+    every
+}
+
+/// The kernel takes only powers of two, and makes a ring no smaller than a page of memory.
 fn ring(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
-    let bytes = section.size(key, default, 64 << 10..=1 << 30);
+    let bytes = section.size(key, default, 4 << 10..=1 << 30);
     if !bytes.is_power_of_two()
         && let Some(place) = section.place(key)
     {

@@ -1,7 +1,7 @@
 //! Lets aya carry the shared types to and from maps.
 #![expect(unsafe_code, reason = "aya's marker trait for plain data is unsafe to implement")]
 
-use conntally_common::{Clock, Control, Layout};
+use conntally_common::{Clock, Control, Event, Layout, Runs, Sum, Visit, Walk};
 
 /// Plain data for aya: any bit pattern is a value, and there is no padding.
 #[derive(Clone, Copy)]
@@ -25,3 +25,13 @@ unsafe impl aya::Pod for Plain<Layout> {}
 unsafe impl aya::Pod for Plain<Control> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Clock> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Event> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Runs> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Sum> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Visit> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Walk> {}

@@ -19,7 +19,13 @@ const MAX_BUCKET_BITS: u32 = 24;
 pub(super) fn constants(btf: &Btf, options: &KernelSideOptions) -> Result<Constants, StartError> {
     let layout = layout::resolve(btf, None)?;
     let head_bytes = head_bytes(&layout).map_err(StartError::of)?;
-    Ok(Constants { layout, head_bytes, bucket_bits: bucket_bits(options.slots), rings: options.rings })
+    Ok(Constants {
+        layout,
+        head_bytes,
+        tail_offset: tail_offset(&layout),
+        bucket_bits: bucket_bits(options.slots),
+        rings: options.rings,
+    })
 }
 
 /// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
@@ -51,6 +57,12 @@ fn head_bytes(layout: &Layout) -> anyhow::Result<u32> {
     let bytes = ends.max().unwrap_or(0).next_multiple_of(8);
     ensure!(bytes <= HEAD_MAX, "an nf_conn of this kernel is read up to byte {bytes}, more than {HEAD_MAX}");
     Ok(bytes)
+}
+
+/// From where on an entry's head holds what changes while it lives.
+fn tail_offset(layout: &Layout) -> u32 {
+    // An absent member has the largest number.
+    layout.status.min(layout.mark).min(layout.ext) & !7
 }
 
 /// A bucket for each flow, that is four slots: then 4 flows in 1,000 find their bucket full when all are there

@@ -34,6 +34,16 @@ pub enum HookPreference {
     Kprobe,
 }
 
+/// By which way updates of living flows come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Updates {
+    /// With the packet that makes a flow due; a sweep follows up on flows that went quiet.
+    #[default]
+    Packet,
+    /// By sweeps alone: no packet is hooked.
+    Sweep,
+}
+
 /// What a hook is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -125,6 +135,8 @@ pub struct HookReport {
     pub life: Vec<String>,
     /// Functions that are hooked for each packet.
     pub packet: Vec<String>,
+    /// By which way updates come.
+    pub updates: Updates,
     /// What was not used, and why.
     pub passed_over: Vec<String>,
     /// Whether packets of the agent's own proved that each is seen exactly once; if not, why that could not be
@@ -132,14 +144,25 @@ pub struct HookReport {
     pub proven: Result<(), String>,
 }
 
+impl HookReport {
+    /// What updates come by: functions joined by `+`, or `sweep`, or `none`.
+    #[must_use]
+    pub fn packet_way(&self) -> String {
+        match (self.packet.is_empty(), self.updates) {
+            (false, _) => self.packet.join("+"),
+            (true, Updates::Sweep) => "sweep".to_owned(),
+            (true, Updates::Packet) => "none".to_owned(),
+        }
+    }
+}
+
 impl std::fmt::Display for HookReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} on {} per packet, {} per flow",
-            self.kind.name(),
-            self.packet.join("+"),
-            self.life.join("+")
-        )
+        let (kind, way, life) = (self.kind.name(), self.packet_way(), self.life.join("+"));
+        if self.packet.is_empty() {
+            write!(f, "{kind} on {life} per flow, {way} for updates")
+        } else {
+            write!(f, "{kind} on {way} per packet, {life} per flow")
+        }
     }
 }

@@ -6,19 +6,22 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, LOSS_REASONS};
+use aya::maps::{Array, MapData, MapError, Queue, RingBuf};
+use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind};
 
 use super::{
     abi::Plain,
     announce::Announcer,
     clock::Watch,
     constants,
-    hooks::{HookKind, HookPreference, HookReport, Role},
+    hooks::{HookKind, HookPreference, HookReport, Role, Updates},
     loader::{self, Constants, LoadedObject, Probe, Program, RingSizes, Target, Typed},
     log::KernelLog,
-    selftest,
+    selftest::{self, Trial},
     start_error::StartError,
+    sweep::Sweeper,
+    table,
+    walk::Walker,
 };
 use crate::kernel::{addresses::Addresses, btf::Btf};
 
@@ -32,10 +35,6 @@ const PRESUMED_TICKS: u32 = 250;
 /// 130 ms at 1,000 million instructions per second; 7.2: 20 ms). Reading the symbol table once then pays for the other
 /// probes, though it takes longer itself (5.10: 350 ms, 7.2: 600 ms).
 const SLOW_LOOKUP: Duration = Duration::from_millis(100);
-
-/// Names of [`conntally_common::LossReason`], in the order of their numbers.
-const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
-    ["update_ring_full", "end_ring_full", "no_slot", "read_failed", "end_read_failed"];
 
 /// One step of the rate curve: flows of at least this age speak this often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +56,52 @@ pub struct KernelSideOptions {
     pub rings: RingSizes,
     /// By ascending age, the first at age 0; at most 8 steps.
     pub rate_curve: Vec<RateStep>,
+    /// By which way updates come.
+    pub updates: Updates,
+    /// What is to be told beside ends.
+    pub wanted: Wanted,
+}
+
+/// Kinds of event that somebody wants beside ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// New flows, when they begin.
+    pub new: bool,
+    /// Updates of living flows. Without them no packet is hooked.
+    pub update: bool,
+}
+
+impl Wanted {
+    /// Everything.
+    pub const ALL: Self = Self { new: true, update: true };
+
+    const fn mask(self) -> u32 {
+        ((self.new as u32) << EventKind::NEW) | ((self.update as u32) << EventKind::UPDATE)
+    }
+}
+
+/// What is told to the programs while they run.
+#[derive(Clone, Debug)]
+struct Settings {
+    curve: Vec<RateStep>,
+    updates: Updates,
+    wanted: Wanted,
 }
 
 /// The kernel programs, attached. Dropping it detaches them.
 pub struct KernelSide {
+    pub(super) object: LoadedObject,
+    pub(super) sweeper: Option<Sweeper>,
+    pub(super) walker: Option<Walker>,
+    overflow: Queue<MapData, Plain<Event>>,
+    settings: Settings,
     attached: Vec<Attached>,
     updates: RingBuf<MapData>,
     ends: RingBuf<MapData>,
     log: KernelLog,
-    object: LoadedObject,
     announcer: Option<Announcer>,
     /// Of functions to probe, where the kernel is slow to look names up.
-    addresses: Option<Addresses>,
+    pub(super) addresses: Option<Addresses>,
     ticks_per_second: u32,
     wakeup_bytes: u32,
     kind: HookKind,
@@ -77,6 +110,8 @@ pub struct KernelSide {
     set_aside: Vec<Event>,
     /// What was counted until the programs were detached.
     ends_skipped: Option<u64>,
+    /// What of that was during the self-test.
+    skipped_in_test: u64,
 }
 
 /// A program on a function. Dropping it detaches the program.
@@ -101,21 +136,29 @@ impl KernelSide {
     pub fn start(options: &KernelSideOptions) -> Result<Self, StartError> {
         let btf = constants::kernel_btf().map_err(StartError::of)?;
         let constants = constants::constants(&btf, options)?;
-        let mut side = Self::load(&constants)?;
+        let mut side = Self::load(&constants, options)?;
         let watch = Watch::load(&side.object).map_err(StartError::of)?;
         let tick = watch.next_tick(&side.object).map_err(StartError::of)?;
-        side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
-        side.attach_all(options, &btf)?;
+        side.configure(0).map_err(StartError::of)?;
+        side.attach_all(options.hook, &btf)?;
         side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
-        side.configure(&options.rate_curve, 0).map_err(StartError::of)?;
+        side.configure(0).map_err(StartError::of)?;
+        side.skipped_in_test = side.ends_skipped().unwrap_or(0);
         Ok(side)
     }
 
-    fn load(constants: &Constants) -> Result<Self, StartError> {
+    fn load(constants: &Constants, options: &KernelSideOptions) -> Result<Self, StartError> {
         let mut object = LoadedObject::load(constants).map_err(StartError::of)?;
         let updates = take_ring(&mut object, "UPDATES").map_err(StartError::of)?;
         let ends = take_ring(&mut object, "ENDS").map_err(StartError::of)?;
+        let overflow = object.maps.take("ENDS_OVERFLOW").and_then(|map| Ok(Queue::try_from(map)?));
+        let settings =
+            Settings { curve: options.rate_curve.clone(), updates: options.updates, wanted: options.wanted };
         Ok(Self {
+            sweeper: None,
+            walker: None,
+            overflow: overflow.map_err(StartError::of)?,
+            settings,
             attached: Vec::new(),
             updates,
             ends,
@@ -131,6 +174,7 @@ impl KernelSide {
             proven: Ok(()),
             set_aside: Vec::new(),
             ends_skipped: None,
+            skipped_in_test: 0,
         })
     }
 
@@ -142,6 +186,19 @@ impl KernelSide {
     /// The ring of ends.
     pub fn ends(&mut self) -> &mut RingBuf<MapData> {
         &mut self.ends
+    }
+
+    /// An end for which the ring of ends had no room; `None` when there is no more. To be asked for after each read of
+    /// that ring.
+    ///
+    /// # Errors
+    /// When the kernel does not hand it over.
+    pub fn overflowed_end(&mut self) -> anyhow::Result<Option<Event>> {
+        match self.overflow.pop(0) {
+            Ok(Plain(event)) => Ok(Some(event)),
+            Err(MapError::ElementNotFound) => Ok(None),
+            Err(error) => Err(error).context("the ends that the ring had no room for cannot be read"),
+        }
     }
 
     /// Events of other flows that came while the self-test read the rings.
@@ -173,7 +230,8 @@ impl KernelSide {
 
     /// Detaches all programs. What they submitted stays in the rings.
     pub fn detach(&mut self) {
-        self.ends_skipped = self.ends_skipped();
+        let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
+        self.ends_skipped = ends.map_or(self.ends_skipped, |ends| ends.program.skipped());
         self.attached.clear();
     }
 
@@ -191,20 +249,10 @@ impl KernelSide {
             kind: self.kind,
             life: functions(false),
             packet: functions(true),
+            updates: self.settings.updates,
             passed_over: self.passed_over.clone(),
             proven: self.proven.clone(),
         }
-    }
-
-    /// What the kernel side lost so far, by reason.
-    #[must_use]
-    pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let Ok(map) = self.object.maps.get("LOSSES") else { return Vec::new() };
-        let Ok(map) = PerCpuArray::<_, u64>::try_from(map) else { return Vec::new() };
-        (0u32..)
-            .zip(LOSS_NAMES)
-            .map(|(index, name)| (name, map.get(&index, 0).map_or(0, |values| values.iter().sum())))
-            .collect()
     }
 
     /// How often the kernel skipped the program that tells of ends, because another program was running on that CPU.
@@ -212,22 +260,28 @@ impl KernelSide {
     #[must_use]
     pub fn ends_skipped(&self) -> Option<u64> {
         let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
-        ends.map_or(self.ends_skipped, |ends| ends.program.skipped())
+        let now = ends.map_or(self.ends_skipped, |ends| ends.program.skipped());
+        now.map(|skipped| skipped.saturating_sub(self.skipped_in_test))
     }
 
     /// Tells the programs how often flows speak; in `selftest_netns` every packet does.
-    pub(super) fn configure(&mut self, curve: &[RateStep], selftest_netns: u32) -> anyhow::Result<()> {
+    pub(super) fn configure(&mut self, selftest_netns: u32) -> anyhow::Result<()> {
+        let Settings { curve, updates, wanted } = &self.settings;
         let mut steps = [CurveStep::default(); CURVE_STEPS];
         for (step, rate) in steps.iter_mut().zip(curve) {
             step.age_ns = u64::try_from(rate.age.as_nanos()).unwrap_or(u64::MAX);
             step.every = self.jiffies(rate.every);
         }
+        // The self-test must see everything.
+        let wanted = if selftest_netns == 0 { *wanted } else { Wanted::ALL };
         let control = Control {
             curve: steps,
             steps: u32::try_from(curve.len().clamp(1, CURVE_STEPS))?,
             selftest_netns,
             retry: self.jiffies(Duration::from_millis(250)),
             wakeup_bytes: self.wakeup_bytes,
+            wants: wanted.mask(),
+            sweeps: u32::from(*updates == Updates::Sweep),
         };
         let map = self.object.maps.get_mut("CONTROL")?;
         Array::try_from(map)?.set(0, Plain(control), 0).context("the settings cannot be written")
@@ -240,34 +294,41 @@ impl KernelSide {
     }
 
     /// Attaches and proves the first kind of hook that works.
-    fn attach_all(&mut self, options: &KernelSideOptions, btf: &Btf) -> Result<(), StartError> {
-        match options.hook {
-            HookPreference::Fentry => self.attach_kind(HookKind::Fentry, options, btf),
-            HookPreference::Kprobe => self.attach_kind(HookKind::Kprobe, options, btf),
+    fn attach_all(&mut self, hook: HookPreference, btf: &Btf) -> Result<(), StartError> {
+        match hook {
+            HookPreference::Fentry => self.attach_kind(HookKind::Fentry, btf),
+            HookPreference::Kprobe => self.attach_kind(HookKind::Kprobe, btf),
             HookPreference::Auto => {
-                let Err(fentry) = self.attach_kind(HookKind::Fentry, options, btf) else { return Ok(()) };
+                let Err(fentry) = self.attach_kind(HookKind::Fentry, btf) else { return Ok(()) };
                 self.passed_over.push(format!("fentry: {fentry}"));
-                self.attach_kind(HookKind::Kprobe, options, btf).map_err(|kprobe| fentry.and(&kprobe))
+                self.attach_kind(HookKind::Kprobe, btf).map_err(|kprobe| fentry.and(&kprobe))
             }
         }
     }
 
-    fn attach_kind(
-        &mut self,
-        kind: HookKind,
-        options: &KernelSideOptions,
-        btf: &Btf,
-    ) -> Result<(), StartError> {
+    fn attach_kind(&mut self, kind: HookKind, btf: &Btf) -> Result<(), StartError> {
         self.kind = kind;
         self.announcer = match kind {
             HookKind::Fentry => None,
             HookKind::Kprobe => Some(Announcer::load(&self.object).map_err(StartError::of)?),
         };
-        let attached = self.attach_life(btf).and_then(|()| self.attach_packet(&options.rate_curve, btf));
+        let attached = self.attach_life(btf).and_then(|()| match self.trial() {
+            Trial::Packets => self.attach_packet(btf),
+            trial => self.prove_without_packets(trial),
+        });
         if attached.is_err() {
             self.attached.clear();
         }
         attached
+    }
+
+    /// What is to be proven of the hooks.
+    const fn trial(&self) -> Trial {
+        match (self.settings.wanted.update, self.settings.updates) {
+            (true, Updates::Packet) => Trial::Packets,
+            (true, Updates::Sweep) => Trial::Sweep,
+            (false, _) => Trial::Ends,
+        }
     }
 
     /// Attaches what tells of the life of flows.
@@ -284,19 +345,19 @@ impl KernelSide {
 
     /// Attaches a packet hook that sees every packet exactly once: the accounting function if the kernel really
     /// calls it, else also the function into which the compiler inlined it.
-    fn attach_packet(&mut self, curve: &[RateStep], btf: &Btf) -> Result<(), StartError> {
+    fn attach_packet(&mut self, btf: &Btf) -> Result<(), StartError> {
         let mut test = match selftest::PrivateNamespace::open() {
             Ok(test) => test,
             Err(error) => return self.attach_packet_unproven(btf, &error),
         };
-        self.configure(curve, test.netns()).map_err(StartError::of)?;
+        self.configure(test.netns()).map_err(StartError::of)?;
         let mut tried = Vec::new();
         for role in [Role::AcctAdd, Role::RefreshAcct] {
             if let Err(error) = self.attach(role, btf) {
                 tried.push(format!("{}: {error}", role.name()));
                 continue;
             }
-            match self.prove(&mut test).map_err(StartError::of)? {
+            match self.prove(&mut test, Trial::Packets).map_err(StartError::of)? {
                 selftest::Verdict::EachOnce => {
                     self.passed_over.append(&mut tried);
                     return Ok(());
@@ -316,15 +377,36 @@ impl KernelSide {
 
     /// Sends packets past the hooks, a second time if some went astray: on a busy machine the kernel may skip a
     /// program that interrupts another.
-    fn prove(&mut self, test: &mut selftest::PrivateNamespace) -> anyhow::Result<selftest::Verdict> {
-        let mut outcome = test.run(self)?;
+    fn prove(
+        &mut self,
+        test: &mut selftest::PrivateNamespace,
+        trial: Trial,
+    ) -> anyhow::Result<selftest::Verdict> {
+        let mut outcome = test.run(self, trial)?;
         if matches!(outcome.packets, selftest::Verdict::Wrong(_)) {
-            outcome = test.run(self)?;
+            outcome = test.run(self, trial)?;
         }
         if outcome.packets == selftest::Verdict::EachOnce {
             self.judge_deletion(outcome.deletion_is_seen);
         }
         Ok(outcome.packets)
+    }
+
+    /// Proves that flows are seen right although no packet is hooked.
+    fn prove_without_packets(&mut self, trial: Trial) -> Result<(), StartError> {
+        let mut test = match selftest::PrivateNamespace::open() {
+            Ok(test) => test,
+            Err(error) => {
+                self.proven = Err(format!("{error:#}"));
+                return Ok(());
+            }
+        };
+        self.configure(test.netns()).map_err(StartError::of)?;
+        match self.prove(&mut test, trial).map_err(StartError::of)? {
+            selftest::Verdict::EachOnce => Ok(()),
+            selftest::Verdict::None => Err(StartError::NoHook("no packet of the test was seen".to_owned())),
+            selftest::Verdict::Wrong(why) => Err(StartError::NoHook(why)),
+        }
     }
 
     /// A hook on deletions that misses some is worse than none: it would make a request look like the kernel's doing.
@@ -399,9 +481,10 @@ impl KernelSide {
     }
 }
 
-/// Addresses of all functions that may be probed.
+/// Addresses of all functions that may be probed, and of the table that is walked.
 fn addresses() -> std::io::Result<Addresses> {
-    Addresses::find(Role::ALL.iter().flat_map(|role| role.functions()).copied())
+    let functions = Role::ALL.iter().flat_map(|role| role.functions()).copied();
+    Addresses::find(functions.chain(table::VARIABLES))
 }
 
 fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
-use conntally_common::{Event, EventFlags, EventKind};
+use conntally_common::{Event, EventFlags, EventKind, SELFTEST_ADDRESS, Visit, VisitVerdict};
 use nix::sched::{CloneFlags, unshare};
 use zerocopy::FromBytes;
 
@@ -24,9 +24,8 @@ use crate::kernel::{
     tracking::Tracking,
 };
 
-/// The address that the test's packets go from and to ("CNT" in ASCII). No traffic of anybody else is there: it is
-/// how an agent knows the test of another one, whose namespace it cannot tell from a user's.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 67, 78, 84);
+/// The address that the test's packets go from and to.
+const ADDRESS: Ipv4Addr = Ipv4Addr::from_octets(SELFTEST_ADDRESS);
 
 /// Whether the event is of a self-test, of this agent or another.
 #[must_use]
@@ -54,10 +53,21 @@ const END_PATIENCE: Duration = Duration::from_millis(500);
 /// Trials that one namespace is good for.
 const TRIALS: usize = 6;
 
+/// What is to be proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// The hooks on packets see each once, and the end is seen.
+    Packets,
+    /// A sweep sees what packets moved, and the end is seen.
+    Sweep,
+    /// The end is seen.
+    Ends,
+}
+
 /// What the packets proved.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Every packet was seen exactly once, and the end with the right totals.
+    /// Every packet was seen exactly once (by a sweep: all of them), and the end with the right totals.
     EachOnce,
     /// No packet was seen.
     None,
@@ -110,17 +120,31 @@ impl PrivateNamespace {
     }
 
     /// Sends packets past the hooks that are attached now, and judges what they said.
-    pub(super) fn run(&mut self, side: &mut KernelSide) -> anyhow::Result<Outcome> {
+    pub(super) fn run(&mut self, side: &mut KernelSide, trial: Trial) -> anyhow::Result<Outcome> {
         let sender = self.senders.pop().context("the self-test ran too often")?;
         let mut seen = Seen::default();
-        for _ in 0..PACKETS {
+        self.send(&sender, 1)?;
+        if trial == Trial::Sweep {
+            side.announce()?;
+            self.collect(side, &mut seen, UPDATE_PATIENCE, |seen| seen.flow.is_some());
+        }
+        self.send(&sender, PACKETS - 1)?;
+        if let (Trial::Sweep, Some(flow)) = (trial, seen.flow) {
+            sweep(side, flow)?;
+        }
+        let patience = if trial == Trial::Ends { Duration::ZERO } else { UPDATE_PATIENCE };
+        self.collect(side, &mut seen, patience, |seen| seen.has_every_update(trial));
+        conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
+        self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
+        Ok(Outcome { packets: seen.verdict(trial), deletion_is_seen: seen.end_was_requested })
+    }
+
+    fn send(&self, sender: &UdpSocket, packets: u64) -> io::Result<()> {
+        for _ in 0..packets {
             sender.send(PAYLOAD)?;
             self.discard_received();
         }
-        self.collect(side, &mut seen, UPDATE_PATIENCE, Seen::every_update);
-        conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
-        self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
-        Ok(Outcome { packets: seen.verdict(), deletion_is_seen: seen.end_was_requested })
+        Ok(())
     }
 
     fn discard_received(&self) {
@@ -134,7 +158,7 @@ impl PrivateNamespace {
         side: &mut KernelSide,
         seen: &mut Seen,
         patience: Duration,
-        complete: fn(&Seen) -> bool,
+        complete: impl Fn(&Seen) -> bool,
     ) {
         let started = Instant::now();
         loop {
@@ -159,10 +183,13 @@ struct Seen {
     end: Option<u64>,
     /// Whether the end told that it came by request.
     end_was_requested: bool,
+    /// Address and birth of the flow.
+    flow: Option<(u64, u64)>,
 }
 
 impl Seen {
     fn note(&mut self, event: &Event) {
+        self.flow.get_or_insert((event.conntrack, event.born_ns));
         let counter = &event.counters[0];
         // A total that does not fit the packets is noted as a packet that never was.
         let packets = if counter.bytes == counter.packets * PACKET_BYTES { counter.packets } else { 0 };
@@ -177,13 +204,18 @@ impl Seen {
         }
     }
 
-    /// The first packet is not in the kernel's table yet when it is accounted; every later one must speak once.
-    fn every_update(&self) -> bool {
-        self.updates.iter().copied().eq(2..=PACKETS)
+    /// The first packet is not in the kernel's table yet when it is accounted; every later one must speak once. A sweep
+    /// tells of all at once.
+    fn has_every_update(&self, trial: Trial) -> bool {
+        match trial {
+            Trial::Packets => self.updates.iter().copied().eq(2..=PACKETS),
+            Trial::Sweep => self.updates == [PACKETS],
+            Trial::Ends => true,
+        }
     }
 
-    fn verdict(&self) -> Verdict {
-        if self.every_update() && self.end == Some(PACKETS) {
+    fn verdict(&self, trial: Trial) -> Verdict {
+        if self.has_every_update(trial) && self.end == Some(PACKETS) {
             return Verdict::EachOnce;
         }
         if self.updates.is_empty() && self.end == Some(PACKETS) {
@@ -194,6 +226,18 @@ impl Seen {
             self.updates, self.end
         ))
     }
+}
+
+/// Has the test's flow looked at, of which the first packet is known.
+fn sweep(side: &mut KernelSide, (conntrack, born_ns): (u64, u64)) -> anyhow::Result<()> {
+    let known = Visit { conntrack, born_ns, packets: 1, ..Visit::default() };
+    let mut list = [known];
+    side.sweep(&mut list)?;
+    let verdict = list.first().map(|visit| visit.verdict);
+    if verdict != Some(VisitVerdict::SUBMITTED) {
+        tracing::debug!(?verdict, "the self-test's flow could not be looked at");
+    }
+    Ok(())
 }
 
 fn read_ring(ring: &mut RingBuf<MapData>, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {
@@ -218,8 +262,21 @@ fn sender(receiver: &UdpSocket) -> io::Result<UdpSocket> {
 mod tests {
     use super::*;
 
+    fn seen_in(trial: Trial, updates: &[u64], end: Option<u64>) -> Verdict {
+        Seen { updates: updates.to_vec(), end, end_was_requested: true, flow: None }.verdict(trial)
+    }
+
     fn seen(updates: &[u64], end: Option<u64>) -> Verdict {
-        Seen { updates: updates.to_vec(), end, end_was_requested: true }.verdict()
+        seen_in(Trial::Packets, updates, end)
+    }
+
+    #[test]
+    fn a_sweep_is_proven_by_one_update_with_all_packets() {
+        assert_eq!(seen_in(Trial::Sweep, &[6], Some(6)), Verdict::EachOnce);
+        assert_eq!(seen_in(Trial::Sweep, &[], Some(6)), Verdict::None);
+        assert!(matches!(seen_in(Trial::Sweep, &[5], Some(6)), Verdict::Wrong(_)));
+        assert!(matches!(seen_in(Trial::Sweep, &[6], Some(5)), Verdict::Wrong(_)));
+        assert_eq!(seen_in(Trial::Ends, &[], Some(6)), Verdict::EachOnce);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(super) fn observation(event: &Event) -> Observation {
     let kind = match event.kind {
         EventKind::NEW => ObservationKind::New,
         EventKind::END => ObservationKind::End,
+        EventKind::EXISTING => ObservationKind::Existing,
         _ => ObservationKind::Update,
     };
     Observation {

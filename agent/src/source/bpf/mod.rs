@@ -1,43 +1,72 @@
-//! Observations from the kernel programs: reads their two rings, and seeds with a dump what lived before them.
+//! Observations from the kernel programs: reads their two rings, has flows looked at that are due, and looks at all
+//! living flows from time to time.
 
 mod decode;
 mod end_reason;
+mod looks;
 mod module_watch;
+mod plan;
 mod rings;
 mod seed;
 mod slot_watch;
+mod visits;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use self::{module_watch::ModuleWatch, rings::Rings, seed::Chunks, slot_watch::SlotWatch};
-use super::{Batch, Losses, Progress, Source, SourceError};
+use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
+use super::{Batch, Counted, Losses, Progress, Source, SourceError};
 use crate::{
-    kernel::{
-        bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
-        netns,
-    },
-    model::Observation,
+    kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
+    model::{Sum, Visit},
 };
 
 /// The longest time between two reads of the rings.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often the module and its limits are looked at.
+/// The pause between two goes of the programs that look at many flows. They run without preemption.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often the module, its limits and the losses are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Losses after which flows may live on in the table that are gone.
+const ENDS_MISSED: [&str; 3] = ["end_lost", "end_read_failed", "hook_skipped"];
+
+/// What the configuration decides.
+#[derive(Clone, Debug)]
+pub struct BpfOptions {
+    /// About the kernel programs.
+    pub kernel: KernelSideOptions,
+    /// Time between two looks at all living flows.
+    pub reconcile_every: Duration,
+    /// How long the last of them may take, before the programs are detached.
+    pub last_walk: Duration,
+}
 
 /// The kernel programs as a source.
 pub struct BpfSource {
-    options: KernelSideOptions,
+    options: BpfOptions,
     side: KernelSide,
     rings: Rings,
-    /// The dump, until it has ended.
-    seed: Option<Chunks>,
-    seeded: Vec<Observation>,
+    visits: Visits,
+    looks: Looks,
+    draining: Draining,
     watch: Option<ModuleWatch>,
     slot_watch: SlotWatch,
     watched: tokio::time::Instant,
-    /// What earlier kernel sides lost, before the module was loaded again.
+    /// Ends that were missed for sure when it was last looked at.
+    ends_missed: u64,
+    /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
+    past_counted: Counted,
+}
+
+/// How far the end of this source is.
+enum Draining {
+    No,
+    /// The last look is under way; it is given up at this moment.
+    Walking(Instant),
+    Detached,
 }
 
 impl BpfSource {
@@ -45,23 +74,25 @@ impl BpfSource {
     ///
     /// # Errors
     /// When they cannot be attached; then another source must do.
-    pub fn start(options: KernelSideOptions) -> Result<Self, StartError> {
-        let mut side = KernelSide::start(&options)?;
+    pub fn start(options: BpfOptions) -> Result<Self, StartError> {
+        let mut side = KernelSide::start(&options.kernel)?;
         let rings = Rings::open(&mut side).map_err(|error| StartError::Other(error.into()))?;
         // A typed program holds the module; a probe outlives it without a word.
         let watch = (side.report().kind == HookKind::Kprobe).then(ModuleWatch::start);
-        let slot_watch = SlotWatch::new(options.slots);
         Ok(Self {
-            options,
             side,
             rings,
-            // Begun after the programs were attached: what it does not see, they do.
-            seed: Some(seed::start(netns::reachable())),
-            seeded: Vec::new(),
+            visits: Visits::default(),
+            // Begun after the programs were attached: what the first does not see, they do.
+            looks: Looks::new(options.reconcile_every),
+            draining: Draining::No,
             watch,
-            slot_watch,
+            slot_watch: SlotWatch::new(options.kernel.slots),
             watched: tokio::time::Instant::now(),
+            ends_missed: 0,
             past_losses: Vec::new(),
+            past_counted: Counted::default(),
+            options,
         })
     }
 
@@ -71,32 +102,33 @@ impl BpfSource {
         self.side.report()
     }
 
-    /// Waits for events, a chunk of the seed, or the next tick.
+    /// Waits for events, a part of a dump, or the next tick.
     async fn wait(&mut self) {
-        if !self.rings.was_emptied() || !self.seeded.is_empty() {
+        if !self.rings.was_emptied() || self.looks.has_flows() {
             return;
         }
+        let is_busy = self.looks.is_walking() || !self.visits.is_empty();
         tokio::select! {
             () = self.rings.woken() => {}
-            chunk = next_chunk(&mut self.seed) => match chunk {
-                Some(chunk) => self.seeded = chunk,
-                None => self.seed = None,
-            },
-            () = tokio::time::sleep(TICK) => {}
+            () = self.looks.part() => {}
+            () = tokio::time::sleep(if is_busy { PAUSE } else { TICK }) => {}
         }
     }
 
-    /// Reads the rings first and the seed last: a flow that both know was then announced by its event. Until the
-    /// seed is complete it may still bring a flow whose end was read already, so nothing is settled.
+    /// Has flows looked at, then reads the rings, and hands over a dump's flows last: a flow that both know was then
+    /// announced by its event.
     fn fill(&mut self, batch: &mut Batch) {
         if let Err(error) = self.side.announce() {
             tracing::warn!("new flows are reported only at their second packet: {error:#}");
         }
+        self.visits.run(&mut self.side);
+        self.looks.advance(&mut self.side);
         self.rings.read(&mut self.side, batch);
         self.side.flush_log();
         if self.rings.was_emptied() {
-            batch.settled = self.seed.is_none() && self.seeded.is_empty();
-            batch.observations.append(&mut self.seeded);
+            self.looks.hand_over(&mut batch.observations);
+            batch.settled = !self.looks.is_unsettled();
+            batch.look = self.looks.take_finished();
         }
     }
 
@@ -107,9 +139,20 @@ impl BpfSource {
         }
         self.watched = tokio::time::Instant::now();
         self.slot_watch.look();
+        self.look_for_missed_ends();
         if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
             self.attach_anew().await;
         }
+    }
+
+    fn look_for_missed_ends(&mut self) {
+        let losses = self.losses();
+        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
+        let missed = missed.map(|(_, count)| count).sum();
+        if missed > self.ends_missed {
+            self.looks.suspect();
+        }
+        self.ends_missed = missed;
     }
 
     /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
@@ -117,7 +160,7 @@ impl BpfSource {
     async fn attach_anew(&mut self) {
         tracing::warn!("nf_conntrack was unloaded and loaded again: attaching to it anew");
         self.side.detach();
-        let options = self.options.clone();
+        let options = self.options.kernel.clone();
         let started = tokio::task::spawn_blocking(move || KernelSide::start(&options)).await;
         let attached = match started {
             Ok(Ok(side)) => self.take_over(side).map_err(anyhow::Error::from),
@@ -138,9 +181,43 @@ impl BpfSource {
     fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
         self.rings = Rings::open(&mut side)?;
         add_losses(&mut self.past_losses, self.side.losses());
+        self.past_counted = self.counted_so_far();
         self.side = side;
-        self.seed = Some(seed::start(netns::reachable()));
+        self.visits.clear();
+        self.looks.restart();
         Ok(())
+    }
+
+    fn counted_so_far(&self) -> Counted {
+        let Counted { ended, ends_lost, ends_skipped } = &self.past_counted;
+        Counted {
+            ended: sum(*ended, self.side.ended()),
+            ends_lost: sum(*ends_lost, self.side.ends_lost()),
+            ends_skipped: ends_skipped.saturating_add(self.side.ends_skipped().unwrap_or(0)),
+        }
+    }
+
+    /// Looks at all flows once more while the programs still tell what happens meanwhile, then detaches them.
+    fn wind_down(&mut self) {
+        match self.draining {
+            Draining::No => {
+                self.visits.clear();
+                self.draining = if self.looks.last_walk(&mut self.side) {
+                    Draining::Walking(Instant::now() + self.options.last_walk)
+                } else {
+                    Draining::Detached
+                };
+            }
+            Draining::Walking(until) if !self.looks.is_walking() || Instant::now() > until => {
+                self.draining = Draining::Detached;
+            }
+            Draining::Walking(_) | Draining::Detached => {}
+        }
+        if matches!(self.draining, Draining::Detached) {
+            self.looks.give_up();
+            self.visits.report(self.side.sweeps());
+            self.side.detach();
+        }
     }
 }
 
@@ -155,11 +232,13 @@ impl Source for BpfSource {
     }
 
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        self.side.detach();
-        self.seed = None;
-        self.seeded.clear();
+        if matches!(self.draining, Draining::Walking(_)) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.wind_down();
         self.fill(batch);
-        Ok(if batch.settled { Progress::Finished } else { Progress::More })
+        let is_over = matches!(self.draining, Draining::Detached) && batch.settled;
+        Ok(if is_over { Progress::Finished } else { Progress::More })
     }
 
     fn losses(&self) -> Losses {
@@ -167,12 +246,21 @@ impl Source for BpfSource {
         add_losses(&mut losses, self.past_losses.clone());
         losses
     }
+
+    fn visit(&mut self, due: &[Visit]) -> usize {
+        self.visits.take(due)
+    }
+
+    fn counted(&self) -> Option<Counted> {
+        Some(self.counted_so_far())
+    }
 }
 
-async fn next_chunk(seed: &mut Option<Chunks>) -> Option<Vec<Observation>> {
-    match seed {
-        Some(seed) => seed.recv().await,
-        None => std::future::pending().await,
+fn sum(before: Sum, now: conntally_common::Sum) -> Sum {
+    Sum {
+        flows: before.flows.wrapping_add(now.flows),
+        packets: before.packets.wrapping_add(now.packets),
+        bytes: before.bytes.wrapping_add(now.bytes),
     }
 }
 

@@ -59,7 +59,7 @@ impl Rings {
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
     pub(super) fn read(&mut self, side: &mut KernelSide, batch: &mut Batch) {
-        let ends_emptied = take(side.ends(), &mut self.ends);
+        let ends_emptied = take(side.ends(), &mut self.ends) && take_overflowed(side, &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
         batch.observations.append(&mut self.ends);
@@ -90,6 +90,22 @@ fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> boo
                 expected = size_of::<Event>(),
                 "an event of the wrong size came from the kernel side and is lost"
             ),
+        }
+    }
+    false
+}
+
+/// Takes the ends for which the ring had no room, up to the limit; true when there are no more.
+fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
+    for _ in 0..READ_LIMIT {
+        match side.overflowed_end() {
+            Ok(Some(event)) if is_selftest(&event) => {}
+            Ok(Some(event)) => observations.push(decode::observation(&event)),
+            Ok(None) => return true,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                return true;
+            }
         }
     }
     false

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use aya::maps::{Map, MapData, MapError};
 use aya_obj::{EbpfSectionKind, generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::syscall;
 
@@ -68,7 +69,7 @@ fn create(name: &str, definition: &aya_obj::Map) -> Result<Map, MapsError> {
     let failed = |error| MapsError::Create(name.to_owned(), error);
     let mut definition = definition.clone();
     if definition.map_type() == BPF_MAP_TYPE_RINGBUF as u32 {
-        definition.set_max_entries(ring_bytes(definition.max_entries()));
+        definition.set_max_entries(ring_bytes(definition.max_entries(), page_bytes()));
     }
     let data = definition.data().to_vec();
     let is_constant = definition.section_kind() == EbpfSectionKind::Rodata;
@@ -84,9 +85,15 @@ fn fill(map: BorrowedFd<'_>, data: &[u8], is_constant: bool) -> std::io::Result<
     if is_constant { syscall::freeze_map(map) } else { Ok(()) }
 }
 
-/// A ring's size must be a power of two and whole pages; 64 KiB are whole pages on every machine.
-fn ring_bytes(asked: u32) -> u32 {
-    asked.checked_next_power_of_two().unwrap_or(1 << 31).max(1 << 16)
+/// A ring's size must be a power of two and whole pages.
+fn ring_bytes(asked: u32, page: u32) -> u32 {
+    asked.checked_next_power_of_two().unwrap_or(1 << 31).max(page)
+}
+
+fn page_bytes() -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    // 64 KiB are whole pages on every machine.
+    page.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1 << 16)
 }
 
 fn missing(name: &str) -> String {
@@ -99,10 +106,10 @@ mod tests {
 
     #[test]
     fn rings_have_sizes_that_the_kernel_takes() {
-        assert_eq!(ring_bytes(0), 1 << 16);
-        assert_eq!(ring_bytes(4096), 1 << 16);
-        assert_eq!(ring_bytes(100_000), 1 << 17);
-        assert_eq!(ring_bytes(16 << 20), 16 << 20);
-        assert_eq!(ring_bytes(u32::MAX), 1 << 31);
+        assert_eq!(ring_bytes(0, 4096), 4096);
+        assert_eq!(ring_bytes(4096, 1 << 16), 1 << 16);
+        assert_eq!(ring_bytes(100_000, 4096), 1 << 17);
+        assert_eq!(ring_bytes(16 << 20, 4096), 16 << 20);
+        assert_eq!(ring_bytes(u32::MAX, 4096), 1 << 31);
     }
 }

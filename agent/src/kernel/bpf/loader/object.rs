@@ -16,22 +16,29 @@ use crate::kernel::bpf::abi::Plain;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../conntally.bpf.o");
 
 /// Functions that the verifier looks at once, not at each of their calls.
-const GLOBAL_FUNCTIONS: &[Global] =
-    &[Global { name: "announce_next", parameters: 0 }, Global { name: "speak", parameters: 4 }];
+const GLOBAL_FUNCTIONS: &[Global] = &[
+    Global { name: "announce_next", parameters: 0 },
+    Global { name: "speak", parameters: 4 },
+    Global { name: "sweep_visit", parameters: 1 },
+    Global { name: "walk_step", parameters: 0 },
+];
 
-/// Bytes of the rings, powers of two.
+/// Sizes of what events wait in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSizes {
-    /// New flows and updates.
+    /// Bytes of the ring of new flows and updates, a power of two.
     pub updates: u32,
-    /// Ends.
+    /// Bytes of the ring of ends, a power of two.
     pub ends: u32,
+    /// Ends that the queue behind that ring holds.
+    pub ends_overflow: u32,
 }
 
 /// What is fixed when the programs are loaded.
 pub(in super::super) struct Constants {
     pub(in super::super) layout: Layout,
     pub(in super::super) head_bytes: u32,
+    pub(in super::super) tail_offset: u32,
     pub(in super::super) bucket_bits: u32,
     pub(in super::super) rings: RingSizes,
 }
@@ -85,10 +92,12 @@ impl LoadedObject {
 fn set_constants(object: &mut Object, constants: &Constants) -> Result<(), ObjectError> {
     let layout = Plain(constants.layout);
     let head_bytes = constants.head_bytes.to_ne_bytes();
+    let tail_offset = constants.tail_offset.to_ne_bytes();
     let bucket_bits = constants.bucket_bits.to_ne_bytes();
     object.patch_map_data(HashMap::from([
         ("LAYOUT", (layout.bytes(), true)),
         ("HEAD_BYTES", (head_bytes.as_slice(), true)),
+        ("TAIL_OFFSET", (tail_offset.as_slice(), true)),
         ("BUCKET_BITS", (bucket_bits.as_slice(), true)),
     ]))?;
     Ok(())
@@ -98,6 +107,7 @@ fn set_sizes(definitions: &mut HashMap<String, aya_obj::Map>, constants: &Consta
     let sizes = [
         ("UPDATES", constants.rings.updates),
         ("ENDS", constants.rings.ends),
+        ("ENDS_OVERFLOW", constants.rings.ends_overflow),
         ("SLOTS", 1 << constants.bucket_bits),
         ("LOSSES", LOSS_REASONS),
     ];
@@ -146,8 +156,9 @@ mod tests {
         let constants = Constants {
             layout: Layout::UNKNOWN,
             head_bytes: 0x1234_5678,
+            tail_offset: 128,
             bucket_bits: 17,
-            rings: RingSizes { updates: 1 << 16, ends: 1 << 17 },
+            rings: RingSizes { updates: 1 << 16, ends: 1 << 17, ends_overflow: 77 },
         };
         set_constants(&mut object, &constants).unwrap();
         let data = object.maps[".rodata"].data().to_vec();
@@ -155,6 +166,7 @@ mod tests {
         let mut definitions = std::mem::take(&mut object.maps);
         set_sizes(&mut definitions, &constants);
         assert_eq!(definitions["ENDS"].max_entries(), 1 << 17);
+        assert_eq!(definitions["ENDS_OVERFLOW"].max_entries(), 77);
         assert_eq!(definitions["SLOTS"].max_entries(), 1 << 17);
     }
 }

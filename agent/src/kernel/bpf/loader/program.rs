@@ -112,6 +112,11 @@ impl Program {
         Self::load(object, name, bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT, None)
     }
 
+    /// Loads a program that user space runs and that may sleep.
+    pub(super) fn load_system_call(object: &LoadedObject, name: &str) -> Result<Self, LoadError> {
+        Self::load(object, name, bpf_prog_type::BPF_PROG_TYPE_SYSCALL, None)
+    }
+
     /// Attaches a typed program.
     pub(in super::super) fn attach_typed(&self, name: &str) -> Result<Typed, LoadError> {
         syscall::attach_tracing_program(self.as_fd())

@@ -17,6 +17,11 @@ impl Runnable {
         Program::load_raw_tracepoint(object, name).map(Self)
     }
 
+    /// Loads a program of the object as one of type `syscall` (5.14), which may call what others may not.
+    pub(in super::super) fn load_system_call(object: &LoadedObject, name: &str) -> Result<Self, LoadError> {
+        Program::load_system_call(object, name).map(Self)
+    }
+
     /// Runs it once, on this CPU with preemption off, until it returns. Allocates nothing. What it found it leaves in
     /// a map.
     ///

@@ -8,7 +8,8 @@ use std::{
 };
 
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info, bpf_prog_type,
+    BPF_F_SLEEPABLE, bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn,
+    bpf_prog_info, bpf_prog_type,
 };
 
 /// `(info.btf_size + name)` of a BTF object in the kernel.
@@ -60,6 +61,10 @@ pub(super) fn load_program(program: &ProgramToLoad<'_>, log: Option<&mut Vec<u8>
     load.insns = program.instructions.as_ptr() as u64;
     load.insn_cnt = count(program.instructions.len())?;
     load.license = c"GPL".as_ptr() as u64;
+    if matches!(program.program_type, bpf_prog_type::BPF_PROG_TYPE_SYSCALL) {
+        // The kernel takes no other of this type.
+        load.prog_flags = BPF_F_SLEEPABLE;
+    }
     for (to, from) in load.prog_name.iter_mut().take(15).zip(program.name.bytes()) {
         *to = from.cast_signed();
     }

@@ -1,0 +1,108 @@
+//! Makes events and puts them into the ring of updates.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
+    maps::RingBuf,
+};
+use conntally_common::{Control, Event, EventFlags};
+
+use crate::{
+    entry::{Conntrack, Head, describe},
+    extensions,
+    maps::{CONTROL, UPDATES},
+    packet::OwnPacket,
+};
+
+/// What an event says beside what its entry says.
+pub struct About {
+    pub kind: u8,
+    pub now_ns: u64,
+    pub born_ns: u64,
+    pub flags: u8,
+    pub netns: u32,
+}
+
+/// Fills in an event but for what the entry's extensions say.
+///
+/// # Safety
+/// `event` points to an event's memory, which need not be initialised.
+#[inline(always)]
+pub unsafe fn begin(event: *mut Event, conntrack: Conntrack, head: &Head, about: &About) {
+    // SAFETY: every write is to a field of the caller's event.
+    unsafe {
+        (*event).boot_ns = about.now_ns;
+        (*event).born_ns = about.born_ns;
+        (*event).jiffies = jiffies();
+        (*event).kind = about.kind;
+        (*event).flags = about.flags;
+        (*event).netns = about.netns;
+        describe(event, conntrack, head);
+    }
+}
+
+/// Puts an event into the ring of updates unless it is not `still_valid` in the end; false when the ring is full.
+#[inline(always)]
+pub fn submit(
+    conntrack: Conntrack,
+    head: &Head,
+    about: &About,
+    own: OwnPacket,
+    still_valid: impl FnOnce() -> bool,
+) -> bool {
+    let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return false };
+    let event = reserved.as_mut_ptr();
+    // SAFETY: the reserved memory has room for an event, and every field is written.
+    unsafe {
+        begin(event, conntrack, head, about);
+        extensions::describe(event, head);
+        if (*event).flags & EventFlags::COUNTERS != 0 {
+            let counter = &mut (*event).counters[(own.direction & 1) as usize];
+            counter.packets += u64::from(own.packets);
+            counter.bytes += u64::from(own.bytes);
+        }
+    }
+    if still_valid() {
+        reserved.submit(wakeup(&UPDATES));
+    } else {
+        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+    }
+    true
+}
+
+/// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast.
+#[inline(always)]
+pub fn wakeup(ring: &RingBuf) -> u64 {
+    let Some(control) = CONTROL.get_ptr(0) else { return u64::from(BPF_RB_NO_WAKEUP) };
+    // SAFETY: the control lies in a map value.
+    let threshold = unsafe { (*control).wakeup_bytes };
+    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(threshold) {
+        u64::from(BPF_RB_NO_WAKEUP)
+    } else {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    }
+}
+
+/// Whether user space wants events of a kind.
+///
+/// # Safety
+/// `control` is a value of the map `CONTROL`.
+#[inline(always)]
+pub unsafe fn is_wanted(control: *const Control, kind: u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*control).wants >> kind & 1 != 0 }
+}
+
+/// The low half of the kernel's tick count.
+#[inline(always)]
+pub fn jiffies() -> u32 {
+    // SAFETY: the helper only reads a clock.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+/// `CLOCK_BOOTTIME` in nanoseconds.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: as above.
+    unsafe { bpf_ktime_get_boot_ns() }
+}

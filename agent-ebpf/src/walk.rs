@@ -1,0 +1,289 @@
+//! Walks the kernel's connection table and tells of every living flow of every namespace: the program `walk`.
+//!
+//! The table is read without its locks, as the kernel itself does in a lookup. An entry may be freed and used again
+//! under the walk (the kernel allocates them typesafe by RCU): then its chain ends with the mark of another bucket, and
+//! the bucket is walked again. A flow may be met twice, but none that lives all the while is passed over.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
+    helpers::bpf_ktime_get_ns,
+};
+use conntally_common::{Walk, WalkState};
+
+use crate::{
+    entry::{Conntrack, Head, read, read_into},
+    existing::{self, Told},
+    maps::{STRIDE, UPDATES, WALK},
+    namespace,
+};
+
+/// Steps of one run at most. Each enters up to 16 buckets, or looks at one entry.
+const STEPS: u32 = 512;
+/// A run takes no longer, plus the steps between two looks at the clock. The kernel runs it without preemption.
+const BUDGET_NS: u64 = 300_000;
+/// Steps between two looks at the clock.
+const CLOCK_EVERY: u32 = 16;
+/// Heads of buckets that are read at once.
+const HEADS: usize = 16;
+/// No bucket's number.
+const NONE: u32 = u32::MAX;
+/// Set in a pointer of a chain that leads to no entry but tells the bucket's number.
+const NULLS: u64 = 1;
+
+/// What [`walk_step`] returns.
+const GO_ON: u32 = 0;
+const STOP: u32 = 1;
+
+/// Where the walk stands within a run: the value of the map `STRIDE`. No address of an entry is kept for the next run,
+/// when it may be another's.
+#[repr(C)]
+pub struct Stride {
+    /// The heads of 16 buckets.
+    heads: [u64; HEADS],
+    /// The next entry of the bucket; 0 between buckets.
+    node: u64,
+    /// The first of the buckets whose heads were read.
+    first: u32,
+    /// Entries of the bucket that lie behind.
+    passed: u32,
+    /// The bucket in which the run began.
+    began: u32,
+    padding: u32,
+}
+
+/// Goes on where the run before stopped, until the steps, the time, the table or the ring's room are over.
+#[inline(always)]
+pub fn run() {
+    let (Some(walk), Some(stride)) = (WALK.get_ptr_mut(0), STRIDE.get_ptr_mut(0)) else { return };
+    let started = now();
+    // SAFETY: both pointers are map values.
+    if !unsafe { begin(walk, stride) } {
+        return;
+    }
+    let mut steps = 0;
+    while steps < STEPS {
+        if steps % CLOCK_EVERY == CLOCK_EVERY - 1 && now() - started > BUDGET_NS {
+            break;
+        }
+        if walk_step() != GO_ON {
+            break;
+        }
+        steps += 1;
+    }
+    // SAFETY: as above.
+    unsafe { pause(walk, stride, now() - started) }
+}
+
+/// Looks at the table anew; false when there is nothing to go on with.
+///
+/// # Safety
+/// Both pointers are values of their maps.
+#[inline(always)]
+unsafe fn begin(walk: *mut Walk, stride: *mut Stride) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*walk).state != WalkState::UNDER_WAY && (*walk).state != WalkState::RING_FULL {
+            return false;
+        }
+        (*walk).state = state_of_table(walk);
+        (*stride).node = 0;
+        (*stride).first = NONE;
+        (*stride).began = (*walk).bucket;
+        namespace::forget();
+        (*walk).state == WalkState::UNDER_WAY
+    }
+}
+
+/// # Safety
+/// `walk` is the map's value.
+#[inline(always)]
+unsafe fn state_of_table(walk: *mut Walk) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (Some(table), Some(size)) =
+            (read::<u64>((*walk).table_pointer), read::<u32>((*walk).size_pointer))
+        else {
+            return WalkState::UNREADABLE;
+        };
+        if (*walk).table == 0 {
+            (*walk).table = table;
+            (*walk).size = size;
+        }
+        if table == 0 || size == 0 {
+            WalkState::UNREADABLE
+        } else if (*walk).table != table || (*walk).size != size {
+            WalkState::RESIZED
+        } else if has_room() {
+            WalkState::UNDER_WAY
+        } else {
+            WalkState::RING_FULL
+        }
+    }
+}
+
+/// Whether at least a quarter of the ring is free: the walk must not push out the updates of packets.
+#[inline(always)]
+fn has_room() -> bool {
+    let size = UPDATES.query(u64::from(BPF_RB_RING_SIZE));
+    UPDATES.query(u64::from(BPF_RB_AVAIL_DATA)) < size / 4 * 3
+}
+
+/// Notes for the next run where this one stopped.
+///
+/// A bucket that was begun is walked again from its start, because entries may come and go before it, unless it is so
+/// long that a run does not get through it.
+///
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_long = (*stride).node != 0 && (*stride).began == (*walk).bucket;
+        (*walk).skip = if is_long { (*stride).passed } else { 0 };
+        (*walk).runs += 1;
+        (*walk).spent_ns += took_ns;
+        (*walk).longest_ns = (*walk).longest_ns.max(took_ns);
+    }
+}
+
+/// One step. A global function: verified once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn walk_step() -> u32 {
+    let (Some(walk), Some(stride)) = (WALK.get_ptr_mut(0), STRIDE.get_ptr_mut(0)) else { return STOP };
+    // SAFETY: both pointers are map values.
+    unsafe {
+        let state =
+            if (*stride).node == 0 { enter_bucket(walk, stride) } else { look_at_entry(walk, stride) };
+        (*walk).state = state;
+        if state == WalkState::UNDER_WAY { GO_ON } else { STOP }
+    }
+}
+
+/// Goes to the next bucket that is not empty, within the heads that are read at once.
+///
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+unsafe fn enter_bucket(walk: *mut Walk, stride: *mut Stride) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (bucket, size) = ((*walk).bucket, (*walk).size);
+        if bucket >= size {
+            return WalkState::COMPLETE;
+        }
+        let mut place = bucket % HEADS as u32;
+        let first = bucket - place;
+        if (*stride).first != first {
+            if !read_into(&raw mut (*stride).heads, (*walk).table + u64::from(first) * 8) {
+                return WalkState::UNREADABLE;
+            }
+            (*stride).first = first;
+        }
+        while place < HEADS as u32 {
+            let head = head_at(stride, place);
+            if head & NULLS == 0 && first + place < size {
+                (*walk).bucket = first + place;
+                (*stride).node = head;
+                (*stride).passed = 0;
+                return if head == 0 { WalkState::UNREADABLE } else { WalkState::UNDER_WAY };
+            }
+            place += 1;
+        }
+        (*walk).bucket = first + HEADS as u32;
+        WalkState::UNDER_WAY
+    }
+}
+
+/// One of the heads that were read at once.
+///
+/// The place is hidden from the compiler, which would keep a moving pointer instead, whose bounds the verifier loses.
+///
+/// # Safety
+/// `stride` is the map's value.
+#[inline(always)]
+unsafe fn head_at(stride: *const Stride, place: u32) -> u64 {
+    let mut index = u64::from(place);
+    // SAFETY: changes nothing.
+    unsafe { asm!("{0} &= 15", inout(reg) index) };
+    // SAFETY: the caller's promise; there are 16 heads.
+    unsafe { (&raw const (*stride).heads).cast::<u64>().add(index as usize).read() }
+}
+
+/// Tells of the entry if it stands for a living flow, and goes to the next one.
+///
+/// An entry has two nodes, one for each direction. The reply's node is told by the direction beside it; what else would
+/// be read through it means nothing.
+///
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+unsafe fn look_at_entry(walk: *mut Walk, stride: *mut Stride) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let conntrack = Conntrack::of_node((*stride).node);
+        let mut head = Head::room();
+        if !head.copy(conntrack) {
+            return WalkState::UNREADABLE;
+        }
+        let next = head.next();
+        if (*stride).passed >= (*walk).skip && head.is_original() && head.is_live() {
+            match existing::tell(conntrack, &mut head) {
+                Told::YES => (*walk).flows += 1,
+                Told::TORN => {
+                    (*walk).torn += 1;
+                    repeat(walk, stride);
+                    return WalkState::UNDER_WAY;
+                }
+                _ => return WalkState::RING_FULL,
+            }
+        }
+        (*stride).passed += 1;
+        go_to(walk, stride, next);
+    }
+    WalkState::UNDER_WAY
+}
+
+/// Walks the bucket again from its start.
+///
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+unsafe fn repeat(walk: *mut Walk, stride: *mut Stride) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*walk).skip = 0;
+        (*stride).node = 0;
+        (*stride).first = NONE;
+    }
+}
+
+/// # Safety
+/// As for [`begin`].
+#[inline(always)]
+unsafe fn go_to(walk: *mut Walk, stride: *mut Stride, next: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if next & NULLS == 0 && next != 0 {
+            (*stride).node = next;
+            return;
+        }
+        if next == u64::from((*walk).bucket) << 1 | NULLS {
+            (*stride).node = 0;
+            (*walk).skip = 0;
+            (*walk).bucket += 1;
+        } else {
+            (*walk).repeated += 1;
+            repeat(walk, stride);
+        }
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper only reads a clock.
+    unsafe { bpf_ktime_get_ns() }
+}

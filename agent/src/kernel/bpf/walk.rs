@@ -1,0 +1,81 @@
+//! Runs the program that walks the kernel's connection table.
+
+use anyhow::Context;
+use conntally_common::{Walk, WalkState};
+
+use super::{
+    KernelSide,
+    loader::{self, LoadedObject, Runnable},
+    shared::Shared,
+    table,
+};
+use crate::kernel::addresses::Addresses;
+
+/// The program, with its cursor that it shares with this process.
+pub(super) struct Walker {
+    program: Runnable,
+    cursor: Shared<Walk>,
+    start: Walk,
+}
+
+/// How far a walk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkProgress {
+    /// There is more.
+    UnderWay,
+    /// The ring of updates must be read first.
+    RingFull,
+    /// Every bucket was walked.
+    Complete(Walk),
+    /// The kernel resized its table: begin again.
+    Resized,
+    /// The table is not where the kernel's symbols say.
+    Unreadable,
+}
+
+impl Walker {
+    /// Loads it.
+    fn load(object: &LoadedObject, known: Option<&Addresses>) -> anyhow::Result<Self> {
+        let [table_pointer, size_pointer] = table::find(object, known)?;
+        let start = Walk { table_pointer, size_pointer, ..Walk::default() };
+        let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
+        let map = loader::descriptor(object.maps.get("WALK")?).context("the map WALK is of no known kind")?;
+        let cursor = Shared::map(map, 1).context("the map WALK cannot be shared")?;
+        Ok(Self { program, cursor, start })
+    }
+
+    fn step(&self) -> anyhow::Result<WalkProgress> {
+        self.program.run().context("the program walk cannot be run")?;
+        let walk = self.cursor.get(0).unwrap_or_default();
+        Ok(match walk.state {
+            WalkState::UNDER_WAY => WalkProgress::UnderWay,
+            WalkState::RING_FULL => WalkProgress::RingFull,
+            WalkState::COMPLETE => WalkProgress::Complete(walk),
+            WalkState::RESIZED => WalkProgress::Resized,
+            _ => WalkProgress::Unreadable,
+        })
+    }
+}
+
+impl KernelSide {
+    /// Puts the walk at the start of the table.
+    ///
+    /// # Errors
+    /// When the kernel does not let one walk: a dump must do.
+    pub fn begin_walk(&mut self) -> anyhow::Result<()> {
+        let walker = match &mut self.walker {
+            Some(walker) => walker,
+            None => self.walker.insert(Walker::load(&self.object, self.addresses.as_ref())?),
+        };
+        walker.cursor.set(0, walker.start);
+        Ok(())
+    }
+
+    /// Walks a little further; the flows that it met are in the ring of updates then. Takes at most some 300 µs.
+    ///
+    /// # Errors
+    /// When no walk was begun, or the program cannot be run.
+    pub fn walk_on(&mut self) -> anyhow::Result<WalkProgress> {
+        self.walker.as_ref().context("no walk was begun")?.step()
+    }
+}

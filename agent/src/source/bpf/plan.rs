@@ -1,0 +1,107 @@
+//! When to look at all living flows.
+
+use std::time::{Duration, Instant};
+
+/// Two looks that are to agree that a flow is gone begin at least so long after each other.
+const APART: Duration = Duration::from_secs(2);
+
+/// Losses that go on all the time lead to looks no more often than this.
+const SUSPICION_EVERY: Duration = Duration::from_secs(10);
+
+/// The times of looks to come.
+pub(super) struct Plan {
+    every: Duration,
+    next: Instant,
+    /// Looks that are to follow each other because ends may have been missed.
+    wanted: u8,
+    suspicious_from: Instant,
+}
+
+impl Plan {
+    /// The first look is due at once.
+    pub(super) const fn new(every: Duration, now: Instant) -> Self {
+        Self { every, next: now, wanted: 0, suspicious_from: now }
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.next
+    }
+
+    /// A look begins.
+    pub(super) const fn began(&mut self) {
+        self.wanted = self.wanted.saturating_sub(1);
+    }
+
+    /// A look is over.
+    pub(super) fn ended(&mut self, now: Instant) {
+        self.next = now + if self.wanted > 0 { APART } else { self.every };
+    }
+
+    /// Ends may have been missed until now: two looks that begin later tell which flows are gone.
+    pub(super) fn suspect(&mut self, now: Instant) {
+        self.next = self.next.min(now.max(self.suspicious_from));
+        self.wanted = 2;
+        self.suspicious_from = now + SUSPICION_EVERY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(300);
+
+    fn plan() -> (Plan, impl Fn(u64) -> Instant) {
+        let start = Instant::now();
+        (Plan::new(EVERY, start), move |milliseconds| start + Duration::from_millis(milliseconds))
+    }
+
+    fn look(plan: &mut Plan, now: Instant) {
+        assert!(plan.is_due(now));
+        plan.began();
+        plan.ended(now);
+    }
+
+    #[test]
+    fn the_first_look_comes_at_once_and_the_others_in_their_time() {
+        let (mut plan, at) = plan();
+        look(&mut plan, at(0));
+        assert!(!plan.is_due(at(299_999)));
+        look(&mut plan, at(300_000));
+        assert!(!plan.is_due(at(599_999)));
+    }
+
+    #[test]
+    fn a_loss_is_followed_by_two_looks() {
+        let (mut plan, at) = plan();
+        look(&mut plan, at(0));
+        plan.suspect(at(50_000));
+        look(&mut plan, at(50_000));
+        assert!(!plan.is_due(at(51_999)));
+        look(&mut plan, at(52_000));
+        assert!(!plan.is_due(at(351_999)));
+    }
+
+    #[test]
+    fn a_loss_during_a_look_is_followed_by_two_more() {
+        let (mut plan, at) = plan();
+        plan.began();
+        plan.suspect(at(10));
+        plan.ended(at(20));
+        look(&mut plan, at(2_020));
+        look(&mut plan, at(4_020));
+        assert!(!plan.is_due(at(100_000)));
+    }
+
+    #[test]
+    fn losses_that_go_on_do_not_make_looks_follow_without_pause() {
+        let (mut plan, at) = plan();
+        look(&mut plan, at(0));
+        plan.suspect(at(1_000));
+        look(&mut plan, at(1_000));
+        look(&mut plan, at(3_000));
+        plan.suspect(at(3_500));
+        assert!(!plan.is_due(at(10_999)));
+        look(&mut plan, at(11_000));
+    }
+}

@@ -1,0 +1,163 @@
+//! Flows that are due to be looked at, until the kernel side has looked at them.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use conntally_common::{Runs, VISITS, Visit, VisitVerdict};
+
+use crate::{kernel::bpf::KernelSide, model};
+
+/// Flows that may wait; whoever has more asks again later.
+const ROOM: usize = 1 << 16;
+
+/// How long looking may keep the reader from the rings. Single looks are far shorter.
+const GO: Duration = Duration::from_millis(2);
+
+/// The flows that wait.
+#[derive(Default)]
+pub(super) struct Visits {
+    waiting: VecDeque<Visit>,
+    list: Vec<Visit>,
+    failed: bool,
+    looked_at: u64,
+    submitted: u64,
+}
+
+impl Visits {
+    /// Takes as many as there is room for; returns how many those are.
+    pub(super) fn take(&mut self, due: &[model::Visit]) -> usize {
+        let taken = due.len().min(ROOM.saturating_sub(self.waiting.len()));
+        self.waiting.extend(due.iter().take(taken).map(kernel_visit));
+        taken
+    }
+
+    /// Whether none wait.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Forgets those that wait.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Has flows looked at until none wait, the ring is full or the time is over. What changed is in the ring then.
+    pub(super) fn run(&mut self, side: &mut KernelSide) {
+        let started = Instant::now();
+        while !self.waiting.is_empty() && started.elapsed() < GO {
+            self.next_list();
+            if let Err(error) = side.sweep(&mut self.list) {
+                self.give_up(&error);
+                return;
+            }
+            if self.put_back() {
+                return;
+            }
+        }
+    }
+
+    fn next_list(&mut self) {
+        let len = self.waiting.len().min(VISITS as usize);
+        self.list.clear();
+        self.list.extend(self.waiting.drain(..len));
+    }
+
+    /// Lets those wait again that were not looked at; true when the ring must be read first.
+    fn put_back(&mut self) -> bool {
+        let mut is_full = false;
+        for visit in self.list.iter().rev() {
+            if matches!(visit.verdict, VisitVerdict::LEFT | VisitVerdict::RING_FULL) {
+                is_full |= visit.verdict == VisitVerdict::RING_FULL;
+                self.waiting.push_front(Visit { verdict: VisitVerdict::LEFT, ..*visit });
+            } else {
+                self.looked_at += 1;
+                self.submitted += u64::from(visit.verdict == VisitVerdict::SUBMITTED);
+            }
+        }
+        is_full
+    }
+
+    /// Tells what it came to.
+    pub(super) fn report(&self, runs: Runs) {
+        let Self { looked_at, submitted, .. } = self;
+        let Runs { runs, longest_ns, spent_ns } = runs;
+        tracing::debug!(looked_at, submitted, runs, spent_ns, longest_ns, "looked at flows that were due");
+    }
+
+    fn give_up(&mut self, error: &anyhow::Error) {
+        self.waiting.clear();
+        if !std::mem::replace(&mut self.failed, true) {
+            tracing::error!(
+                "flows that went quiet are not looked at, their last bytes come with their end: {error:#}"
+            );
+        }
+    }
+}
+
+/// The flow as the kernel programs compare it.
+fn kernel_visit(visit: &model::Visit) -> Visit {
+    let (low, high) = visit.labels.split_at(8);
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    Visit {
+        conntrack: visit.conntrack,
+        born_ns: visit.born_ns,
+        packets: visit.totals.original.packets.wrapping_add(visit.totals.reply.packets),
+        labels: word(low) ^ word(high),
+        mark: visit.mark,
+        status: visit.status.0,
+        verdict: VisitVerdict::LEFT,
+        padding: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Counter, Status, Totals};
+
+    fn due(conntrack: u64) -> model::Visit {
+        let mut labels = [0; 16];
+        (labels[0], labels[8]) = (5, 6);
+        let counter = |packets| Counter { packets, bytes: 0 };
+        let totals = Totals { original: counter(3), reply: counter(4) };
+        model::Visit { conntrack, born_ns: 1, totals, mark: 9, labels, status: Status(8) }
+    }
+
+    fn waiting(visits: &Visits) -> Vec<u64> {
+        visits.waiting.iter().map(|visit| visit.conntrack).collect()
+    }
+
+    #[test]
+    fn totals_and_labels_are_told_in_one_word_each() {
+        let visit = kernel_visit(&due(1));
+        assert_eq!((visit.packets, visit.labels.to_ne_bytes()[0]), (7, 5 ^ 6));
+        assert_eq!((visit.mark, visit.status, visit.verdict), (9, 8, 0));
+    }
+
+    #[test]
+    fn only_what_was_not_looked_at_waits_again_and_comes_first() {
+        let mut visits = Visits::default();
+        visits.take(&[due(1), due(2), due(3), due(4)]);
+        visits.next_list();
+        visits.take(&[due(5)]);
+        let verdicts =
+            [VisitVerdict::SUBMITTED, VisitVerdict::RING_FULL, VisitVerdict::GONE, VisitVerdict::LEFT];
+        for (visit, verdict) in visits.list.iter_mut().zip(verdicts) {
+            visit.verdict = verdict;
+        }
+        assert!(visits.put_back());
+        assert_eq!(waiting(&visits), [2, 4, 5]);
+        assert!(visits.waiting.iter().all(|visit| visit.verdict == VisitVerdict::LEFT));
+    }
+
+    #[test]
+    fn a_full_waiting_room_takes_no_more() {
+        let mut visits = Visits::default();
+        let many = vec![due(1); ROOM - 1];
+        assert_eq!(visits.take(&many), ROOM - 1);
+        assert_eq!(visits.take(&[due(2), due(3)]), 1);
+        assert_eq!(visits.take(&[due(3)]), 0);
+    }
+}
