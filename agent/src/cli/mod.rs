@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod consumer;
 mod deadline;
+mod detach;
 mod generate;
 mod logging;
 mod loss_watch;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         None | Some(Command::Run(_) | Command::Replay { .. }) => run::run(&cli),
         Some(Command::Record { ref file, .. }) => record::run(&cli, file),
         Some(Command::Check { json }) => check::run(&cli, json),
+        Some(Command::Detach { ref state_dir }) => detach::run(&cli, state_dir.as_deref()),
     }
 }
 

@@ -9,6 +9,17 @@ use anyhow::Context;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// By what a source tells flows that an earlier agent knew, beside their start stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// Namespace and tuple.
+    Tuples,
+    /// Also the addresses of the kernel's entries.
+    Addresses,
+    /// Also when the kernel programs met them, as these are the same programs. They kept what happened since.
+    Births,
+}
+
 /// What is in the state directory, being read.
 pub(super) struct Legacy(JoinHandle<Result<(Directory, Option<Past>), StateError>>);
 
@@ -34,17 +45,17 @@ pub(super) fn read(config: &Config) -> anyhow::Result<Option<Legacy>> {
 }
 
 impl Legacy {
-    /// Takes it over. To be called when the source is in place; `by_address`: that it tells the addresses of entries.
+    /// Takes it over. To be called when the source is in place.
     ///
     /// # Errors
     /// When the directory or a clock cannot be read.
-    pub(super) async fn take_over(self, config: &Config, by_address: bool) -> anyhow::Result<Resumed> {
+    pub(super) async fn take_over(self, config: &Config, continuity: Continuity) -> anyhow::Result<Resumed> {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
         let (mut table, begin, unwritten) = match past {
             None => (empty(config, &begin), begin, Vec::new()),
-            Some(past) => take_over_from(&past, config, begin, by_address),
+            Some(past) => take_over_from(&past, config, begin, continuity),
         };
         let state = State::begin(directory, begin, &table, &unwritten);
         table.keep_journal();
@@ -56,7 +67,7 @@ fn take_over_from(
     past: &Past,
     config: &Config,
     begin: Begin,
-    by_address: bool,
+    continuity: Continuity,
 ) -> (FlowTable, Begin, Vec<NumberedBatch>) {
     tell_damage(past);
     let unwritten = unwritten(past);
@@ -68,15 +79,28 @@ fn take_over_from(
     }
     let since = if past.is_whole() { past.accounting_since } else { now };
     let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
-    let table = follow_on(empty(config, &begin), past, by_address);
+    let table = follow_on(empty(config, &begin), past, continuity);
     let gap = Duration::from_nanos(now.boot_ns.saturating_sub(past.until_boot_ns));
-    tracing::warn!(
-        flows = table.len(),
-        batches = unwritten.len(),
-        "state: flows are followed on, and batches that may not have been written are handed on again; no agent ran \
-         for {gap:.1?}: flows that began and ended meanwhile are not known"
-    );
+    tell_followed_on(&table, &unwritten, gap, continuity);
     (table, begin, unwritten)
+}
+
+fn tell_followed_on(table: &FlowTable, unwritten: &[NumberedBatch], gap: Duration, continuity: Continuity) {
+    let (flows, batches) = (table.len(), unwritten.len());
+    let what = "state: flows are followed on, and batches that may not have been written are handed on again";
+    if continuity == Continuity::Births {
+        tracing::info!(
+            flows,
+            batches,
+            "{what}; no agent ran for {gap:.1?}, in which the kernel programs went on"
+        );
+    } else {
+        tracing::warn!(
+            flows,
+            batches,
+            "{what}; no agent ran for {gap:.1?}: flows that began and ended meanwhile are not known"
+        );
+    }
 }
 
 fn empty(config: &Config, begin: &Begin) -> FlowTable {
@@ -101,13 +125,24 @@ fn unwritten(past: &Past) -> Vec<NumberedBatch> {
 }
 
 /// Flows of this boot go on where they were.
-fn follow_on(mut table: FlowTable, past: &Past, by_address: bool) -> FlowTable {
+fn follow_on(mut table: FlowTable, past: &Past, continuity: Continuity) -> FlowTable {
     learn_clock(&mut table, past);
     for flow in past.followed_on() {
-        let conntrack = if by_address { flow.conntrack } else { 0 };
-        table.restore(&SavedFlow { conntrack, ..flow });
+        table.restore(&as_seen(flow, continuity));
+    }
+    for flow in &past.ended {
+        table.restore_ended(&as_seen(*flow, continuity));
     }
     table
+}
+
+/// What of a flow's place in the kernel still means something.
+fn as_seen(flow: SavedFlow, continuity: Continuity) -> SavedFlow {
+    match continuity {
+        Continuity::Tuples => SavedFlow { conntrack: 0, born_ns: 0, ..flow },
+        Continuity::Addresses => SavedFlow { born_ns: 0, ..flow },
+        Continuity::Births => flow,
+    }
 }
 
 /// The steps of the wall clock, which start stamps need.
@@ -190,12 +225,13 @@ mod tests {
             next_batch: 8,
             clock: Vec::new(),
             damage: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
     fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
         let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
-        take_over_from(past, &Config::default(), begin, true)
+        take_over_from(past, &Config::default(), begin, Continuity::Addresses)
     }
 
     #[test]

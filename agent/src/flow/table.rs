@@ -187,6 +187,16 @@ impl FlowTable {
         }
     }
 
+    /// Takes in a flow of which an agent that ran before, in this boot, told the end just before it stopped. To be
+    /// called before the first batch. What that agent had read but not given back comes again, and must not count
+    /// twice.
+    pub fn restore_ended(&mut self, saved: &SavedFlow) {
+        let mut flow = FlowState::restored(saved, self.flows.hash(&saved.sight()));
+        flow.facts.set(Facts::ENDED, true);
+        let position = self.flows.insert(flow);
+        self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
+    }
+
     /// Ends every flow as missed, with the totals known: their boot is over.
     pub fn abandon(&mut self, records: &mut Vec<Record>) {
         for position in self.flows.positions() {

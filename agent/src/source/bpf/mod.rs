@@ -66,7 +66,10 @@ enum Draining {
     No,
     /// The last look is under way; it is given up at this moment.
     Walking(Instant),
+    /// Nothing is told any more, or nothing that this agent has to wait for.
     Detached,
+    /// All that was taken was handed over; what comes now is for a later agent.
+    Left,
 }
 
 impl BpfSource {
@@ -100,6 +103,12 @@ impl BpfSource {
     #[must_use]
     pub fn report(&self) -> HookReport {
         self.side.report()
+    }
+
+    /// Whether the programs are those of an earlier agent, so that the births they tell are still the same.
+    #[must_use]
+    pub fn was_taken_over(&self) -> bool {
+        self.side.was_taken_over()
     }
 
     /// Waits for events, a part of a dump, or the next tick.
@@ -140,6 +149,7 @@ impl BpfSource {
         self.watched = tokio::time::Instant::now();
         self.slot_watch.look();
         self.look_for_missed_ends();
+        self.side.note_told();
         if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
             self.attach_anew().await;
         }
@@ -211,18 +221,31 @@ impl BpfSource {
             Draining::Walking(until) if !self.looks.is_walking() || Instant::now() > until => {
                 self.draining = Draining::Detached;
             }
-            Draining::Walking(_) | Draining::Detached => {}
+            Draining::Walking(_) | Draining::Detached | Draining::Left => {}
         }
         if matches!(self.draining, Draining::Detached) {
             self.looks.give_up();
-            self.visits.report(self.side.sweeps());
-            self.side.detach();
+            if !self.side.is_pinned() {
+                self.side.detach();
+            }
         }
+    }
+
+    fn leave(&mut self) {
+        self.visits.report(self.side.sweeps());
+        if self.side.is_pinned() {
+            self.side.note_told();
+            tracing::info!(
+                "the kernel programs stay, so that the next agent misses nothing; `conntally detach` removes them"
+            );
+        }
+        self.draining = Draining::Left;
     }
 }
 
 impl Source for BpfSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+        Rings::give_back(&mut self.side);
         self.wait().await;
         self.fill(batch);
         if self.rings.was_emptied() {
@@ -232,13 +255,18 @@ impl Source for BpfSource {
     }
 
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        if matches!(self.draining, Draining::Walking(_)) {
-            tokio::time::sleep(PAUSE).await;
+        Rings::give_back(&mut self.side);
+        match self.draining {
+            Draining::Left => return Ok(Progress::Finished),
+            Draining::Walking(_) => tokio::time::sleep(PAUSE).await,
+            Draining::No | Draining::Detached => {}
         }
         self.wind_down();
         self.fill(batch);
-        let is_over = matches!(self.draining, Draining::Detached) && batch.settled;
-        Ok(if is_over { Progress::Finished } else { Progress::More })
+        if matches!(self.draining, Draining::Detached) && batch.settled {
+            self.leave();
+        }
+        Ok(Progress::More)
     }
 
     fn losses(&self) -> Losses {

@@ -6,14 +6,13 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use aya::maps::{MapData, RingBuf};
 use conntally_common::Event;
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
 
 use super::decode;
 use crate::{
-    kernel::bpf::{KernelSide, is_selftest},
+    kernel::bpf::{KernelSide, Ring, is_selftest},
     model::Observation,
     source::Batch,
 };
@@ -55,6 +54,13 @@ impl Rings {
         }
     }
 
+    /// Gives the room back of all that earlier reads took. To be called when that was handed over and is kept: until
+    /// then a later agent would find it in the rings again.
+    pub(super) fn give_back(side: &mut KernelSide) {
+        side.ends().give_back();
+        side.updates().give_back();
+    }
+
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
@@ -66,7 +72,7 @@ impl Rings {
     }
 }
 
-fn wakeable(ring: &RingBuf<MapData>) -> io::Result<AsyncFd<OwnedFd>> {
+fn wakeable(ring: &Ring) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = ring.as_fd().try_clone_to_owned()?;
     // SAFETY: the descriptor is owned by the `AsyncFd`, so it stays open and the same while it is registered.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
@@ -79,14 +85,14 @@ fn clear(ready: io::Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>>) {
 }
 
 /// Takes events up to the limit; true when the ring was emptied.
-fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> bool {
+fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
-        let Some(item) = ring.next() else { return true };
-        match Event::ref_from_bytes(&item) {
+        let Some(record) = ring.take() else { return true };
+        match Event::ref_from_bytes(record) {
             Ok(event) if is_selftest(event) => {}
             Ok(event) => observations.push(decode::observation(event)),
             Err(_) => tracing::error!(
-                bytes = item.len(),
+                bytes = record.len(),
                 expected = size_of::<Event>(),
                 "an event of the wrong size came from the kernel side and is lost"
             ),
