@@ -4,6 +4,7 @@ mod ends;
 mod honesty;
 mod kernel;
 mod life;
+mod pinned;
 mod restart;
 mod stage;
 mod wire;
@@ -124,6 +125,8 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("pipe", honesty::pipe),
     harmless("restart", restart::planned),
     harmless("kill9", restart::kill9),
+    guest_only("pinned_restart", pinned::restart),
+    guest_only("pinned_kill9", pinned::kill9),
     guest_only("clock_step", kernel::clock_step),
     guest_only("module_reload", kernel::module_reload),
 ];

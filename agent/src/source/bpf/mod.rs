@@ -82,12 +82,17 @@ impl BpfSource {
         let rings = Rings::open(&mut side).map_err(|error| StartError::Other(error.into()))?;
         // A typed program holds the module; a probe outlives it without a word.
         let watch = (side.report().kind == HookKind::Kprobe).then(ModuleWatch::start);
+        // Begun after the programs were attached: what the first does not see, they do.
+        let mut looks = Looks::new(options.reconcile_every);
+        if options.kernel.pins.is_some() {
+            // Flows that an earlier agent knew may have ended unseen.
+            looks.suspect();
+        }
         Ok(Self {
             side,
             rings,
             visits: Visits::default(),
-            // Begun after the programs were attached: what the first does not see, they do.
-            looks: Looks::new(options.reconcile_every),
+            looks,
             draining: Draining::No,
             watch,
             slot_watch: SlotWatch::new(options.kernel.slots),
