@@ -26,6 +26,7 @@ fn sight(kind: ObservationKind, port: u16, after_ns: u64, packets: u64) -> Obser
         protocol_state: None,
         has_counters: true,
         midlife: false,
+        announced: false,
         status: Status(Status::CONFIRMED),
         mark: 0,
         labels: [0; 16],

@@ -1,15 +1,17 @@
-//! The way of an observation to a line of JSON takes no memory once as many flows live as before.
+//! The way of an observation to a line of JSON, visits and looks take no memory once as many flows live as before.
 #![expect(unsafe_code, reason = "counting allocations needs a global allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
-use conntally::flow::{Anchor, FlowTable, FlowTableOptions};
+use conntally::flow::{Anchor, FlowTable, FlowTableOptions, Visits};
 use conntally::model::{
-    Counter, EndReason, Family, Observation, ObservationKind, Record, Status, Totals, Tuple, protocol,
+    Counter, EndReason, Family, Observation, ObservationKind, RateCurve, Record, Status, Totals, Tuple,
+    protocol,
 };
 use conntally::sinks::json::{self, EncodeContext};
-use conntally::source::Batch;
+use conntally::source::{Batch, Look, Scope};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -36,7 +38,12 @@ static ALLOCATOR: Counting = Counting;
 
 const FLOWS: u16 = 1000;
 
-fn sight(kind: ObservationKind, port: u16, now: u64, packets: u64) -> Observation {
+/// One of so many flows is found gone.
+const MISSED: u16 = 100;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn sight(kind: ObservationKind, port: u16, born: u64, now: u64, packets: u64) -> Observation {
     let original = Tuple {
         family: Family::V6,
         protocol: protocol::UDP,
@@ -50,14 +57,15 @@ fn sight(kind: ObservationKind, port: u16, now: u64, packets: u64) -> Observatio
     Observation {
         kind,
         boot_ns: now,
-        conntrack: u64::from(port) << 8,
-        born_ns: now,
-        start_ns: now / 1000 * 1000,
+        conntrack: u64::from(port + 1) << 8,
+        born_ns: born,
+        start_ns: born,
         netns: 1,
         zone: 0,
         protocol_state: None,
         has_counters: true,
         midlife: false,
+        announced: false,
         status: Status(Status::CONFIRMED),
         mark: 0,
         labels: [0; 16],
@@ -68,39 +76,57 @@ fn sight(kind: ObservationKind, port: u16, now: u64, packets: u64) -> Observatio
     }
 }
 
-/// One life of every flow, told in three batches.
-fn round(number: u64, batch: &mut Batch, mut consume: impl FnMut(&Batch)) {
-    let stages = [(ObservationKind::New, 1), (ObservationKind::Update, 5), (ObservationKind::End, 6)];
-    for (kind, packets) in stages {
+/// One life of every flow, told in four batches; a look at all of them comes with the third. Every hundredth flow
+/// is then found gone instead of ended.
+fn round(number: u64, batch: &mut Batch, mut consume: impl FnMut(&Batch, u64)) {
+    use ObservationKind::{End, Existing, New, Update};
+    let begin = number * 3600 * SECOND;
+    for (stage, (kind, packets)) in (1..).zip([(New, 1), (Update, 5), (Existing, 5), (End, 6)]) {
+        let now = begin + stage * 10 * SECOND;
         batch.clear();
         batch.settled = true;
-        batch.observations.extend((0..FLOWS).map(|port| sight(kind, port, number * 1000 + packets, packets)));
-        consume(batch);
+        let ports = (0..FLOWS).filter(|port| kind != End || port % MISSED != 0);
+        batch.observations.extend(ports.map(|port| sight(kind, port, begin, now, packets)));
+        batch.look = (kind == Existing).then_some(Look { began_boot_ns: now, scope: Scope::All });
+        consume(batch, now);
+    }
+    for second in [50, 60] {
+        batch.clear();
+        let began_boot_ns = begin + second * SECOND;
+        batch.look = Some(Look { began_boot_ns, scope: Scope::All });
+        consume(batch, began_boot_ns);
     }
 }
 
 #[test]
 fn steady_state_takes_no_memory() {
     let since = Anchor { real_ns: 0, boot_ns: 0 };
-    let mut table = FlowTable::new(FlowTableOptions::new(100_000, [0; 16], since));
+    let curve = RateCurve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
+    let options = FlowTableOptions::new(100_000, [0; 16], since).with_visits(Visits::Always, curve);
+    let mut table = FlowTable::new(options);
     let context = EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) };
-    let mut batch = Batch::default();
+    let (mut batch, mut due) = (Batch::default(), Vec::new());
     let mut records: Vec<Record> = Vec::new();
     let mut lines = Vec::new();
-    let mut told = 0;
+    let (mut told, mut visits) = (0, 0);
     for number in 1..20 {
         let before = ALLOCATIONS.get();
-        round(number, &mut batch, |batch| {
+        round(number, &mut batch, |batch, now| {
             records.clear();
             table.apply(batch, &mut records);
+            due.clear();
+            table.take_due(now, usize::from(FLOWS), &mut due);
             lines.clear();
             records.iter().for_each(|record| json::encode(record, &context, &mut lines));
             told += records.len();
+            visits += due.len();
         });
         let allocations = ALLOCATIONS.get() - before;
         assert!(number > 1 || allocations > 0, "allocations are not counted");
         assert!(number < 10 || allocations == 0, "{allocations} allocations in round {number}");
     }
     assert_eq!(told, 19 * 3 * usize::from(FLOWS));
+    assert!(visits >= 19 * usize::from(FLOWS), "{visits} visits");
+    assert_eq!(table.books().missed.flows, 19 * u64::from(FLOWS / MISSED));
     assert!(table.is_empty());
 }

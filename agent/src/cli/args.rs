@@ -17,7 +17,7 @@ Exit codes:
   0    done, stopped by a signal in good order, or the reader of the output has gone
   1    it could not start, or could not go on, or did not finish its shutdown in time
   2    the command line is wrong
-  3    `check`: it works, with the limits that the warnings tell
+  3    `check`: it works, with the limits that the warnings tell; `check --live`: something is missing
   129, 130, 143
        a second SIGHUP, SIGINT or SIGTERM ended it at once
 
@@ -118,6 +118,9 @@ pub(super) enum Command {
         /// One JSON object instead of text
         #[arg(long)]
         json: bool,
+        /// Ask the agent that runs how much of what the kernel counted it has delivered
+        #[arg(long)]
+        live: bool,
     },
     /// Write what the kernel says to a file, for `replay`
     Record {

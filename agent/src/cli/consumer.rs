@@ -1,17 +1,21 @@
 //! What stands behind a source: the flow table, and the way of its records to standard output.
 
 use super::account::queue_losses;
+use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::pump::Flow;
 use super::resume::Resumed;
+use super::status_file::StatusFile;
+use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat};
 use crate::flow::identity::parse_boot_id;
-use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats};
-use crate::model::{Backlog, NumberedBatch, Record};
+use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits};
+use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
-use crate::source::{Batch, Losses};
+use crate::sinks::tally::SinkReport;
+use crate::source::{Batch, Counted, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use std::collections::VecDeque;
@@ -29,33 +33,49 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
 
+/// Flows that the source is asked to look at after a batch.
+const DUE_AT_ONCE: usize = 4096;
+
 /// Turns batches into records.
 #[derive(Debug)]
 pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     loss_watch: LossWatch,
+    auditing: Auditing,
+    /// Flows that are due and that the source had no room for yet.
+    due: Vec<Visit>,
     state: Option<State>,
+    /// For how long no agent ran before this one, milliseconds.
+    gap_ms: u64,
     /// Batches of the agent before that are to be handed on first.
     unwritten: VecDeque<NumberedBatch>,
 }
 
 impl Consumer {
-    /// For a source of this machine that is in place now.
-    pub(super) fn live(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::new(config, boot_id()?, Anchor::now().context("cannot read the clocks")?))
+    /// For a source of this machine that is in place now, as `place` tells.
+    pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
+        let now = Anchor::now().context("cannot read the clocks")?;
+        let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
+        Ok(consumer.told_of(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
     pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        let max_flows = config.flow.max_flows as usize;
-        Self::with(FlowTable::new(FlowTableOptions::new(max_flows, boot_id, since)))
+        Self::with(empty_table(config, boot_id, since, Visits::Never))
     }
 
-    /// Goes on where the agent before stopped.
-    pub(super) fn resumed(resumed: Resumed) -> Self {
-        let Resumed { table, state, unwritten } = resumed;
-        Self { state: Some(state), unwritten: unwritten.into(), ..Self::with(table) }
+    /// The same, going on where the agent before stopped.
+    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
+        let Resumed { table, state, gap_ms, unwritten } = resumed;
+        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
+        consumer.told_of(config, place)
+    }
+
+    /// With a status file.
+    fn told_of(self, config: &Config, place: &str) -> Self {
+        let file = StatusFile::new(&config.run_dir, place);
+        Self { auditing: Auditing::new(Some(file)), ..self }
     }
 
     fn with(table: FlowTable) -> Self {
@@ -63,7 +83,10 @@ impl Consumer {
             table,
             records: Vec::new(),
             loss_watch: LossWatch::default(),
+            auditing: Auditing::new(None),
+            due: Vec::new(),
             state: None,
+            gap_ms: 0,
             unwritten: VecDeque::new(),
         }
     }
@@ -93,11 +116,28 @@ impl Consumer {
         flow
     }
 
+    /// Has the source look at flows that are due although nothing made them speak. To be called after each batch.
+    pub(super) fn visit(&mut self, source: &mut impl Source) {
+        if self.due.is_empty()
+            && let Ok(now) = Anchor::now()
+        {
+            self.table.take_due(now.boot_ns, DUE_AT_ONCE, &mut self.due);
+        }
+        let taken = source.visit(&self.due);
+        self.due.drain(..taken.min(self.due.len()));
+    }
+
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
     pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
         let Self { table, loss_watch, state, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
         loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
+    }
+
+    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
+        let Self { table, auditing, gap_ms, .. } = self;
+        auditing.tick(|| evidence(table, source(), *gap_ms, &sink.tally().report()));
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
@@ -110,10 +150,18 @@ impl Consumer {
         go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
     }
 
-    /// What went through, and what was lost on the way. `backlog` is what the output did not write: the next agent
-    /// hands it on again.
-    pub(super) fn finish(self, backlog: &Backlog) -> (FlowTableStats, Losses) {
-        let (stats, mut losses) = self.table.finish();
+    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    /// `backlog` is what the output did not write: the next agent hands it on again.
+    pub(super) fn finish(
+        self,
+        source: (Option<Counted>, Losses),
+        output: &SinkReport,
+        backlog: &Backlog,
+    ) -> (FlowTableStats, Losses) {
+        let Self { table, auditing, gap_ms, .. } = self;
+        let now = evidence(&table, source, gap_ms, output);
+        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now });
+        let (stats, mut losses) = table.finish();
         if let Some(state) = self.state {
             losses.extend(state.losses());
             if self.unwritten.is_empty() {
@@ -155,6 +203,33 @@ impl Consumer {
         }
         Flow::Continue(())
     }
+}
+
+/// What an audit rests on while records are being written.
+fn evidence(
+    table: &FlowTable,
+    source: (Option<Counted>, Losses),
+    gap_ms: u64,
+    output: &SinkReport,
+) -> Evidence {
+    let (counted, mut losses) = source;
+    losses.extend(table.losses());
+    losses.push(("gap_without_agent_ms", gap_ms));
+    Evidence {
+        books: table.books(),
+        counted,
+        settled_batches: table.settled_batches(),
+        dropped: output.dropped_sum,
+        doubts: doubts(&losses),
+        ..Evidence::default()
+    }
+}
+
+/// A flow table as it is configured, for flows of the given boot, every flow's birth being seen since `since`.
+pub(super) fn empty_table(config: &Config, boot_id: [u8; 16], since: Anchor, visits: Visits) -> FlowTable {
+    let steps: Vec<_> = config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
+    let options = FlowTableOptions::new(config.flow.max_flows as usize, boot_id, since);
+    FlowTable::new(options.with_visits(visits, RateCurve::new(&steps)))
 }
 
 /// The machine's boot.

@@ -3,11 +3,13 @@
 mod account;
 mod accounting;
 mod args;
+mod auditing;
 mod check;
 mod consumer;
 mod deadline;
 mod detach;
 mod generate;
+mod live;
 mod logging;
 mod loss_watch;
 mod machine;
@@ -21,6 +23,7 @@ mod run;
 mod settings;
 mod signals;
 mod sources;
+mod status_file;
 
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
@@ -54,7 +57,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Version) => print(generate::version().as_bytes()),
         None | Some(Command::Run(_) | Command::Replay { .. }) => run::run(&cli),
         Some(Command::Record { ref file, .. }) => record::run(&cli, file),
-        Some(Command::Check { json }) => check::run(&cli, json),
+        Some(Command::Check { json, live: true }) => live::run(&cli, json),
+        Some(Command::Check { json, live: false }) => check::run(&cli, json),
         Some(Command::Detach { ref state_dir }) => detach::run(&cli, state_dir.as_deref()),
     }
 }

@@ -99,7 +99,7 @@ impl Recorder {
 
     fn write(&mut self, batch: &Batch) -> Flow {
         let Ok(writer) = &mut self.writer else { return Flow::Break("the recording cannot be written") };
-        if batch.observations.is_empty() && !batch.settled {
+        if batch.observations.is_empty() && !batch.settled && batch.look.is_none() {
             return Flow::Continue(());
         }
         match Anchor::now().and_then(|now| writer.write(batch, now)) {

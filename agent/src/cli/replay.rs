@@ -36,7 +36,8 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let (tally, backlog) = (sink.tally(), sink.backlog());
     let report = deadline.step("writing the output", sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
-    Account::new(consumer.finish(&backlog), source.losses(), &report).log();
+    let table = consumer.finish((None, source.losses()), &report, &backlog);
+    Account::new(table, source.losses(), &report).log();
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))?;

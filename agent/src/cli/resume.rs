@@ -1,8 +1,9 @@
 //! What an agent takes over from the one before it: its flows, and the records that it may not have written.
 
-use super::consumer::boot_id;
+use super::consumer::{boot_id, empty_table};
+use super::sources::LiveSource;
 use crate::config::Config;
-use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
+use crate::flow::{FlowTable, FlowTableOptions, SavedFlow, Visits};
 use crate::model::{Anchor, NumberedBatch, Record};
 use crate::state::{BATCH_RECORDS, Begin, Directory, Past, State, StateError};
 use anyhow::Context;
@@ -28,6 +29,8 @@ pub(super) struct Resumed {
     /// With the flows of the agent before.
     pub(super) table: FlowTable,
     pub(super) state: State,
+    /// For how long no agent ran, milliseconds; 0 when there is none before this one.
+    pub(super) gap_ms: u64,
     /// Batches that may not have been written.
     pub(super) unwritten: Vec<NumberedBatch>,
 }
@@ -49,39 +52,53 @@ impl Legacy {
     ///
     /// # Errors
     /// When the directory or a clock cannot be read.
-    pub(super) async fn take_over(self, config: &Config, continuity: Continuity) -> anyhow::Result<Resumed> {
+    pub(super) async fn take_over(self, config: &Config, source: &LiveSource) -> anyhow::Result<Resumed> {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
+        let continuity = source.continuity();
+        let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
+        // What happened meanwhile the programs kept.
+        let gap_ms = if continuity == Continuity::Births { 0 } else { gap_ms };
+        let made = Made { config, visits: source.visits(config), continuity };
         let (mut table, begin, unwritten) = match past {
-            None => (empty(config, &begin), begin, Vec::new()),
-            Some(past) => take_over_from(&past, config, begin, continuity),
+            None => (made.empty(&begin), begin, Vec::new()),
+            Some(past) => take_over_from(&past, made, begin),
         };
         let state = State::begin(directory, begin, &table, &unwritten);
         table.keep_journal();
-        Ok(Resumed { table, state, unwritten })
+        Ok(Resumed { table, state, gap_ms, unwritten })
     }
 }
 
-fn take_over_from(
-    past: &Past,
-    config: &Config,
-    begin: Begin,
+/// What a table is made for.
+#[derive(Clone, Copy)]
+struct Made<'a> {
+    config: &'a Config,
+    visits: Visits,
     continuity: Continuity,
-) -> (FlowTable, Begin, Vec<NumberedBatch>) {
+}
+
+impl Made<'_> {
+    fn empty(&self, begin: &Begin) -> FlowTable {
+        empty_table(self.config, begin.boot_id, begin.accounting_since, self.visits)
+    }
+}
+
+fn take_over_from(past: &Past, made: Made<'_>, begin: Begin) -> (FlowTable, Begin, Vec<NumberedBatch>) {
     tell_damage(past);
     let unwritten = unwritten(past);
     let now = begin.accounting_since;
     let begin = Begin { next_batch: past.next_batch, ..begin };
     if past.boot_id != begin.boot_id {
-        let (begin, unwritten) = bury(config, past, begin, unwritten);
-        return (empty(config, &begin), begin, unwritten);
+        let (begin, unwritten) = bury(made.config, past, begin, unwritten);
+        return (made.empty(&begin), begin, unwritten);
     }
     let since = if past.is_whole() { past.accounting_since } else { now };
     let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
-    let table = follow_on(empty(config, &begin), past, continuity);
-    let gap = Duration::from_nanos(now.boot_ns.saturating_sub(past.until_boot_ns));
-    tell_followed_on(&table, &unwritten, gap, continuity);
+    let table = follow_on(made.empty(&begin), past, made.continuity);
+    let gap = Duration::from_millis(gap_ms(past, begin.boot_id, now));
+    tell_followed_on(&table, &unwritten, gap, made.continuity);
     (table, begin, unwritten)
 }
 
@@ -103,9 +120,10 @@ fn tell_followed_on(table: &FlowTable, unwritten: &[NumberedBatch], gap: Duratio
     }
 }
 
-fn empty(config: &Config, begin: &Begin) -> FlowTable {
-    let max_flows = config.flow.max_flows as usize;
-    FlowTable::new(FlowTableOptions::new(max_flows, begin.boot_id, begin.accounting_since))
+/// For how long no agent ran in this boot, begun milliseconds included.
+fn gap_ms(past: &Past, boot_id: [u8; 16], now: Anchor) -> u64 {
+    let gap_ns = now.boot_ns.saturating_sub(past.until_boot_ns);
+    if past.boot_id == boot_id { gap_ns.div_ceil(1_000_000) } else { 0 }
 }
 
 fn tell_damage(past: &Past) {
@@ -231,7 +249,9 @@ mod tests {
 
     fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
         let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
-        take_over_from(past, &Config::default(), begin, Continuity::Addresses)
+        let config = Config::default();
+        let made = Made { config: &config, visits: Visits::Never, continuity: Continuity::Addresses };
+        take_over_from(past, made, begin)
     }
 
     #[test]

@@ -71,8 +71,8 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place } = sources::open(config, config.state_dir.as_deref().map(Place::of))?;
     let mut consumer = match legacy {
-        Some(legacy) => Consumer::resumed(legacy.take_over(config, source.continuity()).await?),
-        None => Consumer::live(config)?,
+        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source).await?, config, &place),
+        None => Consumer::live(config, &place, source.visits(config))?,
     };
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
@@ -92,6 +92,8 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         let flow = consumer.take(batch, &sink);
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
+        consumer.audit(|| (source.counted(), source.losses()), &sink);
+        consumer.visit(source);
         flow
     };
     let ended = pump(&mut source, asked, deliver).await;
@@ -137,7 +139,7 @@ async fn shut_down(
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let draining = drain(&mut source, async |_, batch| consumer.take(batch, &sink));
     let drained = deadline.step("draining the source", draining).await;
-    let source_losses = source.losses();
+    let (counted, source_losses) = (source.counted(), source.losses());
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let (tally, backlog) = (sink.tally(), sink.backlog());
@@ -146,7 +148,8 @@ async fn shut_down(
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    Account::new(consumer.finish(&backlog), source_losses, &report).log();
+    let table = consumer.finish((counted, source_losses.clone()), &report, &backlog);
+    Account::new(table, source_losses, &report).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))

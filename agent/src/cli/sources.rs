@@ -3,6 +3,7 @@
 use super::message;
 use super::resume::Continuity;
 use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::flow::Visits;
 use crate::kernel::bpf::pins::{Left, PinDirectory, Place};
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
@@ -36,6 +37,15 @@ impl LiveSource {
             Self::Bpf(source) if source.was_taken_over() => Continuity::Births,
             Self::Bpf(_) => Continuity::Addresses,
             Self::Netlink(_) => Continuity::Tuples,
+        }
+    }
+
+    /// Which flows it has to be asked to look at.
+    pub(super) const fn visits(&self, config: &Config) -> Visits {
+        match (self, config.source.updates) {
+            (Self::Netlink(_), _) => Visits::Never,
+            (Self::Bpf(_), config::Updates::Packet) => Visits::Quiet,
+            (Self::Bpf(_), config::Updates::Sweep) => Visits::Always,
         }
     }
 }
@@ -118,6 +128,7 @@ fn bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
         kernel: KernelSideOptions { pins, ..kernel_side(config) },
         reconcile_every: config.source.reconcile_every,
         last_walk: (config.shutdown_timeout / 4).min(LAST_WALK),
+        follows_on: config.state_dir.is_some(),
     })?;
     let report = source.report();
     if source.was_taken_over() {
@@ -179,6 +190,7 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         receive_buffer: config.source.netlink_buffer as usize,
         rate_curve: config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect(),
         max_flows: config.flow.max_flows as usize,
+        looks: if config.state_dir.is_some() { 2 } else { 0 },
         ..NetlinkOptions::default()
     };
     let source = LiveSource::Netlink(NetlinkSource::start(options)?);

@@ -47,14 +47,14 @@ pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
     if flow.facts.has(Facts::ENDED) { late(flow, o) } else { possible(flow, o) }
 }
 
-/// Whether a dump of its namespace shows the flow.
-pub(super) fn is_dumped(flow: &FlowState) -> bool {
-    !flow.status.has(NAT_CLASH)
+/// Whether the flow clashed with another: no dump and no walk shows it.
+pub(super) fn is_clash(flow: &FlowState) -> bool {
+    flow.status.has(NAT_CLASH)
 }
 
 /// Among several possible flows the one that an unidentified observation most likely means.
 pub(super) fn preference(flow: &FlowState) -> (bool, u64) {
-    (is_dumped(flow), flow.first_seen_ns)
+    (!is_clash(flow), flow.first_seen_ns)
 }
 
 fn possible(flow: &FlowState, o: &Observation) -> Relation {

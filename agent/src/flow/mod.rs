@@ -17,16 +17,30 @@ mod saved;
 
 mod matching;
 
+mod chunks;
+
 mod slab;
 
+mod wheel;
+
+mod options;
+
+mod books;
+
 mod table;
+
+mod due;
+
+mod look;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::model::Anchor;
+pub use books::Books;
 pub use clock::WallClock;
 pub use community_id::CommunityId;
 pub use nat::nat_kind;
+pub use options::{FlowTableOptions, Visits};
 pub use saved::SavedFlow;
-pub use table::{FlowTable, FlowTableOptions, FlowTableStats};
+pub use table::{FlowTable, FlowTableStats};

@@ -1,7 +1,7 @@
 //! A flow as it is kept between two agents, and back.
 
 use super::state::{Facts, FlowState};
-use crate::model::{FlowId, Observation, ObservationKind, ProtocolState, Status, Totals, Tuple};
+use crate::model::{FlowId, ProtocolState, Status, Totals, Tuple};
 
 /// What an agent has to know of a flow so that its successor goes on where it stopped. Times in `CLOCK_BOOTTIME`
 /// nanoseconds unless said otherwise.
@@ -60,29 +60,6 @@ impl SavedFlow {
     pub fn uncertain(self) -> Self {
         Self { midlife: true, no_counters: true, ..self }
     }
-
-    /// How the flow would be seen now, as far as its place in the table depends on it.
-    pub(super) fn sight(&self) -> Observation {
-        Observation {
-            kind: ObservationKind::Existing,
-            boot_ns: self.last_seen_ns,
-            conntrack: self.conntrack,
-            born_ns: 0,
-            start_ns: self.start_ns,
-            netns: self.netns,
-            zone: self.zone,
-            protocol_state: self.protocol_state,
-            has_counters: !self.no_counters,
-            midlife: true,
-            status: self.status,
-            mark: self.mark,
-            labels: self.labels,
-            original: self.original,
-            reply: self.reply,
-            totals: self.totals,
-            end_reason: None,
-        }
-    }
 }
 
 impl FlowState {
@@ -116,10 +93,9 @@ impl FlowState {
 
     /// A flow that was kept, to be met again. Its first record was long ago: whatever is announced from now on under
     /// its tuple, and by nothing else as this flow, is another one.
-    pub(super) fn restored(saved: &SavedFlow, hash: u64) -> Self {
+    pub(super) fn restored(saved: &SavedFlow) -> Self {
         Self {
             flow_id: saved.flow_id,
-            hash,
             conntrack: saved.conntrack,
             born_ns: saved.born_ns,
             start_ns: saved.start_ns,

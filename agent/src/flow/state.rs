@@ -37,6 +37,10 @@ impl Facts {
     pub(super) const ENDED: u8 = 1 << 4;
     /// Its end was recorded because it was found gone.
     pub(super) const MISSED: u8 = 1 << 5;
+    /// The last look at the kernel's table did not see it.
+    pub(super) const ABSENT: u8 = 1 << 6;
+    /// An agent before this one told its end, which may be observed once more.
+    pub(super) const TOLD_BEFORE: u8 = 1 << 7;
 
     pub(super) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -52,11 +56,12 @@ impl Facts {
 }
 
 /// One flow. Times in `CLOCK_BOOTTIME` nanoseconds unless said otherwise.
+///
+/// Packed, because a flow id would like to be aligned to 16 bytes; all else is aligned.
+#[repr(Rust, packed(8))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FlowState {
     pub(super) flow_id: FlowId,
-    /// Hash of namespace, zone and original tuple.
-    pub(super) hash: u64,
     /// Address of the kernel's entry, 0 while unknown.
     pub(super) conntrack: u64,
     /// When the kernel programs first met it, 0 while unknown.
@@ -84,7 +89,7 @@ pub(super) struct FlowState {
     pub(super) facts: Facts,
 }
 
-const _: () = assert!(size_of::<FlowState>() <= 256, "a million flows must fit");
+const _: () = assert!(size_of::<FlowState>() <= 248, "a million flows must fit");
 
 /// What an observation brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,14 +109,13 @@ impl Change {
 }
 
 impl FlowState {
-    /// A flow at its first sight, of which nothing is billed yet. `weak_start` stands in for a start stamp.
-    pub(super) fn first_seen(o: &Observation, hash: u64, flow_id: FlowId, clock: &WallClock) -> Self {
+    /// A flow at its first sight, of which nothing is billed yet.
+    pub(super) fn first_seen(o: &Observation, flow_id: FlowId, clock: &WallClock) -> Self {
         let mut facts = Facts(Facts::MIDLIFE | Facts::NO_COUNTERS);
         facts.set(Facts::WEAK, o.start_ns == 0);
         facts.set(Facts::MET_MIDLIFE, o.midlife);
         Self {
             flow_id,
-            hash,
             conntrack: o.conntrack,
             born_ns: o.born_ns,
             start_ns: o.start_ns,
@@ -190,13 +194,6 @@ impl FlowState {
         }
     }
 
-    /// Whether any of the given totals is higher than what was seen.
-    pub(super) fn is_behind(&self, totals: &Totals) -> bool {
-        let mut ahead = *totals;
-        advance(&mut ahead, &self.totals);
-        ahead != self.totals
-    }
-
     fn merge_totals(&mut self, o: &Observation) -> Change {
         if !o.has_counters {
             return Change::default();
@@ -230,7 +227,7 @@ impl FlowState {
     }
 
     /// Learns what tells this flow apart from others of its tuple.
-    fn identify(&mut self, o: &Observation) {
+    pub(super) fn identify(&mut self, o: &Observation) {
         if self.conntrack == 0 {
             self.conntrack = o.conntrack;
         }

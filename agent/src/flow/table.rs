@@ -4,45 +4,36 @@
 //! - The deltas of a flow's records add up to its final totals, less what it had moved before a first sight
 //!   midlife, in whatever order the observations of two settled batches come.
 //! - A flow has one first record and one end; after the end nothing follows. A flow whose end is its first sight
-//!   has a single record, its end, with all it moved as delta.
+//!   has a single record, its end, with all it moved as delta. Only a flow that was found gone can have a second
+//!   end, when its true one is told after all and it had moved more.
 //! - Totals that go back give no delta. They are counted (`totals_regressed`); somebody reset the counters.
 //! - Memory is bounded. Past `max_flows` living flows an unknown one is not taken in: each sight of it is counted
 //!   (`flow_table_full`), and its end is delivered whole, so that only resolution in time is lost.
 
 use std::collections::VecDeque;
 
+use super::books::Books;
 use super::clock::WallClock;
 use super::identity::flow_id;
-use super::matching::{Relation, is_dumped, preference, relation};
+use super::matching::{Relation, preference, relation};
+use super::options::FlowTableOptions;
 use super::saved::SavedFlow;
-use super::slab::Slab;
+use super::slab::{Ahead, Slab};
 use super::state::{Facts, FlowState};
-use crate::model::{Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Totals};
+use super::wheel::Wheel;
+use crate::model::{
+    Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Sum, Totals,
+};
 use crate::source::{Batch, Losses};
 
 /// Settled batches after which nothing late can come from an ended flow: one would do by the source's promise.
 const LATE_BATCHES: u64 = 2;
 
-/// What the table must know from the start.
-#[derive(Clone, Copy, Debug)]
-pub struct FlowTableOptions {
-    /// Living flows at most.
-    pub max_flows: usize,
-    /// Ended flows that are remembered at most, so that late observations of them are recognised.
-    pub max_ended: usize,
-    /// The boot id, part of each flow's identity.
-    pub boot_id: [u8; 16],
-    /// Since when every flow's birth is seen. What an older flow had moved when it is first seen is not billed.
-    pub accounting_since: Anchor,
-}
+/// Observations whose flows are fetched from memory together.
+const TOGETHER: usize = 32;
 
-impl FlowTableOptions {
-    /// Sensible limits for a machine that may hold `max_flows` flows.
-    #[must_use]
-    pub fn new(max_flows: usize, boot_id: [u8; 16], accounting_since: Anchor) -> Self {
-        Self { max_flows, max_ended: (max_flows / 4).max(65_536), boot_id, accounting_since }
-    }
-}
+/// How long a flow that was found gone is remembered, in case its end is told after all.
+const MISSED_NS: u64 = 600_000_000_000;
 
 /// What went through the table so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,25 +57,69 @@ struct Counts {
     regressed: u64,
     ended_forgotten: u64,
     end_after_missed: u64,
+    end_of_forgotten: u64,
 }
 
 /// An ended flow that is still remembered.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     position: u32,
-    /// May be forgotten when this many batches are settled.
+    /// May be forgotten when this many batches are settled; of a missed one, at this boot time.
     forget_at: u64,
+}
+
+/// How a flow ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    reason: EndReason,
+    /// What its last record brings.
+    delta: Totals,
+    /// The final totals, if they were told.
+    told: Option<Totals>,
+}
+
+impl Ending {
+    /// Found gone.
+    pub(super) const MISSED: Self = Self::gone(EndReason::Missed);
+
+    const fn gone(reason: EndReason) -> Self {
+        let nothing = crate::model::Counter { packets: 0, bytes: 0 };
+        Self { reason, delta: Totals { original: nothing, reply: nothing }, told: None }
+    }
+
+    fn told(o: &Observation, delta: Totals) -> Self {
+        let totals = if o.has_counters { o.totals } else { Totals::default() };
+        Self { reason: o.end_reason.unwrap_or(EndReason::Unknown), delta, told: Some(totals) }
+    }
+}
+
+/// Births of flows that are not in the table although the kernel programs announced them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Strangers {
+    /// The latest birth among the missed flows that were forgotten; 0 for none.
+    forgotten: u64,
+    /// The earliest and the latest birth among the flows that a full table refused.
+    refused: Option<(u64, u64)>,
 }
 
 /// Turns observations into records.
 #[derive(Debug)]
 pub struct FlowTable {
-    options: FlowTableOptions,
+    pub(super) options: FlowTableOptions,
     clock: WallClock,
     pub(super) flows: Slab,
-    /// Oldest first.
+    pub(super) wheel: Wheel,
+    /// Flows whose end was told, oldest first.
     ended: VecDeque<Ended>,
+    /// Flows that were found gone, oldest first.
+    missed: VecDeque<Ended>,
+    strangers: Strangers,
     settled_batches: u64,
+    /// What ends now may be forgotten when this many batches are settled.
+    forget_at: u64,
+    /// The latest moment that anything spoke of.
+    newest_ns: u64,
+    books: Books,
     stats: FlowTableStats,
     counts: Counts,
     /// Each flow as it was at each record of the latest batch, if somebody wants to know.
@@ -96,14 +131,20 @@ impl FlowTable {
     #[must_use]
     pub fn new(options: FlowTableOptions) -> Self {
         Self {
-            options,
             clock: WallClock::anchor(options.accounting_since),
             flows: Slab::default(),
+            wheel: Wheel::new(options.accounting_since.boot_ns),
             ended: VecDeque::new(),
+            missed: VecDeque::new(),
+            strangers: Strangers::default(),
             settled_batches: 0,
+            forget_at: LATE_BATCHES,
+            newest_ns: 0,
+            books: Books::default(),
             stats: FlowTableStats::default(),
             counts: Counts::default(),
             journal: None,
+            options,
         }
     }
 
@@ -115,38 +156,43 @@ impl FlowTable {
     /// Takes in a batch and appends the records that follow from it.
     pub fn apply(&mut self, batch: &Batch, records: &mut Vec<Record>) {
         self.journal.iter_mut().for_each(Vec::clear);
-        let forget_at = self.settled_batches + u64::from(batch.settled) + LATE_BATCHES;
-        for observation in &batch.observations {
-            self.observe(observation, forget_at, records);
+        self.forget_at = self.settled_batches + u64::from(batch.settled) + LATE_BATCHES;
+        for together in batch.observations.chunks(TOGETHER) {
+            for (o, hash) in together.iter().zip(self.approach(together)) {
+                self.observe(o, hash, records);
+            }
+        }
+        if let Some(look) = &batch.look {
+            self.newest_ns = self.newest_ns.max(look.began_boot_ns);
+            self.apply_look(look, records);
         }
         if batch.settled {
             self.settled_batches += 1;
         }
         self.forget_ended();
+        self.forget_missed();
     }
 
-    /// After a complete dump of the given namespaces was applied: ends as missed what lives there and was seen
-    /// neither by the dump nor otherwise since it began at `began_boot_ns`. To be called when everything that
-    /// happened before the dump was applied, too, or ends under way are told as missed.
-    pub fn reconcile(
-        &mut self,
-        began_boot_ns: u64,
-        is_dumped_netns: impl Fn(u32) -> bool,
-        records: &mut Vec<Record>,
-    ) {
-        let forget_at = self.settled_batches + LATE_BATCHES;
-        for position in self.flows.positions() {
-            let is_gone = self.flows.get(position).is_some_and(|flow| {
-                let lives = !flow.facts.has(Facts::ENDED);
-                lives && flow.last_seen_ns < began_boot_ns && is_dumped(flow) && is_dumped_netns(flow.netns)
-            });
-            if is_gone {
-                if let Some(flow) = self.flows.get_mut(position) {
-                    flow.last_seen_ns = began_boot_ns;
-                }
-                self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
-            }
+    /// Takes in a flow that an agent before this one knew and billed up to its totals, living or missed. To be called
+    /// before the first batch; whatever the flow has moved since is in its next record.
+    pub(super) fn adopt(&mut self, mut flow: FlowState) -> u32 {
+        if flow.facts.has(Facts::NO_COUNTERS) && flow.facts.has(Facts::MIDLIFE) {
+            // Its next sight replaces both.
+            flow.baseline = flow.totals;
         }
+        let position = self.flows.insert_unhashed(flow);
+        let Some(entry) = self.flows.entry(position) else { return position };
+        self.books.baseline += Sum::of_flow(&flow.totals);
+        self.newest_ns = self.newest_ns.max(flow.last_seen_ns);
+        if flow.facts.has(Facts::ENDED) {
+            self.books.miss(entry);
+            let forget_at = self.newest_ns.saturating_add(MISSED_NS);
+            self.missed.push_back(Ended { position, forget_at });
+        } else {
+            self.books.change_living(None, Some(entry));
+            self.wheel.note_seen(position, flow.last_seen_ns);
+        }
+        position
     }
 
     /// From now on [`FlowTable::journal`] tells of each batch.
@@ -180,20 +226,18 @@ impl FlowTable {
             self.counts.table_full += 1;
             return;
         }
-        let flow = FlowState::restored(saved, self.flows.hash(&saved.sight()));
-        let position = self.flows.insert(flow);
-        if saved.missed {
-            self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
-        }
+        self.adopt(FlowState::restored(saved));
     }
 
     /// Takes in a flow of which an agent that ran before, in this boot, told the end just before it stopped. To be
     /// called before the first batch. What that agent had read but not given back comes again, and must not count
     /// twice.
     pub fn restore_ended(&mut self, saved: &SavedFlow) {
-        let mut flow = FlowState::restored(saved, self.flows.hash(&saved.sight()));
+        let mut flow = FlowState::restored(saved);
         flow.facts.set(Facts::ENDED, true);
-        let position = self.flows.insert(flow);
+        flow.facts.set(Facts::MISSED, false);
+        flow.facts.set(Facts::TOLD_BEFORE, true);
+        let position = self.flows.insert_unhashed(flow);
         self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
     }
 
@@ -201,7 +245,7 @@ impl FlowTable {
     pub fn abandon(&mut self, records: &mut Vec<Record>) {
         for position in self.flows.positions() {
             if self.flows.get(position).is_some_and(|flow| !flow.facts.has(Facts::ENDED)) {
-                self.end(position, Some(EndReason::Missed), 0, Totals::default(), records);
+                self.end(position, Ending::MISSED, records);
             }
         }
     }
@@ -209,7 +253,7 @@ impl FlowTable {
     /// How many flows live.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.flows.len() - self.ended.len()
+        self.flows.len() - self.ended.len() - self.missed.len()
     }
 
     /// Whether no flow lives.
@@ -224,6 +268,25 @@ impl FlowTable {
         FlowTableStats { live: self.len(), ..self.stats }
     }
 
+    /// The running sums that the audit needs.
+    #[must_use]
+    pub const fn books(&self) -> Books {
+        self.books
+    }
+
+    /// Settled batches taken in.
+    #[must_use]
+    pub const fn settled_batches(&self) -> u64 {
+        self.settled_batches
+    }
+
+    /// Bytes allocated for flows, their index, their due times and what is remembered of ended ones.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let remembered = (self.ended.capacity() + self.missed.capacity()) * size_of::<Ended>();
+        self.flows.memory() + self.wheel.memory() + remembered
+    }
+
     /// How often something was lost or not as it should be, by reason.
     #[must_use]
     pub fn losses(&self) -> Losses {
@@ -232,6 +295,7 @@ impl FlowTable {
             ("totals_regressed", self.counts.regressed),
             ("ended_flows_forgotten_early", self.counts.ended_forgotten),
             ("end_after_missed", self.counts.end_after_missed),
+            ("end_of_forgotten_flow", self.counts.end_of_forgotten),
         ]
     }
 
@@ -242,18 +306,36 @@ impl FlowTable {
         (self.stats(), self.losses())
     }
 
-    fn observe(&mut self, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
-        let hash = self.flows.hash(o);
+    /// Hashes observations, and brings what is kept of their flows into the processor's cache all at once: one after
+    /// the other, among a million flows, most of the time would be spent waiting for memory.
+    fn approach(&self, observations: &[Observation]) -> [u64; TOGETHER] {
+        let mut hashes = [0; TOGETHER];
+        for (hash, o) in hashes.iter_mut().zip(observations) {
+            *hash = self.flows.hash(o);
+        }
+        let mut positions = [u32::MAX; TOGETHER];
+        for (position, (hash, _)) in positions.iter_mut().zip(hashes.iter().zip(observations)) {
+            *position = self.flows.likely(*hash).unwrap_or(u32::MAX);
+        }
+        for position in positions {
+            std::hint::black_box((self.flows.touch(position), self.wheel.is_scheduled(position)));
+        }
+        hashes
+    }
+
+    fn observe(&mut self, o: &Observation, hash: u64, records: &mut Vec<Record>) {
+        self.newest_ns = self.newest_ns.max(o.boot_ns);
         match self.find(hash, o) {
-            (Relation::Same | Relation::Possible, position) => {
-                self.observe_known(position, o, forget_at, records);
+            (Relation::Same, position) if is_life_sign(o) && self.is_counted(position) => {
+                self.note_alive(position, o);
             }
-            (Relation::Redundant, position) => self.note_redundant(position, o),
+            (Relation::Same | Relation::Possible, position) => self.observe_known(position, o, records),
+            (Relation::Redundant, position) => self.note_redundant(position, o, records),
             (Relation::Successor, position) => {
-                self.end(position, Some(EndReason::Missed), forget_at, Totals::default(), records);
-                self.observe_unknown(hash, o, forget_at, records);
+                self.end(position, Ending::MISSED, records);
+                self.observe_unknown(hash, o, records);
             }
-            (Relation::Other, _) => self.observe_unknown(hash, o, forget_at, records),
+            (Relation::Other, _) => self.observe_unknown(hash, o, records),
         }
     }
 
@@ -266,74 +348,142 @@ impl FlowTable {
             .map_or((Relation::Other, 0), |(relation, _, position)| (relation, position))
     }
 
-    fn observe_known(&mut self, position: u32, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
+    /// Whether a living flow's counters are known.
+    fn is_counted(&self, position: u32) -> bool {
+        let flow = self.flows.get(position);
+        flow.is_some_and(|flow| !flow.facts.has(Facts::NO_COUNTERS) && !flow.facts.has(Facts::ENDED))
+    }
+
+    fn observe_known(&mut self, position: u32, o: &Observation, records: &mut Vec<Record>) {
         let born_while_counting = self.is_born_while_counting(o);
-        let Some(flow) = self.flows.get_mut(position) else { return };
-        if flow.facts.has(Facts::ENDED) {
-            return self.note_redundant(position, o);
+        let Some(entry) = self.flows.entry_mut(position) else { return };
+        if entry.flow.facts.has(Facts::ENDED) {
+            return self.note_redundant(position, o, records);
         }
         if o.kind == ObservationKind::Gone {
-            if o.boot_ns >= flow.last_seen_ns {
-                flow.last_seen_ns = o.boot_ns;
-                let reason = o.end_reason.or(Some(EndReason::Missed));
-                self.end(position, reason, forget_at, Totals::default(), records);
+            if o.boot_ns >= entry.flow.last_seen_ns {
+                entry.flow.last_seen_ns = o.boot_ns;
+                self.end(position, Ending::gone(o.end_reason.unwrap_or(EndReason::Missed)), records);
             }
             return;
         }
-        let change = flow.merge(o, born_while_counting);
+        let before = *entry;
+        let change = entry.flow.merge(o, born_while_counting);
+        let seen_ahead = Sum::moved(&before.flow.totals) + before.ahead.sum();
+        entry.ahead = Ahead::of(seen_ahead.beyond(Sum::moved(&entry.flow.totals)));
+        entry.flow.facts.set(Facts::ABSENT, false);
+        self.books.change_living(Some(&before), Some(entry));
+        self.books.change_baseline(&before.flow.baseline, &entry.flow.baseline);
         self.counts.regressed += u64::from(change.regressed);
         if o.kind == ObservationKind::End {
-            self.end(position, o.end_reason.or(Some(EndReason::Unknown)), forget_at, change.delta, records);
-        } else if change.is_worth_a_record() {
-            let record = flow.record(RecordKind::Update, change.delta, None, &self.clock);
+            return self.end(position, Ending::told(o, change.delta), records);
+        }
+        if change.is_worth_a_record() {
+            let record = entry.flow.record(RecordKind::Update, change.delta, None, &self.clock);
+            self.hand_out(position, record, records);
+        }
+        self.wheel.note_seen(position, o.boot_ns);
+        self.schedule(position, o.kind);
+    }
+
+    /// A walk met a flow that is known. Its counters are told by the flow's next record; until then they are ahead.
+    fn note_alive(&mut self, position: u32, o: &Observation) {
+        let Some(entry) = self.flows.entry_mut(position) else { return };
+        let before = *entry;
+        entry.flow.identify(o);
+        entry.flow.facts.set(Facts::ABSENT, false);
+        let known = Sum::moved(&before.flow.totals) + before.ahead.sum();
+        let ahead = known + Sum::moved(&o.totals).beyond(known);
+        entry.ahead = Ahead::of(ahead - Sum::moved(&before.flow.totals));
+        let is_behind = entry.ahead != Ahead::default();
+        self.books.change_living(Some(&before), Some(entry));
+        self.wheel.note_seen(position, o.boot_ns);
+        self.schedule_if_forgotten(position, is_behind, o.boot_ns);
+    }
+
+    /// Nothing more is said of an ended flow; but if it was found gone, its true end may tell of more traffic.
+    fn note_redundant(&mut self, position: u32, o: &Observation, records: &mut Vec<Record>) {
+        let Some(entry) = self.flows.entry_mut(position) else { return };
+        let facts = &mut entry.flow.facts;
+        if !facts.has(Facts::ENDED) {
+            facts.set(Facts::ABSENT, false);
+            entry.flow.last_seen_ns = entry.flow.last_seen_ns.max(o.boot_ns);
+            self.wheel.note_seen(position, o.boot_ns);
+        } else if o.kind == ObservationKind::End && facts.has(Facts::MISSED) {
+            self.end_after_all(position, o, records);
+        } else if o.kind == ObservationKind::End && facts.has(Facts::TOLD_BEFORE) {
+            facts.set(Facts::TOLD_BEFORE, false);
+            self.books.end_again(entry);
+        }
+    }
+
+    /// The true end of a flow that had been found gone: what it moved beyond what was delivered is billed by it.
+    fn end_after_all(&mut self, position: u32, o: &Observation, records: &mut Vec<Record>) {
+        let born_while_counting = self.is_born_while_counting(o);
+        let Some(entry) = self.flows.entry_mut(position) else { return };
+        self.books.unmiss(entry);
+        let baseline = entry.flow.baseline;
+        let change = entry.flow.merge(o, born_while_counting);
+        entry.flow.facts.set(Facts::MISSED, false);
+        let ending = Ending::told(o, change.delta);
+        self.books.change_baseline(&baseline, &entry.flow.baseline);
+        self.books.end(entry, &ending.told.unwrap_or_default());
+        self.counts.regressed += u64::from(change.regressed);
+        if change.delta != Totals::default() {
+            self.counts.end_after_missed += 1;
+            let record = entry.flow.record(RecordKind::End, change.delta, Some(ending.reason), &self.clock);
             self.hand_out(position, record, records);
         }
     }
 
-    /// Nothing more is said of an ended flow; but if it was found gone, its true end may tell of more traffic.
-    fn note_redundant(&mut self, position: u32, o: &Observation) {
-        let Some(flow) = self.flows.get_mut(position) else { return };
-        if !flow.facts.has(Facts::ENDED) {
-            flow.last_seen_ns = flow.last_seen_ns.max(o.boot_ns);
-        } else if o.kind == ObservationKind::End && flow.facts.has(Facts::MISSED) {
-            self.counts.end_after_missed += u64::from(flow.is_behind(&o.totals));
-        }
-    }
-
-    fn observe_unknown(&mut self, hash: u64, o: &Observation, forget_at: u64, records: &mut Vec<Record>) {
+    fn observe_unknown(&mut self, hash: u64, o: &Observation, records: &mut Vec<Record>) {
         let is_end = o.kind == ObservationKind::End;
         if o.kind == ObservationKind::Gone {
             return;
         }
         if !is_end && self.len() >= self.options.max_flows {
             self.counts.table_full += 1;
-            return;
+            return self.strangers.refuse(o);
         }
-        let mut flow = FlowState::first_seen(o, hash, self.flow_id(o), &self.clock);
-        let change = flow.merge(o, self.is_born_while_counting(o) || self.is_started_while_counting(o));
-        let position = self.flows.insert(flow);
+        let may_be_billed = !(is_end && self.strangers.may_be_forgotten(o));
+        self.counts.end_of_forgotten += u64::from(!may_be_billed);
+        let is_ours = self.is_born_while_counting(o) || self.is_started_while_counting(o);
+        let mut flow = FlowState::first_seen(o, self.flow_id(o), &self.clock);
+        let change = flow.merge(o, is_ours && may_be_billed);
+        let position = self.flows.insert(hash, flow);
+        self.books.change_living(None, self.flows.entry(position));
+        self.books.change_baseline(&Totals::default(), &flow.baseline);
+        self.books.delivered.flows += 1;
         self.stats.flows += 1;
         if is_end {
-            self.end(position, o.end_reason.or(Some(EndReason::Unknown)), forget_at, change.delta, records);
+            self.end(position, Ending::told(o, change.delta), records);
         } else {
-            self.hand_out(position, flow.record(RecordKind::New, change.delta, None, &self.clock), records);
+            let record = flow.record(RecordKind::New, change.delta, None, &self.clock);
+            self.hand_out(position, record, records);
+            self.wheel.note_seen(position, o.boot_ns);
+            self.schedule(position, o.kind);
         }
     }
 
-    /// Hands out the end of a flow and remembers the flow for a while.
-    fn end(
-        &mut self,
-        position: u32,
-        reason: Option<EndReason>,
-        forget_at: u64,
-        delta: Totals,
-        records: &mut Vec<Record>,
-    ) {
-        let Some(flow) = self.flows.get_mut(position) else { return };
-        flow.facts.set(Facts::ENDED, true);
-        flow.facts.set(Facts::MISSED, reason == Some(EndReason::Missed));
-        let record = flow.record(RecordKind::End, delta, reason, &self.clock);
-        self.ended.push_back(Ended { position, forget_at });
+    /// Hands out the end of a living flow and remembers the flow for a while.
+    pub(super) fn end(&mut self, position: u32, ending: Ending, records: &mut Vec<Record>) {
+        let Some(entry) = self.flows.entry_mut(position) else { return };
+        entry.flow.facts.set(Facts::ENDED, true);
+        entry.flow.facts.set(Facts::MISSED, ending.told.is_none());
+        let record = entry.flow.record(RecordKind::End, ending.delta, Some(ending.reason), &self.clock);
+        self.books.change_living(Some(entry), None);
+        match ending.told {
+            Some(totals) => {
+                self.books.end(entry, &totals);
+                self.ended.push_back(Ended { position, forget_at: self.forget_at });
+            }
+            None => {
+                self.books.miss(entry);
+                let forget_at = self.newest_ns.saturating_add(MISSED_NS);
+                self.missed.push_back(Ended { position, forget_at });
+            }
+        }
+        self.wheel.vacate(position);
         self.stats.ends += 1;
         self.hand_out(position, record, records);
     }
@@ -344,6 +494,7 @@ impl FlowTable {
         }
         self.stats.records += 1;
         self.stats.bytes += record.delta.original.bytes + record.delta.reply.bytes;
+        self.books.delivered += Sum::moved(&record.delta);
         records.push(record);
     }
 
@@ -356,6 +507,21 @@ impl FlowTable {
             self.counts.ended_forgotten += u64::from(is_early);
             self.flows.remove(oldest.position);
             self.ended.pop_front();
+        }
+    }
+
+    fn forget_missed(&mut self) {
+        while let Some(&oldest) = self.missed.front() {
+            if oldest.forget_at > self.newest_ns && self.missed.len() <= self.options.max_ended {
+                break;
+            }
+            if let Some(flow) = self.flows.get(oldest.position)
+                && flow.facts.has(Facts::MISSED)
+            {
+                self.strangers.forgotten = self.strangers.forgotten.max(flow.born_ns);
+            }
+            self.flows.remove(oldest.position);
+            self.missed.pop_front();
         }
     }
 
@@ -377,4 +543,27 @@ impl FlowTable {
         let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
         flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start)
     }
+}
+
+impl Strangers {
+    fn refuse(&mut self, o: &Observation) {
+        let born = o.born_ns;
+        if born != 0 {
+            let (earliest, latest) = self.refused.unwrap_or((born, born));
+            self.refused = Some((earliest.min(born), latest.max(born)));
+        }
+    }
+
+    /// Whether the end of an unknown flow may be that of a flow which was delivered, found gone and forgotten; to
+    /// bill it whole could then bill it twice. A younger flow was not: its announcement is merely still under way.
+    /// What a full table refused is billed whole.
+    fn may_be_forgotten(&self, o: &Observation) -> bool {
+        let was_refused = self.refused.is_some_and(|(from, to)| (from..=to).contains(&o.born_ns));
+        o.announced && o.born_ns != 0 && o.born_ns <= self.forgotten && !was_refused
+    }
+}
+
+/// Whether a walk of the kernel's table met the flow: proof that it lives, but not a record.
+fn is_life_sign(o: &Observation) -> bool {
+    o.kind == ObservationKind::Existing && o.conntrack != 0 && o.has_counters
 }

@@ -3,16 +3,20 @@
 mod anchor;
 mod backlog;
 mod observation;
+mod rate_curve;
 mod record;
 mod status;
+mod sum;
 mod tuple;
 mod visit;
 
 pub use anchor::Anchor;
 pub use backlog::{Backlog, NumberedBatch};
 pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
+pub use rate_curve::RateCurve;
 pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};
 pub use status::Status;
+pub use sum::Sum;
 pub use tuple::{Family, Tuple, protocol};
 pub use visit::Visit;
 
@@ -32,15 +36,4 @@ pub struct Totals {
     pub original: Counter,
     /// Towards the opener of the flow.
     pub reply: Counter,
-}
-
-/// What a number of flows moved, both directions together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Flows.
-    pub flows: u64,
-    /// IP packets.
-    pub packets: u64,
-    /// Bytes, IP headers included.
-    pub bytes: u64,
 }

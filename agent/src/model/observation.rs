@@ -9,7 +9,7 @@ pub enum ObservationKind {
     New,
     /// The flow lives.
     Update,
-    /// The flow was there when the source started or reconciled (a dump).
+    /// A look at the kernel's table met the flow alive (a walk or a dump).
     Existing,
     /// The flow's entry was destroyed; the totals are final.
     End,
@@ -79,6 +79,8 @@ pub struct Observation {
     pub has_counters: bool,
     /// Whether the kernel programs met the flow only in the middle of its life.
     pub midlife: bool,
+    /// Whether the kernel programs told of this flow before, so that its end is not the first that is heard of it.
+    pub announced: bool,
     /// Status bits.
     pub status: Status,
     /// Connection mark.

@@ -163,7 +163,7 @@ impl SinkHandle {
 
     fn hand_over(&self, number: u64, records: Arc<[Record]>) -> Offered {
         // Also when nothing can be written any more: then it stays unwritten.
-        self.tally.count_taken(records.len());
+        self.tally.count_taken(&records);
         self.backlog.push(number, Arc::clone(&records));
         match self.sender.send(records) {
             Ok(()) => Offered::Taken,
@@ -198,7 +198,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             // Noted before the input closes: whoever sees it closed may ask why.
             self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
             buffer.clear();
-            self.tally.count_written(batch.len());
+            self.tally.count_written(&batch);
             self.backlog.pop();
             self.room.add_permits(permits(batch.len(), self.capacity) as usize);
         }

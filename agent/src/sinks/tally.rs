@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::model::{Record, RecordKind};
+use crate::model::{Record, RecordKind, Sum};
 
 /// What the sink did in its life.
 #[derive(Debug, Default)]
@@ -16,6 +16,10 @@ pub struct SinkReport {
     pub dropped_ends: u64,
     /// Records that should have been written and were not, because of `error` or because nobody waited any longer.
     pub unwritten: u64,
+    /// What the deltas of all dropped records add up to; flows are last records.
+    pub dropped_sum: Sum,
+    /// The same of unwritten records.
+    pub unwritten_sum: Sum,
     /// The reader of the output went away: nobody wants more.
     pub broken_pipe: bool,
     /// Why writing failed otherwise.
@@ -29,7 +33,34 @@ pub struct Tally {
     written: AtomicU64,
     dropped: AtomicU64,
     dropped_ends: AtomicU64,
+    taken_sum: AtomicSum,
+    written_sum: AtomicSum,
+    dropped_sum: AtomicSum,
     reader_left: AtomicBool,
+}
+
+/// A sum that several threads see. Its figures are read one after the other.
+#[derive(Debug, Default)]
+struct AtomicSum {
+    flows: AtomicU64,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl AtomicSum {
+    fn add(&self, sum: Sum) {
+        self.flows.fetch_add(sum.flows, Relaxed);
+        self.packets.fetch_add(sum.packets, Relaxed);
+        self.bytes.fetch_add(sum.bytes, Relaxed);
+    }
+
+    fn read(&self) -> Sum {
+        Sum {
+            flows: self.flows.load(Relaxed),
+            packets: self.packets.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+        }
+    }
 }
 
 impl Tally {
@@ -39,23 +70,29 @@ impl Tally {
         // In this order: what is written was taken before.
         let written = self.written.load(Relaxed);
         let unwritten = self.taken.load(Relaxed).saturating_sub(written);
+        let written_sum = self.written_sum.read();
+        let unwritten_sum = self.taken_sum.read().beyond(written_sum);
         let broken_pipe = self.reader_left.load(Relaxed);
         SinkReport {
             written,
             dropped: self.dropped.load(Relaxed),
             dropped_ends: self.dropped_ends.load(Relaxed),
             unwritten: if broken_pipe { 0 } else { unwritten },
+            dropped_sum: self.dropped_sum.read(),
+            unwritten_sum: if broken_pipe { Sum::default() } else { unwritten_sum },
             broken_pipe,
             error: None,
         }
     }
 
-    pub(super) fn count_taken(&self, records: usize) {
-        self.taken.fetch_add(records as u64, Relaxed);
+    pub(super) fn count_taken(&self, records: &[Record]) {
+        self.taken.fetch_add(records.len() as u64, Relaxed);
+        self.taken_sum.add(deltas(records));
     }
 
-    pub(super) fn count_written(&self, records: usize) {
-        self.written.fetch_add(records as u64, Relaxed);
+    pub(super) fn count_written(&self, records: &[Record]) {
+        self.written_sum.add(deltas(records));
+        self.written.fetch_add(records.len() as u64, Relaxed);
     }
 
     /// Counts what is missing in `kept`.
@@ -64,6 +101,7 @@ impl Tally {
         let others = offered.len().saturating_sub(kept.len()).saturating_sub(ends);
         self.dropped_ends.fetch_add(ends as u64, Relaxed);
         self.dropped.fetch_add(others as u64, Relaxed);
+        self.dropped_sum.add(deltas(offered).beyond(deltas(kept)));
     }
 
     pub(super) fn note_error(&self, error: &io::Error) {
@@ -74,4 +112,13 @@ impl Tally {
 /// How many of the records are the last of their flows.
 pub(super) fn ends(records: &[Record]) -> usize {
     records.iter().filter(|record| record.kind == RecordKind::End).count()
+}
+
+/// What the deltas add up to; flows are last records.
+fn deltas(records: &[Record]) -> Sum {
+    let one = |record: &Record| Sum {
+        flows: u64::from(record.kind == RecordKind::End),
+        ..Sum::moved(&record.delta)
+    };
+    records.iter().map(one).fold(Sum::default(), |sum, one| sum + one)
 }

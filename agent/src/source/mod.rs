@@ -23,7 +23,8 @@ pub struct Batch {
 /// A complete look at the kernel's table: every flow in its scope that lived all the while was observed by it, in
 /// this batch or an earlier one, as [`crate::model::ObservationKind::Existing`] or by another sight.
 ///
-/// The batch that carries it comes after everything that happened before the look began was handed over.
+/// The batch that carries it comes after everything that happened before the look began was handed over, and no
+/// other look of the same scope began before it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// When it began, `CLOCK_BOOTTIME` nanoseconds.

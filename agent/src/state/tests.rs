@@ -89,7 +89,9 @@ fn since(past: &Past, now: u64) -> Anchor {
 }
 
 fn restore(table: &mut FlowTable, past: &Past) {
-    past.followed_on().for_each(|flow| table.restore(&flow));
+    let attached_anew = |flow| SavedFlow { born_ns: 0, ..flow };
+    past.followed_on().for_each(|flow| table.restore(&attached_anew(flow)));
+    past.ended.iter().for_each(|flow| table.restore_ended(&attached_anew(*flow)));
 }
 
 /// A sight of a flow of the given port that began a second after `SINCE`.
@@ -114,6 +116,7 @@ fn sight(kind: ObservationKind, port: u16, at: u64, packets: u64) -> Observation
         protocol_state: None,
         has_counters: true,
         midlife: false,
+        announced: false,
         status: Status(Status::CONFIRMED),
         mark: 5,
         labels: [9; 16],
@@ -189,12 +192,17 @@ fn what_moved_while_no_agent_ran_is_billed_once_and_ids_stay() {
     drop(agent);
     let mut next = Agent::after(&dir, &past(&dir).unwrap(), SINCE.boot_ns + 60 * SECOND);
     // Born under the new programs, as they see it; one began while no agent ran.
-    let again = |port, packets| Observation {
+    let again = |kind, port, packets| Observation {
         born_ns: SINCE.boot_ns + 60 * SECOND,
         midlife: true,
-        ..sight(Existing, port, 61, packets)
+        ..sight(kind, port, 61, packets)
     };
-    let records = next.see(vec![again(1, 15), again(3, 30), again(4, 1), again(7, 9)]);
+    let records = next.see(vec![
+        again(Update, 1, 15),
+        again(Existing, 3, 30),
+        again(Update, 4, 1),
+        again(Existing, 7, 9),
+    ]);
     let told: Vec<_> = records.iter().map(|record| (record.kind, record.delta.original.packets)).collect();
     assert_eq!(told, [(RecordKind::Update, 4), (RecordKind::New, 9)]);
     assert!(records.iter().all(|record| !record.flags.first_seen_midlife));
@@ -293,7 +301,7 @@ fn nothing_is_billed_twice(handed_on: &[(u64, Arc<[Record]>)], past: &Past) {
     let mut next = FlowTable::new(FlowTableOptions::new(100, BOOT, since(past, SINCE.boot_ns + 60 * SECOND)));
     restore(&mut next, past);
     let moved = |port| 100 + u64::from(port);
-    let observations = (1..=6).map(|port| sight(Existing, port, 61, moved(port))).collect();
+    let observations = (1..=6).map(|port| sight(Update, port, 61, moved(port))).collect();
     let mut records = Vec::new();
     next.apply(&Batch { observations, settled: true, look: None }, &mut records);
     let again = past.unwritten.iter().map(|(number, records)| (*number, records.as_slice().into()));

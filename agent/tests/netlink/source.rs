@@ -18,7 +18,7 @@ use conntally::{
     },
     model::{EndReason, Observation, ObservationKind, Totals},
     source::{
-        Batch, Progress, Source,
+        Batch, Progress, Scope, Source,
         netlink::{NetlinkOptions, NetlinkSource, dump_all},
     },
 };
@@ -399,6 +399,27 @@ async fn quiet_batches_settle_and_draining_finishes() {
     flush(&ns);
     listener.drain().await;
     assert_eq!(listener.count(ObservationKind::End, 9_001), 1, "what was under way is not lost");
+}
+
+#[tokio::test]
+async fn each_of_the_looks_asked_for_shows_every_flow() {
+    let Some((ns, _tracking)) = tracked("looks") else { return };
+    send(&ns, 9_100, 1);
+    let mut listener = Listener::with(ns.namespace().inode, NetlinkOptions { looks: 2, ..quick() });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut looks = Vec::new();
+    while looks.len() < 2 {
+        assert!(Instant::now() < deadline, "{looks:?} within 10 s");
+        let mut batch = Batch::default();
+        listener.source.read(&mut batch).await.unwrap();
+        listener.keep(&batch);
+        if let Some(look) = batch.look {
+            let seen = listener.heard.iter().filter(|o| o.boot_ns >= look.began_boot_ns);
+            assert_eq!(seen.map(|o| o.original.src_port).collect::<Vec<_>>(), [9_100]);
+            assert!(matches!(&look.scope, Scope::Namespaces(inodes) if inodes.contains(&listener.netns)));
+            looks.push(look);
+        }
+    }
 }
 
 #[test]

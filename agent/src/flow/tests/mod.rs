@@ -1,14 +1,18 @@
 //! The flow table against single cases and against a model of the two rings.
 
 mod cases;
+mod due;
+mod interleavings;
+mod look;
 mod order;
 mod weak;
 
-use super::{FlowTable, FlowTableOptions};
+use super::{FlowTable, FlowTableOptions, Visits};
 use crate::model::{
-    Anchor, Counter, EndReason, Family, Observation, ObservationKind, Record, Status, Totals, Tuple, protocol,
+    Anchor, Counter, EndReason, Family, Observation, ObservationKind, Record, RecordKind, Status, Totals,
+    Tuple, protocol,
 };
-use crate::source::Batch;
+use crate::source::{Batch, Look, Scope};
 
 const SECOND: u64 = 1_000_000_000;
 /// The wall clock at boot.
@@ -26,10 +30,29 @@ fn table() -> FlowTable {
 }
 
 fn apply(table: &mut FlowTable, observations: &[Observation]) -> Vec<Record> {
+    apply_batch(table, &Batch { observations: observations.to_vec(), settled: true, look: None })
+}
+
+/// The same, with a complete look at everything that began at `SINCE + began`.
+fn look(table: &mut FlowTable, began: u64, observations: &[Observation]) -> Vec<Record> {
+    look_at(table, began, Scope::All, observations)
+}
+
+fn look_at(table: &mut FlowTable, began: u64, scope: Scope, observations: &[Observation]) -> Vec<Record> {
+    let look = Some(Look { began_boot_ns: SINCE + began, scope });
+    apply_batch(table, &Batch { observations: observations.to_vec(), settled: true, look })
+}
+
+fn apply_batch(table: &mut FlowTable, batch: &Batch) -> Vec<Record> {
     let mut records = Vec::new();
-    let batch = Batch { observations: observations.to_vec(), settled: true, look: None };
-    table.apply(&batch, &mut records);
+    table.apply(batch, &mut records);
+    assert!(table.books().balance(), "{:?}", table.books());
     records
+}
+
+/// Kind and packets of the original direction's delta, of each record.
+fn story(records: &[Record]) -> Vec<(RecordKind, u64)> {
+    records.iter().map(|record| (record.kind, record.delta.original.packets)).collect()
 }
 
 /// `n` packets of 100 bytes towards the answerer and of 10 bytes back.
@@ -70,6 +93,7 @@ fn sight(kind: ObservationKind, port: u16, start: i64, at: u64, n: u64) -> Obser
         protocol_state: Some(3),
         has_counters: true,
         midlife: false,
+        announced: false,
         status: Status(Status::CONFIRMED),
         mark: 0,
         labels: [0; 16],

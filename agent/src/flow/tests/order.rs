@@ -62,6 +62,7 @@ fn happenings(lane: &Lane, port: u16, stamps: bool) -> Vec<(usize, Observation)>
         let observe = |(kind, packets, at)| Observation {
             start_ns,
             midlife,
+            announced: true,
             ..hooked(kind, port, conntrack, begin, at, packets)
         };
         let dump = |(kind, packets, at)| Observation { start_ns, ..dumped(kind, port, at, packets) };

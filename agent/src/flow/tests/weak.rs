@@ -1,11 +1,7 @@
 //! Flows for which the kernel keeps no start stamp.
 
 use super::*;
-use crate::model::{ObservationKind as Kind, RecordKind};
-
-fn story(records: &[Record]) -> Vec<(RecordKind, u64)> {
-    records.iter().map(|record| (record.kind, record.delta.original.packets)).collect()
-}
+use crate::model::ObservationKind as Kind;
 
 fn midlife(o: Observation) -> Observation {
     Observation { midlife: true, ..o }

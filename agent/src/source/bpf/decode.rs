@@ -25,6 +25,7 @@ pub(super) fn observation(event: &Event) -> Observation {
         protocol_state: has_state(original.protocol).then_some(event.protocol_state),
         has_counters: event.flags & EventFlags::COUNTERS != 0,
         midlife: event.flags & EventFlags::MIDLIFE != 0,
+        announced: event.flags & EventFlags::ANNOUNCED != 0,
         status: Status(event.status),
         mark: event.mark,
         labels: event.labels,

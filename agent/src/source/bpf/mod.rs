@@ -41,6 +41,8 @@ pub struct BpfOptions {
     pub reconcile_every: Duration,
     /// How long the last of them may take, before the programs are detached.
     pub last_walk: Duration,
+    /// The flow table knows flows from before, of which two looks tell what is gone.
+    pub follows_on: bool,
 }
 
 /// The kernel programs as a source.
@@ -84,7 +86,7 @@ impl BpfSource {
         let watch = (side.report().kind == HookKind::Kprobe).then(ModuleWatch::start);
         // Begun after the programs were attached: what the first does not see, they do.
         let mut looks = Looks::new(options.reconcile_every);
-        if options.kernel.pins.is_some() {
+        if options.follows_on {
             // Flows that an earlier agent knew may have ended unseen.
             looks.suspect();
         }

@@ -167,6 +167,7 @@ impl Flow {
             protocol_state: self.latest.protocol_state,
             has_counters: self.latest.totals.is_some(),
             midlife: false,
+            announced: false,
             status: self.latest.status,
             mark: self.latest.mark,
             labels: self.latest.labels,

@@ -14,13 +14,12 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     clock::Moment,
-    curve::Curve,
     flow::{Flow, Key, packets},
     recent::RecentEnds,
 };
 use crate::{
     kernel::netlink::conntrack::ConntrackMessage,
-    model::{EndReason, Observation, ObservationKind, Status},
+    model::{EndReason, Observation, ObservationKind, RateCurve, Status},
 };
 
 /// For so long after its start, in nanoseconds, the source tells the birth of a flow even if its end has the start:
@@ -37,7 +36,7 @@ pub(super) const CHEAP: u32 = 4_000;
 /// What all namespaces share.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    pub(super) curve: Curve,
+    pub(super) curve: RateCurve,
     /// So much before its due time, in nanoseconds, a flow may be reported: half of the time between two dumps, so
     /// that the one dump that is nearest to the due time reports it.
     pub(super) early_ns: u64,
@@ -71,6 +70,8 @@ pub(super) struct Known {
     births: bool,
     /// Every flow that moved is due.
     hurried: bool,
+    /// The dump under way reports each flow, moved or not.
+    reciting: bool,
     /// Flows older than the listener: of their ends the kernel may tell nothing (`nf_conntrack_events` = 2, the
     /// default), so that what was not dumped of them is lost.
     old: usize,
@@ -91,13 +92,15 @@ impl Known {
             overfull: false,
             births: false,
             hurried: false,
+            reciting: false,
             old: 0,
             recent_ends: RecentEnds::default(),
         }
     }
 
-    /// A dump is about to be asked for.
-    pub(super) fn begin_dump(&mut self) {
+    /// A dump is about to be asked for; `reciting`: it is to report each flow, moved or not.
+    pub(super) fn begin_dump(&mut self, reciting: bool) {
+        self.reciting = reciting;
         self.ended_in_dump.clear();
         self.dumping = true;
         self.births = false;
@@ -107,11 +110,17 @@ impl Known {
     pub(super) fn end_dump(&mut self) {
         self.ended_in_dump = HashSet::new();
         self.dumping = false;
+        self.reciting = false;
     }
 
     /// Whether every flow that was there at first has been reported.
     pub(super) const fn has_baseline(&self) -> bool {
         self.has_baseline
+    }
+
+    /// Whether a flow was not kept in mind, so that not each of them can be reported.
+    pub(super) const fn is_overfull(&self) -> bool {
+        self.overfull
     }
 
     /// Whether flows were born that no dump has shown yet.
@@ -221,6 +230,8 @@ impl Known {
             let kind = if known.reported { ObservationKind::Update } else { ObservationKind::New };
             known.due_ns = now.boot_ns + self.rules.curve.every(known.age_ns(now));
             out.push(known.tell(kind, netns, &key));
+        } else if self.reciting && !is_dying {
+            out.push(known.tell(ObservationKind::Existing, netns, &key));
         }
         true
     }

@@ -9,7 +9,7 @@ const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_000 * SECOND;
 
 fn known(max_flows: usize) -> Known {
-    let curve = Curve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
+    let curve = RateCurve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
     let tracked = Arc::new(AtomicUsize::new(0));
     Known::new(7, Rules { curve, early_ns: SECOND / 2, since_real_ns: START, max_flows, tracked })
 }
@@ -54,6 +54,16 @@ fn a_flow_older_than_the_source_exists_a_younger_one_is_new() {
     let mut known = known(10);
     let kinds = dump(&mut known, &[flow(1, START - 1, 1), flow(2, START + 1, 1), flow(3, 0, 1)], at(1));
     assert_eq!(kinds, [ObservationKind::Existing, ObservationKind::New, ObservationKind::Existing]);
+}
+
+#[test]
+fn a_reciting_dump_reports_what_did_not_move() {
+    let mut known = known(10);
+    dump(&mut known, &[flow(1, START - 1, 1)], at(1));
+    known.begin_dump(true);
+    assert_eq!(dump(&mut known, &[flow(1, START - 1, 1)], at(2)), [ObservationKind::Existing]);
+    known.end_dump();
+    assert_eq!(dump(&mut known, &[flow(1, START - 1, 1)], at(3)), []);
 }
 
 #[test]
@@ -148,7 +158,7 @@ fn without_starts_equal_flows_of_one_tuple_end_one_by_one() {
 fn a_part_of_a_dump_older_than_an_end_revives_nothing() {
     let mut known = known(10);
     let (old, mut out) = (flow(1, START + 1, 4), Vec::new());
-    known.begin_dump();
+    known.begin_dump(false);
     assert_eq!(end(&mut known, &old, at(2)).len(), 2, "a birth and an end");
     known.born(&ConntrackMessage { counters: None, ..flow(1, 0, 0) }, at(2), &mut out);
     assert!(known.dumped(&old, at(2), &mut out));
@@ -310,7 +320,7 @@ fn a_birth_asks_for_a_dump_until_one_begins() {
     let mut known = known(10);
     known.born(&flow(1, 0, 0), at(1), &mut Vec::new());
     assert!(known.has_births());
-    known.begin_dump();
+    known.begin_dump(false);
     assert!(!known.has_births());
     known.born(&flow(2, 0, 0), at(1), &mut Vec::new());
     known.completed();

@@ -4,9 +4,9 @@
 //! The start waits for the first dump of each namespace, and the end makes a last one of what still lives. When the reader is slow, the thread waits, and the sockets' buffers take what comes meanwhile.
 
 mod clock;
-mod curve;
 mod flow;
 mod known;
+mod looks;
 mod losses;
 mod recent;
 mod seed;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 pub use seed::{Seeded, dump_all};
 
 use self::{losses::LossCounters, worker::Worker};
-use super::{Batch, Losses, Progress, Source, SourceError};
+use super::{Batch, Look, Losses, Progress, Source, SourceError};
 use crate::model::Observation;
 
 /// How long a read waits at most.
@@ -52,6 +52,8 @@ pub struct NetlinkOptions {
     /// Flows to keep in mind at most, in all namespaces together: 200 to 400 bytes each. Those beyond are reported
     /// at their end only, and counted.
     pub max_flows: usize,
+    /// Complete looks to make at the start, for a flow table that knows flows from before: two tell what is gone.
+    pub looks: u32,
 }
 
 impl Default for NetlinkOptions {
@@ -64,6 +66,7 @@ impl Default for NetlinkOptions {
                 .to_vec(),
             ignore_netns: Vec::new(),
             max_flows: 1 << 20,
+            looks: 0,
         }
     }
 }
@@ -83,6 +86,8 @@ struct Delivery {
     observations: Vec<Observation>,
     /// The value of [`Shared::handed`] before the sockets were last read until empty; `None` when they were not.
     as_of: Option<u64>,
+    /// The look that ended with these observations.
+    look: Option<Look>,
 }
 
 /// Observations by ctnetlink from every reachable network namespace, which it follows as they come and go.
@@ -117,6 +122,7 @@ impl NetlinkSource {
         let delivery = delivery?;
         let handed = self.shared.handed.fetch_add(1, Ordering::AcqRel);
         batch.settled = delivery.as_of == Some(handed);
+        batch.look = delivery.look;
         batch.observations.extend_from_slice(&delivery.observations);
         Some(())
     }

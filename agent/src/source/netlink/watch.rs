@@ -47,6 +47,15 @@ pub(super) struct Turn<'a> {
     pub(super) losses: &'a LossCounters,
 }
 
+/// How far a dump that reports each flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recital {
+    Unasked,
+    Asked,
+    Running,
+    Done,
+}
+
 /// A namespace under watch. Its sockets keep the namespace alive, so it must be dissolved soon after everyone else
 /// has left.
 #[derive(Debug)]
@@ -73,6 +82,7 @@ pub(super) struct Watch {
     hurried: Option<Instant>,
     /// A dump that began after that was complete.
     has_looked: bool,
+    recital: Recital,
 }
 
 impl Watch {
@@ -101,6 +111,7 @@ impl Watch {
             dissolving: false,
             hurried: None,
             has_looked: false,
+            recital: Recital::Unasked,
         })
     }
 
@@ -129,6 +140,22 @@ impl Watch {
     /// Whether that dump was complete.
     pub(super) const fn has_looked(&self) -> bool {
         self.has_looked
+    }
+
+    /// Asks for a dump that reports each flow, moved or not.
+    pub(super) fn recite(&mut self) {
+        self.recital = Recital::Asked;
+        self.next_dump = Instant::now();
+    }
+
+    /// Whether that dump was complete.
+    pub(super) fn has_recited(&self) -> bool {
+        self.recital == Recital::Done
+    }
+
+    /// Whether there are flows that are not kept in mind.
+    pub(super) const fn is_overfull(&self) -> bool {
+        self.known.is_overfull()
     }
 
     /// The bytes that the kernel granted to the event socket.
@@ -229,13 +256,17 @@ impl Watch {
         self.sequence = self.sequence.wrapping_add(1);
         let entries = conntrack::entries(&self.requests, self.sequence)?;
         self.entries = entries;
+        let reciting = self.recital == Recital::Asked;
+        if reciting {
+            self.recital = Recital::Running;
+        }
         if entries == 0 {
             self.finish_dump(turn);
             return Ok(());
         }
-        if self.urgent || self.dissolving || self.known.wants_dump(entries, Moment::now()) {
+        if self.urgent || self.dissolving || reciting || self.known.wants_dump(entries, Moment::now()) {
             self.sequence = self.sequence.wrapping_add(1);
-            self.known.begin_dump();
+            self.known.begin_dump(reciting);
             self.dump = Some(Dump::start(&self.requests, self.sequence)?);
         }
         Ok(())
@@ -283,6 +314,9 @@ impl Watch {
         let ends_may_be_repeated = self.last_overflow.is_some_and(|last| last.elapsed() < REPEATS);
         if all_read && !ends_may_be_repeated {
             self.known.judge(Moment::now(), turn.out);
+            if self.recital == Recital::Running {
+                self.recital = Recital::Done;
+            }
         }
         self.pause();
     }
@@ -296,6 +330,9 @@ impl Watch {
     /// Dumping takes half of a core at most.
     fn pause(&mut self) {
         self.known.end_dump();
+        if self.recital == Recital::Running {
+            self.recital = Recital::Asked;
+        }
         self.pause_until = Instant::now() + self.dump_started.elapsed();
         self.next_dump = self.next_dump.max(self.pause_until);
     }

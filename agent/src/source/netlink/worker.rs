@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use super::{
     Delivery, NetlinkOptions, Shared,
     clock::Moment,
-    curve::Curve,
     known::Rules,
+    looks::Looks,
     losses::count,
     watch::{EVENTS, Turn, Watch},
 };
@@ -27,7 +27,8 @@ use crate::{
         netlink::{conntrack::ConntrackMessage, socket::DATAGRAM},
         netns::{self, Namespace},
     },
-    model::Observation,
+    model::{Observation, RateCurve},
+    source::Look,
 };
 
 /// How long nothing may happen before an empty delivery says so.
@@ -71,6 +72,7 @@ pub(super) struct Worker {
     next_look: Instant,
     next_warning: Instant,
     overflows_told: u64,
+    looks: Looks,
     buffer: Vec<u8>,
     part: Vec<ConntrackMessage>,
     out: Vec<Observation>,
@@ -84,13 +86,14 @@ impl Worker {
         sender: mpsc::Sender<Delivery>,
     ) -> io::Result<Self> {
         let rules = Rules {
-            curve: Curve::new(&options.rate_curve),
+            curve: RateCurve::new(&options.rate_curve),
             early_ns: u64::try_from(options.dump_interval.as_nanos() / 2).unwrap_or(u64::MAX),
             since_real_ns: Moment::now().real_ns,
             max_flows: options.max_flows,
             tracked: Arc::new(AtomicUsize::new(0)),
         };
         let now = Instant::now();
+        let looks = Looks::new(options.looks);
         let mut worker = Self {
             options,
             rules,
@@ -102,6 +105,7 @@ impl Worker {
             next_look: now,
             next_warning: now,
             overflows_told: 0,
+            looks,
             buffer: vec![0; DATAGRAM],
             part: Vec::new(),
             out: Vec::new(),
@@ -144,7 +148,8 @@ impl Worker {
             let settled = self.read_events();
             self.dump();
             self.warn();
-            if self.deliver(settled.then_some(as_of)).is_none() {
+            let look = self.looks.advance(&mut self.watches);
+            if self.deliver(settled.then_some(as_of), look).is_none() {
                 return;
             }
             self.wait(settled);
@@ -161,7 +166,7 @@ impl Worker {
         loop {
             let as_of = self.shared.handed.load(Ordering::Acquire);
             let settled = self.read_events();
-            self.deliver(settled.then_some(as_of))?;
+            self.deliver(settled.then_some(as_of), None)?;
             if settled || Instant::now() > until {
                 return Some(());
             }
@@ -174,7 +179,7 @@ impl Worker {
         loop {
             self.read_events();
             self.dump();
-            self.deliver(None)?;
+            self.deliver(None, None)?;
             let late = self.names(|watch| !watch.has_looked());
             if late.is_empty() {
                 return Some(());
@@ -230,14 +235,15 @@ impl Worker {
         (watches, Turn { buffer, part, out, losses: &shared.losses })
     }
 
-    /// In pieces, of which the last one says `as_of`. `None` when nobody reads any more.
-    fn deliver(&mut self, as_of: Option<u64>) -> Option<()> {
+    /// In pieces, of which the last one says `as_of` and `look`. `None` when nobody reads any more.
+    fn deliver(&mut self, as_of: Option<u64>, mut look: Option<Look>) -> Option<()> {
         let mut rest = std::mem::take(&mut self.out).into_iter();
         loop {
             let observations = rest.by_ref().take(DELIVERY).collect();
             let is_last = rest.len() == 0;
             let as_of = as_of.filter(|_| is_last);
-            self.sender.blocking_send(Delivery { observations, as_of }).ok()?;
+            let look = look.take_if(|_| is_last);
+            self.sender.blocking_send(Delivery { observations, as_of, look }).ok()?;
             if is_last {
                 return Some(());
             }

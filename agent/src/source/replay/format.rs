@@ -1,4 +1,4 @@
-//! The layout of a recording, version 1.
+//! The layout of a recording, version 2.
 //!
 //! A recording is a header and any number of blocks; it ends where the file ends, between two blocks. Integers
 //! are little-endian, addresses in network byte order, unused bytes zero. CRC is CRC-32C (RFC 3720, B.4).
@@ -9,7 +9,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `CTALLYRC` |
-//! | 8 | 2 | version: 1 |
+//! | 8 | 2 | version: 2; 1 has the same layout without what is marked below |
 //! | 10 | 2 | size of a record: 184 |
 //! | 12 | 4 | zero |
 //! | 16 | 16 | boot id of the machine |
@@ -36,9 +36,9 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | kind: 1 new, 2 update, 3 existing, 4 end, 5 gone |
+//! | 0 | 1 | kind: 1 new, 2 update, 3 existing, 4 end, 5 gone, 6 look (version 2) |
 //! | 1 | 1 | end reason: 0 none, 1 closed, 2 timeout, 3 deleted, 4 evicted, 5 replaced, 6 missed, 7 unknown |
-//! | 2 | 1 | bit 0: has counters, bit 1: met midlife, bit 2: protocol state is known |
+//! | 2 | 1 | bit 0: has counters, bit 1: met midlife, bit 2: protocol state is known, bit 3: was announced (version 2) |
 //! | 3 | 1 | protocol state |
 //! | 4 | 4 | inode of the network namespace |
 //! | 8 | 8 | when it was seen |
@@ -55,16 +55,21 @@
 //! | 140 | 40 | reply tuple |
 //! | 180 | 4 | zero |
 //!
+//! A record of kind look is no observation: a look at all living flows ended with the batch. It has two fields,
+//! when it was seen: when the look began; and the inode: the namespace that was looked at, or 0 for all. There is
+//! one for each namespace.
+//!
 //! A block whose own 40 bytes are whole but whose records are not is left out and the rest is read; after damaged
 //! block bytes nothing can be trusted, and the rest is left out.
 
 use crate::model::{
     Anchor, Counter, EndReason, Family, Observation, ObservationKind, ProtocolState, Status, Totals, Tuple,
 };
+use crate::source::{Look, Scope};
 
 pub(super) const MAGIC: &[u8; 8] = b"CTALLYRC";
 pub(super) const BLOCK_MAGIC: &[u8; 4] = b"CTBK";
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 pub(super) const HEADER_BYTES: usize = 64;
 pub(super) const BLOCK_BYTES: usize = 40;
 pub(super) const RECORD_BYTES: usize = 184;
@@ -154,7 +159,8 @@ fn write_anchor(anchor: Anchor, out: &mut Vec<u8>) {
 /// Appends an observation as a record.
 pub(super) fn write_record(o: &Observation, out: &mut Vec<u8>) {
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-    let flags = bit(o.has_counters, 1) | bit(o.midlife, 2) | bit(o.protocol_state.is_some(), 4);
+    let flags =
+        bit(o.has_counters, 1) | bit(o.midlife, 2) | bit(o.protocol_state.is_some(), 4) | bit(o.announced, 8);
     out.extend([kind_number(o.kind), reason_number(o.end_reason), flags, o.protocol_state.unwrap_or(0)]);
     out.extend(o.netns.to_le_bytes());
     for number in [o.boot_ns, o.conntrack, o.born_ns, o.start_ns] {
@@ -182,7 +188,33 @@ fn write_tuple(tuple: &Tuple, out: &mut Vec<u8>) {
     out.extend(tuple.dst);
 }
 
-/// Reads a record. `None` if it is too short or a field has a value that it cannot have.
+/// Appends a record of kind look for each namespace that was looked at, and returns how many.
+pub(super) fn write_look(look: &Look, out: &mut Vec<u8>) -> u32 {
+    let namespaces = match &look.scope {
+        Scope::All => &[0],
+        Scope::Namespaces(inodes) => inodes.as_slice(),
+    };
+    let mut records = 0;
+    for inode in namespaces.iter().take(MAX_RECORDS as usize) {
+        let begin = out.len();
+        out.extend([LOOK, 0, 0, 0]);
+        out.extend(inode.to_le_bytes());
+        out.extend(look.began_boot_ns.to_le_bytes());
+        out.resize(begin + RECORD_BYTES, 0);
+        records += 1;
+    }
+    records
+}
+
+/// Reads a record of kind look: when it began and the namespace, 0 for all. `None` if it is of another kind.
+pub(super) fn read_look(bytes: &[u8]) -> Option<(u64, u32)> {
+    let mut fields = Fields(bytes);
+    let [kind, _, _, _] = fields.take()?;
+    let inode = u32::from_le_bytes(fields.take()?);
+    (kind == LOOK).then_some((fields.long()?, inode))
+}
+
+/// Reads a record of another kind than look. `None` if it is too short or a field has a value that it cannot have.
 pub(super) fn read_record(bytes: &[u8]) -> Option<Observation> {
     let mut fields = Fields(bytes);
     let [kind, reason, flags, state] = fields.take()?;
@@ -204,10 +236,14 @@ pub(super) fn read_record(bytes: &[u8]) -> Option<Observation> {
         protocol_state,
         has_counters: flags & 1 != 0,
         midlife: flags & 2 != 0,
+        announced: flags & 8 != 0,
         end_reason: reason_of(reason)?,
     };
-    (flags < 8).then_some(record)
+    (flags < 16).then_some(record)
 }
+
+/// The kind of record that tells of a look.
+const LOOK: u8 = 6;
 
 const KINDS: [ObservationKind; 5] = [
     ObservationKind::New,

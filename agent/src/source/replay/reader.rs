@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 
 use super::format::{
-    BLOCK_BYTES, Block, HEADER_BYTES, Header, MAGIC, RECORD_BYTES, VERSION, is_sealed, read_record,
+    BLOCK_BYTES, Block, HEADER_BYTES, Header, MAGIC, RECORD_BYTES, VERSION, is_sealed, read_look, read_record,
 };
 use crate::model::Anchor;
-use crate::source::Batch;
+use crate::source::{Batch, Look, Scope};
 
 /// A place at which a recording cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum Damage {
     #[error("this is not a recording; make one with `conntally record FILE`")]
     NotARecording,
     /// Made by a newer agent.
-    #[error("the recording has version {0}, this agent reads version {VERSION}; use a newer agent")]
+    #[error("the recording has version {0}, this agent reads versions up to {VERSION}; use a newer agent")]
     Version(u16),
     /// The header is not as it was written.
     #[error("the header is damaged")]
@@ -123,10 +123,23 @@ impl<R: Read> RecordingReader<R> {
             return Err(Damage::Records);
         }
         for bytes in self.payload.chunks_exact(RECORD_BYTES) {
-            batch.observations.push(read_record(bytes).ok_or(Damage::Record)?);
+            match read_look(bytes) {
+                Some((began_boot_ns, netns)) => note_look(&mut batch.look, began_boot_ns, netns),
+                None => batch.observations.push(read_record(bytes).ok_or(Damage::Record)?),
+            }
         }
         batch.settled = block.settled;
         Ok(())
+    }
+}
+
+/// Adds a namespace to the look that ended with the batch; 0 stands for all.
+fn note_look(look: &mut Option<Look>, began_boot_ns: u64, netns: u32) {
+    let look = look.get_or_insert(Look { began_boot_ns, scope: Scope::Namespaces(Vec::new()) });
+    match &mut look.scope {
+        scope if netns == 0 => *scope = Scope::All,
+        Scope::Namespaces(inodes) => inodes.push(netns),
+        Scope::All => {}
     }
 }
 
@@ -141,7 +154,7 @@ fn read_header(input: &mut impl Read) -> Result<Header, Damage> {
     }
     let [.., low, high, _, _] = *bytes.first_chunk::<12>().ok_or(Damage::Header)?;
     match u16::from_le_bytes([low, high]) {
-        VERSION => {}
+        1..=VERSION => {}
         version => return Err(Damage::Version(version)),
     }
     is_sealed(&bytes).then(|| Header::read(&bytes)).flatten().ok_or(Damage::Header)

@@ -5,8 +5,10 @@ use std::io::Cursor;
 use proptest::prelude::*;
 
 use super::format::{BLOCK_BYTES, HEADER_BYTES, MAX_RECORDS, RECORD_BYTES};
+use super::reader::RecordingReader;
 use super::*;
 use crate::model::{Counter, EndReason, Family, Observation, ObservationKind, Status, Totals, Tuple};
+use crate::source::{Look, Scope};
 
 const HEADER: Header = Header {
     boot_id: [0xB0; 16],
@@ -39,15 +41,14 @@ fn any_observation() -> impl Strategy<Value = Observation> {
         Some(EndReason::Missed),
         Some(EndReason::Unknown),
     ]);
-    let words = any::<([u64; 8], [u32; 3], u16, Option<u8>, bool, bool, [u8; 16])>();
+    let words = any::<([u64; 8], [u32; 3], u16, Option<u8>, [bool; 3], [u8; 16])>();
     (kind, reason, words, any_tuple(), any_tuple()).prop_map(|(kind, end_reason, words, original, reply)| {
         let (
             [a, b, c, d, e, f, g, h],
             [netns, status, mark],
             zone,
             protocol_state,
-            has_counters,
-            midlife,
+            [has_counters, midlife, announced],
             labels,
         ) = words;
         let totals =
@@ -63,6 +64,7 @@ fn any_observation() -> impl Strategy<Value = Observation> {
             protocol_state,
             has_counters,
             midlife,
+            announced,
             status: Status(status),
             mark,
             labels,
@@ -116,6 +118,7 @@ fn sample() -> Observation {
         protocol_state: Some(7),
         has_counters: true,
         midlife: false,
+        announced: false,
         status: Status(8),
         mark: 9,
         labels: [10; 16],
@@ -139,6 +142,23 @@ fn a_settled_batch_is_recorded_even_when_it_is_empty() {
     assert_eq!(batches, [(vec![], true), (vec![sample()], true)]);
     assert_eq!(*source.header(), HEADER);
     assert_eq!(source.anchor(), anchor(102));
+}
+
+#[test]
+fn a_look_is_recorded_with_its_scope() {
+    for scope in [Scope::All, Scope::Namespaces(vec![7, 9])] {
+        let look = Some(Look { began_boot_ns: 5, scope });
+        let batch = Batch { observations: vec![sample()], settled: true, look: look.clone() };
+        let mut writer = RecordingWriter::new(Vec::new(), &HEADER).unwrap();
+        writer.write(&batch, anchor(100)).unwrap();
+        let mut reader = RecordingReader::new(Cursor::new(writer.finish().unwrap())).unwrap();
+        let mut told = Batch::default();
+        assert!(reader.next(&mut told).unwrap());
+        assert_eq!((told.observations.len(), told.settled, told.look.clone()), (1, false, None));
+        told.clear();
+        assert!(reader.next(&mut told).unwrap());
+        assert_eq!((told.observations.len(), told.settled, told.look), (0, true, look));
+    }
 }
 
 #[test]
@@ -202,8 +222,8 @@ fn other_files_and_other_versions_are_refused_with_a_reason() {
     let good = record(&[]);
     assert!(message(&good[..20]).contains("cut off"));
     let mut newer = good.clone();
-    newer[8] = 2;
-    assert!(message(&newer).contains("version 2"));
+    newer[8] = 3;
+    assert!(message(&newer).contains("version 3"));
     let mut bent = good;
     bent[33] ^= 1;
     assert!(message(&bent).contains("header is damaged"));

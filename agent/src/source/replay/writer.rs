@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::format::{Block, Header, MAX_RECORDS, write_record};
+use super::format::{Block, Header, MAX_RECORDS, write_look, write_record};
 use crate::model::{Anchor, Observation};
 use crate::source::Batch;
 
@@ -34,12 +34,17 @@ impl<W: Write> RecordingWriter<W> {
     pub fn write(&mut self, batch: &Batch, anchor: Anchor) -> io::Result<()> {
         self.blocks.clear();
         let mut chunks = batch.observations.chunks(MAX_RECORDS as usize).peekable();
-        if chunks.peek().is_none() && batch.settled {
+        if chunks.peek().is_none() && batch.look.is_none() && batch.settled {
             self.append(&[], true, anchor);
         }
         while let Some(chunk) = chunks.next() {
-            let is_last = chunks.peek().is_none();
+            let is_last = chunks.peek().is_none() && batch.look.is_none();
             self.append(chunk, is_last && batch.settled, anchor);
+        }
+        if let Some(look) = &batch.look {
+            self.payload.clear();
+            let records = write_look(look, &mut self.payload);
+            self.seal(records, batch.settled, anchor);
         }
         self.out.write_all(&self.blocks)?;
         self.records += batch.observations.len() as u64;
@@ -67,6 +72,11 @@ impl<W: Write> RecordingWriter<W> {
             write_record(observation, &mut self.payload);
         }
         let records = u32::try_from(chunk.len()).unwrap_or(MAX_RECORDS);
+        self.seal(records, settled, anchor);
+    }
+
+    /// Appends what is in `payload` as a block.
+    fn seal(&mut self, records: u32, settled: bool, anchor: Anchor) {
         let records_crc = crc32c::crc32c(&self.payload);
         Block { records, settled, anchor, records_crc }.write(&mut self.blocks);
         self.blocks.extend_from_slice(&self.payload);

@@ -68,6 +68,7 @@ impl ConntrackMessage {
             protocol_state: self.protocol_state,
             has_counters: self.counters.is_some(),
             midlife: false,
+            announced: false,
             status: self.status,
             mark: self.mark,
             labels: self.labels,

@@ -3,22 +3,26 @@
 use std::time::Duration;
 
 /// The rate curve in nanoseconds.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Curve {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateCurve {
     /// Age and interval, by ascending age.
     steps: Vec<(u64, u64)>,
 }
 
-impl Curve {
-    pub(super) fn new(steps: &[(Duration, Duration)]) -> Self {
+impl RateCurve {
+    /// Makes it of steps: from which age on, how often. Their order does not matter.
+    #[must_use]
+    pub fn new(steps: &[(Duration, Duration)]) -> Self {
         let mut steps: Vec<_> =
             steps.iter().map(|(age, every)| (nanoseconds(*age), nanoseconds(*every))).collect();
         steps.sort_unstable();
         Self { steps }
     }
 
-    /// The interval of the last step that this age has reached; of the first one for younger flows.
-    pub(super) fn every(&self, age_ns: u64) -> u64 {
+    /// Nanoseconds between two reports of a flow of this age (nanoseconds): those of the last step that it has
+    /// reached, of the first one for younger flows. 0 without steps.
+    #[must_use]
+    pub fn every(&self, age_ns: u64) -> u64 {
         let reached = self.steps.iter().take_while(|(age, _)| *age <= age_ns).last();
         reached.or(self.steps.first()).map_or(0, |(_, every)| *every)
     }
@@ -32,9 +36,9 @@ fn nanoseconds(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn curve(steps: &[(u64, u64)]) -> Curve {
+    fn curve(steps: &[(u64, u64)]) -> RateCurve {
         let seconds = |(age, every): &(u64, u64)| (Duration::from_secs(*age), Duration::from_secs(*every));
-        Curve::new(&steps.iter().map(seconds).collect::<Vec<_>>())
+        RateCurve::new(&steps.iter().map(seconds).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! Audits again and again: what is overdue, and what happened since the audit before.
+
+use super::completeness::Figures;
+use super::evidence::{Doubt, Evidence};
+use super::statement::Statement;
+use crate::model::Sum;
+
+/// Settled batches after which every end that was counted before must have been told.
+const SETTLED: u64 = 2;
+
+/// The running audit.
+#[derive(Clone, Debug, Default)]
+pub struct Auditor {
+    /// What the kernel side had counted and not lost at an earlier audit, and the settled batches by then.
+    expected: Option<(Sum, u64)>,
+    overdue: Sum,
+    /// Where the window began.
+    window: Window,
+}
+
+/// Sums at the beginning of a window.
+#[derive(Clone, Debug, Default)]
+struct Window {
+    lost: Sum,
+    counted: Sum,
+    doubts: Vec<Doubt>,
+}
+
+impl Auditor {
+    /// Draws up a statement of everything since the start.
+    pub fn audit(&mut self, evidence: &Evidence) -> Statement {
+        self.follow_ends(evidence);
+        Statement::of(evidence, self.overdue)
+    }
+
+    /// The completeness since the window began, and begins the next one.
+    pub fn turn_window(&mut self, statement: &Statement) -> Figures {
+        let now = Window {
+            lost: statement.lost_sum(),
+            counted: statement.counted(),
+            doubts: statement.doubts.clone(),
+        };
+        let before = std::mem::replace(&mut self.window, now);
+        let Window { lost, counted, doubts } = &self.window;
+        Figures::of(lost.beyond(before.lost), counted.beyond(before.counted), *doubts == before.doubts)
+    }
+
+    /// An end that was counted two settled batches ago and has not been told is not on its way any more.
+    fn follow_ends(&mut self, evidence: &Evidence) {
+        let Some(counted) = &evidence.counted else { return };
+        let delivered = counted.ended.beyond(counted.ends_lost);
+        match self.expected {
+            Some((_, then)) if evidence.settled_batches < then + SETTLED => {}
+            Some((expected, _)) => {
+                self.overdue = expected.beyond(evidence.books.ended);
+                self.expected = Some((delivered, evidence.settled_batches));
+            }
+            None => self.expected = Some((delivered, evidence.settled_batches)),
+        }
+    }
+}

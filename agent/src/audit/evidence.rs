@@ -1,0 +1,67 @@
+//! What an audit rests on.
+
+use crate::flow::Books;
+use crate::model::Sum;
+use crate::source::{Counted, Losses};
+
+/// Everything that is known at one moment. All sums since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The flow table's sums.
+    pub books: Books,
+    /// What the kernel side counted; read after the table took in what it had handed over. `None` where it counts
+    /// nothing by itself.
+    pub counted: Option<Counted>,
+    /// Settled batches that the table has taken in.
+    pub settled_batches: u64,
+    /// Deltas that the user does not want.
+    pub filtered: Sum,
+    /// Deltas of records for which the output had no room.
+    pub dropped: Sum,
+    /// Deltas of records that the output will not write any more; 0 while it works.
+    pub unwritten: Sum,
+    /// What makes the amount uncertain, and how often it happened.
+    pub doubts: Vec<Doubt>,
+    /// The source has ended: nothing is under way any more.
+    pub is_final: bool,
+}
+
+/// Something after which it cannot be known how much is missing, and how often it happened.
+pub type Doubt = (&'static str, u64);
+
+/// Reasons of loss whose amount nobody counted.
+const UNCOUNTED: [&str; 14] = [
+    "hook_skipped",
+    "end_read_failed",
+    "end_ring_full",
+    "module_reloaded",
+    "netlink_overflow",
+    "netlink_malformed",
+    "netlink_namespace_refused",
+    "totals_regressed",
+    "end_of_forgotten_flow",
+    "ended_flows_forgotten_early",
+    "gap_without_agent_ms",
+    "recording_damaged_blocks",
+    "recording_records_skipped",
+    "recording_bytes_skipped",
+];
+
+/// Those of the losses whose amount cannot be known.
+#[must_use]
+pub fn doubts(losses: &Losses) -> Vec<Doubt> {
+    let is_doubt = |(reason, count): &&(&'static str, u64)| *count > 0 && UNCOUNTED.contains(reason);
+    losses.iter().filter(is_doubt).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_losses_of_unknown_amount_make_doubts() {
+        let losses =
+            vec![("no_slot", 5), ("hook_skipped", 2), ("netlink_overflow", 0), ("output_queue_full", 7)];
+        assert_eq!(doubts(&losses), [("hook_skipped", 2)]);
+    }
+}

@@ -1,0 +1,85 @@
+//! An audit for people and for programs.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::completeness::{Completeness, Figures};
+use super::statement::Statement;
+use crate::model::Sum;
+
+/// The completeness, the identity in each figure, and the reasons.
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures { flows, packets, bytes } = self.completeness;
+        write!(f, "completeness of bytes {bytes}, packets {packets}, flows {flows}; ")?;
+        self.identity(f, "bytes", |sum| sum.bytes)?;
+        self.identity(f, "packets", |sum| sum.packets)?;
+        self.identity(f, "flows", |sum| sum.flows)?;
+        for (reason, Sum { flows, packets, bytes }) in &self.lost {
+            write!(f, "; lost by {reason}: {bytes} bytes, {packets} packets, {flows} flows")?;
+        }
+        for (reason, count) in &self.doubts {
+            write!(f, "; of unknown amount: {reason} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Statement {
+    fn identity(&self, f: &mut fmt::Formatter<'_>, name: &str, figure: fn(Sum) -> u64) -> fmt::Result {
+        let separator = if name == "bytes" { "" } else { "; " };
+        let Self { ended, living, baseline, delivered, not_yet_due, filtered, .. } = *self;
+        let [ended, living, baseline] = [ended, living, baseline].map(figure);
+        let [delivered, not_yet_due, filtered, lost] =
+            [delivered, not_yet_due, filtered, self.lost_sum()].map(figure);
+        let sign = if self.balances() { '=' } else { '≠' };
+        write!(
+            f,
+            "{separator}{name}: ended {ended} + living {living} - baseline {baseline} {sign} delivered {delivered} + \
+             not yet due {not_yet_due} + filtered {filtered} + lost {lost}"
+        )
+    }
+
+    /// One JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let lost: serde_json::Map<_, _> =
+            self.lost.iter().map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect();
+        let doubts: serde_json::Map<_, _> =
+            self.doubts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect();
+        json!({
+            "ended": sum(self.ended),
+            "living": sum(self.living),
+            "baseline": sum(self.baseline),
+            "delivered": sum(self.delivered),
+            "not_yet_due": sum(self.not_yet_due),
+            "filtered": sum(self.filtered),
+            "lost": lost,
+            "unknown": doubts,
+            "balances": self.balances(),
+            "completeness": self.completeness.to_json(),
+        })
+    }
+}
+
+impl Figures {
+    /// One JSON object: `exact` or `at_most` for each figure.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let figure = |completeness| match completeness {
+            Completeness::Exact(part) => json!({ "exact": part }),
+            Completeness::AtMost(part) => json!({ "at_most": part }),
+        };
+        json!({
+            "bytes": figure(self.bytes),
+            "packets": figure(self.packets),
+            "flows": figure(self.flows),
+        })
+    }
+}
+
+fn sum(sum: Sum) -> Value {
+    let Sum { flows, packets, bytes } = sum;
+    json!({ "flows": flows, "packets": packets, "bytes": bytes })
+}

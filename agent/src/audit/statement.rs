@@ -1,0 +1,146 @@
+//! What an audit says.
+
+use super::completeness::Figures;
+use super::evidence::{Doubt, Evidence};
+use crate::model::Sum;
+
+/// So much was lost for this reason.
+pub type Loss = (&'static str, Sum);
+
+/// The identity, figure by figure, and what follows from it. All sums since the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// Flows that ended, with their final totals, delivered or not.
+    pub ended: Sum,
+    /// Flows that live, with the highest totals known.
+    pub living: Sum,
+    /// What flows had moved before the accounting began; flows are those that an earlier agent told of.
+    pub baseline: Sum,
+    /// Delivered: written by the output, or in its queue.
+    pub delivered: Sum,
+    /// Will be delivered: ends on their way, and what a walk saw beyond the last record of each flow.
+    pub not_yet_due: Sum,
+    /// The user does not want it.
+    pub filtered: Sum,
+    /// Lost, by reason; reasons that cost nothing are left out.
+    pub lost: Vec<Loss>,
+    /// Why more may be missing than is counted.
+    pub doubts: Vec<Doubt>,
+    /// What part is there.
+    pub completeness: Figures,
+}
+
+impl Statement {
+    /// Draws it up. `overdue`: the part of what is on its way that should have come by now.
+    pub(super) fn of(evidence: &Evidence, overdue: Sum) -> Self {
+        let Evidence { books, filtered, dropped, unwritten, .. } = evidence;
+        let ends = Ends::of(evidence);
+        let overdue = if evidence.is_final { ends.under_way } else { overdue };
+        // Some of it may have come since.
+        let overdue = overdue - overdue.beyond(ends.under_way);
+        let mut lost = vec![
+            ("end_lost", ends.lost),
+            ("missed", ends.forgone),
+            ("output_queue_full", *dropped),
+            ("output_unwritten", *unwritten),
+            ("unexplained", overdue),
+        ];
+        lost.retain(|(_, sum)| !sum.is_zero());
+        let doubts = ends.doubts(evidence);
+        let mut statement = Self {
+            ended: ends.all + books.reset,
+            living: books.live,
+            baseline: books.baseline,
+            delivered: books.delivered.beyond(*filtered + *dropped + *unwritten),
+            not_yet_due: books.ahead + ends.under_way.beyond(overdue),
+            filtered: *filtered,
+            lost,
+            doubts,
+            completeness: Figures::of(Sum::default(), Sum::default(), true),
+        };
+        statement.completeness =
+            Figures::of(statement.lost_sum(), statement.counted(), statement.doubts.is_empty());
+        statement
+    }
+
+    /// Everything that was to be delivered.
+    #[must_use]
+    pub fn counted(&self) -> Sum {
+        self.delivered + self.not_yet_due + self.filtered + self.lost_sum()
+    }
+
+    /// Everything that was lost and counted.
+    #[must_use]
+    pub fn lost_sum(&self) -> Sum {
+        self.lost.iter().fold(Sum::default(), |sum, (_, lost)| sum + *lost)
+    }
+
+    /// Whether ended + living − baseline is what the other side adds up to. Where it is not, and there is no doubt
+    /// either, the accounting itself is wrong.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.ended + self.living - self.baseline == self.counted()
+    }
+}
+
+/// Ends as the kernel side counted them, and the table.
+struct Ends {
+    /// All of them.
+    all: Sum,
+    /// Lost, less what was delivered of their flows before.
+    lost: Sum,
+    /// What a walk had seen of flows that were then found gone, beyond what was delivered, where no end that was
+    /// lost accounts for it.
+    forgone: Sum,
+    /// Neither lost nor told until now.
+    under_way: Sum,
+    /// Flows that were found gone although no end was lost.
+    unseen: u64,
+    /// Told although nobody counted them.
+    uncounted: Sum,
+}
+
+impl Ends {
+    fn of(evidence: &Evidence) -> Self {
+        let books = &evidence.books;
+        let Some(counted) = &evidence.counted else { return Self::of_table_alone(evidence) };
+        let unseen = books.missed.flows.saturating_sub(counted.ends_lost.flows);
+        let told = books.ended + counted.ends_lost;
+        // What is missed beyond the ends that were lost is in no sum of the kernel side.
+        let beyond = books.missed.beyond(counted.ends_lost);
+        let forgone = if unseen > 0 { books.forgone } else { Sum::default() };
+        Self {
+            all: counted.ended + told.beyond(counted.ended) + beyond + forgone,
+            lost: counted.ends_lost.beyond(books.missed),
+            forgone,
+            under_way: counted.ended.beyond(told),
+            unseen,
+            uncounted: told.beyond(counted.ended),
+        }
+    }
+
+    /// Without sums of the kernel side all that is known of ends is what was told of them.
+    fn of_table_alone(evidence: &Evidence) -> Self {
+        let books = &evidence.books;
+        Self {
+            all: books.ended + books.missed + books.forgone,
+            lost: Sum::default(),
+            forgone: books.forgone,
+            under_way: Sum::default(),
+            unseen: books.missed.flows,
+            uncounted: Sum::default(),
+        }
+    }
+
+    fn doubts(&self, evidence: &Evidence) -> Vec<Doubt> {
+        let mut doubts = evidence.doubts.clone();
+        let skipped = evidence.counted.as_ref().map_or(0, |counted| counted.ends_skipped);
+        if !doubts.iter().any(|(reason, _)| *reason == "hook_skipped") {
+            doubts.push(("hook_skipped", skipped));
+        }
+        doubts.push(("ended_unseen", self.unseen));
+        doubts.push(("ends_uncounted", self.uncounted.flows));
+        doubts.retain(|(_, count)| *count > 0);
+        doubts
+    }
+}

@@ -1,0 +1,65 @@
+//! Audits while the agent runs: for the status file every ten seconds, for the log every minute and at the end.
+
+use super::status_file::StatusFile;
+use crate::audit::{Auditor, Evidence, Figures};
+use std::time::{Duration, Instant};
+
+/// Time between two audits.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Audits in a window.
+const WINDOW: u32 = 6;
+
+/// The running audit and who hears of it.
+#[derive(Debug)]
+pub(super) struct Auditing {
+    auditor: Auditor,
+    file: Option<StatusFile>,
+    next: Instant,
+    /// Audits in the window that is under way.
+    audits: u32,
+    /// The last full one.
+    window: Option<Figures>,
+}
+
+impl Auditing {
+    /// `file`: none for a replay, which nobody asks how it is doing.
+    pub(super) fn new(file: Option<StatusFile>) -> Self {
+        Self { auditor: Auditor::default(), file, next: Instant::now(), audits: 0, window: None }
+    }
+
+    /// Audits if it is time. To be called after each batch.
+    pub(super) fn tick(&mut self, evidence: impl FnOnce() -> Evidence) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + EVERY;
+        let statement = self.auditor.audit(&evidence());
+        self.audits += 1;
+        if self.audits >= WINDOW {
+            self.audits = 0;
+            let window = self.auditor.turn_window(&statement);
+            if !window.is_whole() {
+                tracing::warn!("audit: something is missing since the last minute: {statement}");
+            }
+            self.window = Some(window);
+        }
+        if let Some(file) = &mut self.file {
+            file.write(&statement, self.window.as_ref(), false);
+        }
+    }
+
+    /// The last audit.
+    pub(super) fn finish(mut self, evidence: &Evidence) {
+        let statement = self.auditor.audit(evidence);
+        if let Some(file) = &mut self.file {
+            file.write(&statement, self.window.as_ref(), true);
+        }
+        if statement.completeness.is_whole() && statement.balances() {
+            tracing::info!("audit: {statement}");
+        } else {
+            tracing::warn!("audit: {statement}");
+        }
+    }
+}

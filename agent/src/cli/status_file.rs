@@ -1,0 +1,155 @@
+//! The file in which a running agent says how it is doing, for `conntally check --live`.
+//!
+//! `RUN_DIR/status.PID.json`, one JSON object, replaced as a whole every ten seconds and at the end:
+//!
+//! | key | what |
+//! |---|---|
+//! | `version` | 1 |
+//! | `pid` | the agent's process id |
+//! | `updated_boot_ns` | when it was written, `CLOCK_BOOTTIME` |
+//! | `final` | whether the agent has ended |
+//! | `source` | as in the line `ready` |
+//! | `whole` | whether nothing is missing, for certain |
+//! | `text` | the audit for a person |
+//! | `audit` | the audit since the start |
+//! | `window` | the completeness of the last full minute; absent before |
+
+use crate::audit::{Figures, Statement};
+use crate::model::Anchor;
+use serde_json::{Value, json};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// An agent that has not written for so long does not run.
+const STALE_NS: u64 = 60_000_000_000;
+
+/// The file is a few kilobytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The status file of this process.
+#[derive(Debug)]
+pub(super) struct StatusFile {
+    path: PathBuf,
+    source: String,
+    /// Whether a failure was told: once is enough.
+    has_failed: bool,
+}
+
+impl StatusFile {
+    /// The file of this process in the given directory; those of agents that are gone are removed.
+    pub(super) fn new(run_dir: &Path, source: &str) -> Self {
+        let now = Anchor::now().map_or(0, |now| now.boot_ns);
+        for (path, status) in all(run_dir) {
+            if !is_fresh(&status, now) {
+                // Whoever cannot remove it cannot be hurt by it either.
+                let _ = fs::remove_file(path);
+            }
+        }
+        let path = run_dir.join(format!("status.{}.json", std::process::id()));
+        Self { path, source: source.to_owned(), has_failed: false }
+    }
+
+    /// Replaces what it says. A failure is logged once.
+    pub(super) fn write(&mut self, statement: &Statement, window: Option<&Figures>, is_final: bool) {
+        let status = json!({
+            "version": 1,
+            "pid": std::process::id(),
+            "updated_boot_ns": Anchor::now().map_or(0, |now| now.boot_ns),
+            "final": is_final,
+            "source": self.source,
+            "whole": statement.completeness.is_whole(),
+            "text": statement.to_string(),
+            "audit": statement.to_json(),
+            "window": window.map(Figures::to_json),
+        });
+        if let Err(error) = replace(&self.path, &status)
+            && !std::mem::replace(&mut self.has_failed, true)
+        {
+            tracing::warn!("`conntally check --live` cannot work: {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// What each agent of this directory that runs says.
+pub(super) fn running(run_dir: &Path) -> io::Result<Vec<Value>> {
+    let now = Anchor::now()?.boot_ns;
+    let fresh = |status: &Value| is_fresh(status, now) && status.get("final") == Some(&Value::Bool(false));
+    Ok(all(run_dir).map(|(_, status)| status).filter(fresh).collect())
+}
+
+fn is_fresh(status: &Value, now: u64) -> bool {
+    let updated = status.get("updated_boot_ns").and_then(Value::as_u64);
+    updated.is_some_and(|updated| updated <= now && now - updated < STALE_NS)
+}
+
+/// All that can be read.
+fn all(run_dir: &Path) -> impl Iterator<Item = (PathBuf, Value)> {
+    let paths = fs::read_dir(run_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| is_status(path)).filter_map(|path| {
+        let status = read(&path).ok()?;
+        Some((path, status))
+    })
+}
+
+fn is_status(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("status.").is_some_and(|rest| rest.ends_with(".json"))
+}
+
+fn read(path: &Path) -> io::Result<Value> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    serde_json::from_str(&text).map_err(io::Error::other)
+}
+
+fn replace(path: &Path, status: &Value) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    writeln!(file, "{status}")?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Auditor, Evidence};
+
+    #[test]
+    fn a_running_agent_is_found_and_one_that_ended_or_was_killed_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let statement = Auditor::default().audit(&Evidence::default());
+        let mut file = StatusFile::new(dir.path(), "source=bpf");
+        file.write(&statement, None, false);
+        let agents = running(dir.path()).unwrap();
+        assert_eq!(agents.len(), 1);
+        assert_eq!(
+            (agents[0]["pid"].as_u64(), agents[0]["whole"].as_bool()),
+            (Some(std::process::id().into()), Some(true))
+        );
+        file.write(&statement, Some(&statement.completeness), true);
+        assert_eq!(running(dir.path()).unwrap(), Vec::<Value>::new());
+
+        let killed = dir.path().join("status.1.json");
+        replace(&killed, &json!({ "updated_boot_ns": 1, "final": false })).unwrap();
+        assert_eq!(running(dir.path()).unwrap().len(), 0);
+        StatusFile::new(dir.path(), "");
+        assert!(!killed.exists());
+    }
+
+    #[test]
+    fn nonsense_and_links_in_the_directory_do_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("status.5.json"), "{").unwrap();
+        fs::write(dir.path().join("agents.lock"), "").unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("status.6.json")).unwrap();
+        assert_eq!(running(dir.path()).unwrap().len(), 0);
+        assert_eq!(running(&dir.path().join("absent")).unwrap().len(), 0);
+    }
+}

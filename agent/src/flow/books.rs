@@ -1,0 +1,87 @@
+//! Double-entry sums of all flows the table has met, kept up to date with every change of a flow.
+//!
+//! For every flow, whatever becomes of it: what is known of its totals = its baseline + what was delivered of it +
+//! what a walk has seen beyond. So at any moment, in packets and bytes,
+//!
+//! `ended + reset + missed + live = baseline + delivered + ahead`
+//!
+//! and in flows the same: there the baseline is the flows that an agent before this one has told of.
+
+use std::ops::{Add, Sub};
+
+use super::slab::Entry;
+use crate::model::{Sum, Totals};
+
+/// Sums since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// Flows whose end was told, with the final totals it told.
+    pub ended: Sum,
+    /// By how much those fell short of totals seen before: somebody reset the counters.
+    pub reset: Sum,
+    /// Flows that were found gone and whose end was not told until now, with the last totals known.
+    pub missed: Sum,
+    /// What walks had seen beyond those totals.
+    pub forgone: Sum,
+    /// Living flows, with the highest totals known.
+    pub live: Sum,
+    /// The part of those that a walk saw and no record has told yet.
+    pub ahead: Sum,
+    /// What flows had moved before the accounting began, or an agent before this one has billed: in no delta.
+    pub baseline: Sum,
+    /// Flows that had a record, and all deltas.
+    pub delivered: Sum,
+}
+
+impl Books {
+    /// Whether the two sides are equal, as they always are.
+    #[must_use]
+    pub fn balance(&self) -> bool {
+        let known = self.ended + self.reset + self.missed + self.live;
+        known == self.baseline + self.delivered + self.ahead
+    }
+
+    /// A living flow changed, or came in, or is about to leave: what it was before, and what it is now.
+    pub(super) fn change_living(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
+        for (entry, turn) in [(before, Sum::sub as fn(Sum, Sum) -> Sum), (after, Sum::add)] {
+            let Some(entry) = entry else { continue };
+            self.live = turn(self.live, known(entry));
+            self.ahead = turn(self.ahead, entry.ahead.sum());
+        }
+    }
+
+    /// The baseline of a flow changed.
+    pub(super) fn change_baseline(&mut self, before: &Totals, after: &Totals) {
+        self.baseline += Sum::moved(after) - Sum::moved(before);
+    }
+
+    /// The end of a flow was told, with these final totals.
+    pub(super) fn end(&mut self, entry: &Entry, told: &Totals) {
+        self.ended += Sum::of_flow(told);
+        self.reset += Sum::moved(&entry.flow.totals) - Sum::moved(told);
+    }
+
+    /// An end came again that an agent before this one had told: the kernel side counts it, and nobody bills it.
+    pub(super) fn end_again(&mut self, entry: &Entry) {
+        let known = Sum::of_flow(&entry.flow.totals);
+        self.ended += known;
+        self.baseline += known;
+    }
+
+    /// A flow was found gone.
+    pub(super) fn miss(&mut self, entry: &Entry) {
+        self.missed += Sum::of_flow(&entry.flow.totals);
+        self.forgone += entry.ahead.sum();
+    }
+
+    /// The end of a flow that had been found gone was told after all; `entry` is as it was until now.
+    pub(super) fn unmiss(&mut self, entry: &Entry) {
+        self.missed -= Sum::of_flow(&entry.flow.totals);
+        self.forgone -= entry.ahead.sum();
+    }
+}
+
+/// The highest totals known of a flow.
+fn known(entry: &Entry) -> Sum {
+    Sum::of_flow(&entry.flow.totals) + entry.ahead.sum()
+}
