@@ -15,6 +15,10 @@ const DYING: u32 = 1 << 9;
 const NFCT_POINTER: u64 = !7;
 /// Bytes of a `struct hlist_nulls_node`, which lies before each of an entry's tuples.
 const NODE_BYTES: u32 = 16;
+/// Where the head begins to be of use: before it lies the reference count, on every kernel.
+const FIRST: u32 = 8;
+/// Bytes of a tuple.
+const TUPLE_BYTES: u32 = size_of::<KernelTuple>() as u32;
 /// Where a tuple has its direction.
 const DIRECTION: u32 = core::mem::offset_of!(KernelTuple, direction) as u32;
 /// Bytes of an entry's head that fit on the stack; user space refuses a kernel that needs more.
@@ -69,25 +73,49 @@ impl Head {
     /// Copies the head of an entry; false if the address cannot be read.
     #[inline(always)]
     pub fn copy(&mut self, conntrack: Conntrack) -> bool {
+        self.copy_part(conntrack, FIRST, constant(&HEAD_BYTES) - FIRST)
+    }
+
+    /// Copies what changes while the entry lives: status, mark, extensions.
+    #[inline(always)]
+    pub fn copy_tail(&mut self, conntrack: Conntrack) -> bool {
+        let tail = constant(&TAIL_OFFSET);
+        self.copy_part(conntrack, tail, constant(&HEAD_BYTES) - tail)
+    }
+
+    /// Copies the status alone.
+    #[inline(always)]
+    pub fn copy_status(&mut self, conntrack: Conntrack) -> bool {
+        self.copy_part(conntrack, layout!(status), 4)
+    }
+
+    /// Copies what lies before the tail.
+    #[inline(always)]
+    pub fn copy_front(&mut self, conntrack: Conntrack) -> bool {
+        self.copy_part(conntrack, FIRST, constant(&TAIL_OFFSET) - FIRST)
+    }
+
+    /// Copies all up to the end of the first tuple, with the node before it.
+    #[inline(always)]
+    pub fn copy_node(&mut self, conntrack: Conntrack) -> bool {
+        self.copy_part(conntrack, FIRST, layout!(tuple_original) + TUPLE_BYTES - FIRST)
+    }
+
+    /// Copies what lies behind the first tuple.
+    #[inline(always)]
+    pub fn copy_behind_node(&mut self, conntrack: Conntrack) -> bool {
+        let node = layout!(tuple_original) + TUPLE_BYTES;
+        self.copy_part(conntrack, node, constant(&HEAD_BYTES) - node)
+    }
+
+    /// Each byte costs an instruction, so no more than what is needed is copied.
+    #[inline(always)]
+    fn copy_part(&mut self, conntrack: Conntrack, offset: u32, bytes: u32) -> bool {
         // SAFETY: user space never sets more than `HEAD_MAX` bytes, and the verifier checks it.
         unsafe {
             bpf_probe_read_kernel(
-                self.0.as_mut_ptr().cast(),
-                constant(&HEAD_BYTES),
-                conntrack.0 as *const c_void,
-            ) == 0
-        }
-    }
-
-    /// Copies again what changes while the entry lives: status, mark, extensions. The rest stays as it was.
-    #[inline(always)]
-    pub fn copy_tail(&mut self, conntrack: Conntrack) -> bool {
-        let offset = constant(&TAIL_OFFSET);
-        // SAFETY: the tail is the part of the head from this offset on.
-        unsafe {
-            bpf_probe_read_kernel(
                 self.0.as_mut_ptr().cast::<u8>().add(offset as usize).cast(),
-                constant(&HEAD_BYTES) - offset,
+                bytes,
                 (conntrack.0 + u64::from(offset)) as *const c_void,
             ) == 0
         }
@@ -135,23 +163,6 @@ impl Head {
     #[inline(always)]
     pub fn next(&self) -> u64 {
         self.field(layout!(tuple_original) - NODE_BYTES)
-    }
-
-    /// Whether an event tells this entry's original tuple.
-    ///
-    /// # Safety
-    /// `event` points to an event whose tuples are filled in.
-    #[inline(always)]
-    pub unsafe fn has_tuple_of(&self, event: *const Event) -> bool {
-        let mut difference = 0;
-        let mut i = 0;
-        while i < 5 {
-            // SAFETY: a tuple is five words, 8-byte aligned as in [`Event`].
-            let told = unsafe { (&raw const (*event).tuples[0]).cast::<u64>().add(i).read() };
-            difference |= told ^ self.field::<u64>(layout!(tuple_original) + 8 * i as u32);
-            i += 1;
-        }
-        difference == 0
     }
 
     /// Whether the entry is, or was until its end began, in the kernel's table.

@@ -1,27 +1,16 @@
 //! Tells of a flow that a walk met alive, and gives it a slot if it has none.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use conntally_common::{Event, EventKind, Slot};
+use conntally_common::{Event, EventFlags, EventKind, Slot};
 
 use crate::{
     entry::{Conntrack, Head},
-    event::{About, begin, boot_ns, jiffies},
-    extensions::{self, Extensions},
-    maps::{CONTROL, UPDATES},
-    namespace, slots,
+    event::{About, begin, jiffies},
+    extensions::zero,
+    maps::CONTROL,
+    slots,
     speak::{ANNOUNCED, MIDLIFE, interval, mark_announced},
+    tour::{self, Block, Tour},
 };
-
-/// What became of telling of a flow.
-pub struct Told;
-
-impl Told {
-    pub const YES: u32 = 0;
-    /// It ended, or became another flow's entry, while it was read.
-    pub const TORN: u32 = 1;
-    /// The ring was full.
-    pub const NO_ROOM: u32 = 2;
-}
 
 /// A flow's slot, as it was when the flow was met.
 struct Seat {
@@ -31,40 +20,66 @@ struct Seat {
     is_new: bool,
 }
 
-/// Submits an event of a living entry whose head was just copied.
+/// Fills in an event of a living entry whose head was just copied; false if the entry ended, or became another flow's,
+/// while it was read.
+///
+/// # Safety
+/// Both pointers are values of their maps.
 #[inline(always)]
-pub fn tell(conntrack: Conntrack, head: &mut Head) -> u32 {
-    let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return Told::NO_ROOM };
-    let event = reserved.as_mut_ptr();
-    // The reader comes anyhow when the run is over.
-    let no_wakeup = u64::from(BPF_RB_NO_WAKEUP);
-    let now_ns = boot_ns();
-    let netns = namespace::of(head);
-    let seat = seat(conntrack, now_ns, netns);
-    let about =
-        About { kind: EventKind::EXISTING, now_ns, born_ns: seat.born_ns, flags: seat.flags as u8, netns };
-    // SAFETY: the reserved memory has room for an event, and every field is written.
-    let is_untouched = unsafe {
+pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event: *mut Event) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (netns, now_ns) = (tour::netns(tour, head), (*tour).now_ns);
+        let seat = seat(conntrack, now_ns, netns);
+        let about = About {
+            kind: EventKind::EXISTING,
+            now_ns,
+            born_ns: seat.born_ns,
+            flags: seat.flags as u8,
+            netns,
+        };
         begin(event, conntrack, head, &about);
-        extensions::describe(event, head);
-        let ext = head.ext();
-        head.copy(conntrack)
-            && head.is_live()
-            && head.ext() == ext
-            && head.has_tuple_of(event)
-            && Extensions::of(head).is_some_and(|extensions| extensions.start() == (*event).start_ns)
-    };
-    // A slot stays only if the entry lived when it had it: then its end clears it.
-    if is_untouched && seat.is_kept(conntrack) {
-        reserved.submit(no_wakeup);
-        if let Some(slot) = seat.slot {
-            mark_announced(slot, seat.flags);
+        let is_untouched = match tour::extensions(tour, head) {
+            Some(block) => {
+                describe(event, block);
+                if seat.tells_the_flow() {
+                    head.copy_status(conntrack) && head.is_live()
+                } else {
+                    let ext = head.ext();
+                    head.copy_tail(conntrack)
+                        && head.is_live()
+                        && head.ext() == ext
+                        && block.start_now() == (*event).start_ns
+                }
+            }
+            None => false,
+        };
+        // A slot stays only if the entry lived when it had it: then its end clears it.
+        if is_untouched && seat.is_kept(conntrack) {
+            if let Some(slot) = seat.slot {
+                mark_announced(slot, seat.flags);
+            }
+            return true;
         }
-        Told::YES
-    } else {
-        reserved.discard(no_wakeup);
         seat.give_back(conntrack);
-        Told::TORN
+        false
+    }
+}
+
+/// # Safety
+/// `event` points to an event's memory, of which `flags` is set.
+#[inline(always)]
+unsafe fn describe(event: *mut Event, block: Block) {
+    // SAFETY: every write is to a field of the caller's event.
+    unsafe {
+        zero::<4>((&raw mut (*event).counters).cast());
+        zero::<2>((&raw mut (*event).start_ns).cast());
+        zero::<2>((&raw mut (*event).labels).cast());
+        if block.counters((&raw mut (*event).counters).cast()) {
+            (*event).flags |= EventFlags::COUNTERS;
+        }
+        block.times((&raw mut (*event).start_ns).cast());
+        block.labels((&raw mut (*event).labels).cast());
     }
 }
 
@@ -90,13 +105,26 @@ fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
 }
 
 impl Seat {
+    /// Whether the slot was the flow's before it was read: then it shows by itself that the entry became another's.
+    #[inline(always)]
+    const fn tells_the_flow(&self) -> bool {
+        self.slot.is_some() && !self.is_new
+    }
+
     /// Whether the slot still is what the event says: another CPU may have taken it, or given the entry another.
     #[inline(always)]
     fn is_kept(&self, conntrack: Conntrack) -> bool {
         let Some(slot) = self.slot else { return true };
-        let first = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack));
+        if self.is_new
+            && slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) != Some(slot)
+        {
+            return false;
+        }
         // SAFETY: the slot lies in a map value. Volatile, because other CPUs write it.
-        first == Some(slot) && unsafe { (&raw const (*slot).born_ns).read_volatile() } == self.born_ns
+        unsafe {
+            (&raw const (*slot).conntrack).read_volatile() == conntrack.0
+                && (&raw const (*slot).born_ns).read_volatile() == self.born_ns
+        }
     }
 
     /// Frees the slot if it was made for this event.

@@ -11,7 +11,7 @@ use crate::{
 pub type Counters = [u64; 4];
 
 /// An entry's extensions: where each of them lies.
-pub struct Extensions {
+struct Extensions {
     address: u64,
     /// The first bytes of the struct; 16 of them are there on every kernel.
     positions: [u8; 16],
@@ -20,37 +20,27 @@ pub struct Extensions {
 impl Extensions {
     /// The extensions of an entry; `None` when they cannot be read.
     #[inline(always)]
-    pub fn of(head: &Head) -> Option<Self> {
+    fn of(head: &Head) -> Option<Self> {
         let address = head.ext();
         Some(Self { address, positions: read(address)? })
     }
 
     /// Reads the counters; false when the entry has none, the place is then left as it is.
     #[inline(always)]
-    pub fn counters(&self, place: *mut Counters) -> bool {
+    fn counters(&self, place: *mut Counters) -> bool {
         self.read_at(layout!(ext_acct), place)
     }
 
     /// The same for start and stop of the timestamps.
     #[inline(always)]
-    pub fn times(&self, place: *mut [u64; 2]) -> bool {
+    fn times(&self, place: *mut [u64; 2]) -> bool {
         layout!(ext_tstamp) != ABSENT && self.read_at(layout!(ext_tstamp), place)
     }
 
     /// The same for the labels.
     #[inline(always)]
-    pub fn labels(&self, place: *mut [u64; 2]) -> bool {
+    fn labels(&self, place: *mut [u64; 2]) -> bool {
         layout!(ext_labels) != ABSENT && self.read_at(layout!(ext_labels), place)
-    }
-
-    /// The start stamp; 0 when the entry has none.
-    #[inline(always)]
-    pub fn start(&self) -> u64 {
-        let mut start = 0u64;
-        if layout!(ext_tstamp) != ABSENT {
-            self.read_at(layout!(ext_tstamp), &raw mut start);
-        }
-        start
     }
 
     #[inline(always)]

@@ -13,11 +13,11 @@ mod event;
 mod existing;
 mod extensions;
 mod maps;
-mod namespace;
 mod packet;
 mod slots;
 mod speak;
 mod sweep;
+mod tour;
 mod walk;
 
 use aya_ebpf::{

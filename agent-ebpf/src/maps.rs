@@ -8,11 +8,11 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray, Queue, RingBuf},
 };
 use conntally_common::{
-    Bucket, Clock, Control, Event, LOSS_REASONS, Layout, Runs, Sum, Unannounced, VISITS as VISITS_LEN, Visit,
-    Walk,
+    Bucket, Clock, Control, Event, LOSS_REASONS, Layout, Runs, SIGHTS as SIGHTS_LEN, Sum, Unannounced,
+    VISITS as VISITS_LEN, Visit, Walk,
 };
 
-use crate::{namespace::Namespace, walk::Stride};
+use crate::{tour::Tour, walk::Stride};
 
 /// New flows and updates. Sized at load.
 #[map]
@@ -78,9 +78,13 @@ pub static WALK: Array<Walk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static STRIDE: Array<Stride> = Array::with_max_entries(1, 0);
 
-/// The namespace that the program which reads many flows met last.
+/// What the program keeps during a run that looks at many flows.
 #[map]
-pub static NAMESPACE: Array<Namespace> = Array::with_max_entries(1, 0);
+pub static TOUR: Array<Tour> = Array::with_max_entries(1, 0);
+
+/// What the last run of the program `sweep` or `walk` saw.
+#[map]
+pub static SIGHTS: Array<Event> = Array::with_max_entries(SIGHTS_LEN, BPF_F_MMAPABLE);
 
 /// How often each [`conntally_common::LossReason`] happened.
 #[map]

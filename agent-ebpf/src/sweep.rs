@@ -5,18 +5,19 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{bindings::BPF_RB_NO_WAKEUP, helpers::bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use conntally_common::{
     Control, Event, EventFlags, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict,
 };
 
 use crate::{
     entry::{Conntrack, Head},
-    event::{About, begin, boot_ns, jiffies},
-    extensions::{Counters, Extensions, zero},
-    maps::{CONTROL, SWEEPS, UPDATES, VISITS},
-    namespace, slots,
+    event::{About, begin, jiffies},
+    extensions::{Counters, zero},
+    maps::{CONTROL, SIGHTS, SWEEPS, TOUR, VISITS},
+    slots,
     speak::{interval, is_due, mark_announced},
+    tour::{self, Block, Tour},
 };
 
 /// A run takes no longer, plus the flows between two looks at the clock. The kernel runs it without preemption.
@@ -27,8 +28,10 @@ const CLOCK_EVERY: u32 = 16;
 /// Looks at the flows of the map `VISITS` until the list or the time is over.
 #[inline(always)]
 pub fn run() {
-    namespace::forget();
     let began = now();
+    if tour::begin().is_none() {
+        return;
+    }
     let mut index = 0;
     while index < VISITS_LEN {
         if index % CLOCK_EVERY == CLOCK_EVERY - 1 && now() - began > BUDGET_NS {
@@ -54,21 +57,26 @@ pub fn run() {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sweep_visit(index: u32) -> u32 {
-    let (Some(visit), Some(control)) = (VISITS.get_ptr_mut(index), CONTROL.get_ptr(0)) else { return 0 };
-    // SAFETY: both pointers are map values.
+    let (Some(visit), Some(control), Some(tour)) =
+        (VISITS.get_ptr_mut(index), CONTROL.get_ptr(0), TOUR.get_ptr_mut(0))
+    else {
+        return 0;
+    };
+    let Some(event) = SIGHTS.get_ptr_mut(index) else { return 0 };
+    // SAFETY: all pointers are map values.
     unsafe {
         if (*visit).conntrack == 0 {
             return 0;
         }
-        (*visit).verdict = look(visit, control);
+        (*visit).verdict = look(visit, control, tour, event);
     }
     1
 }
 
 /// # Safety
-/// Both pointers are values of their maps.
+/// All pointers are values of their maps.
 #[inline(always)]
-unsafe fn look(visit: *const Visit, control: *const Control) -> u32 {
+unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, event: *mut Event) -> u32 {
     // SAFETY: the caller's promise.
     let conntrack = Conntrack(unsafe { (*visit).conntrack });
     let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
@@ -82,20 +90,38 @@ unsafe fn look(visit: *const Visit, control: *const Control) -> u32 {
         if (*control).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
             return VisitVerdict::NOT_DUE;
         }
-    }
-    let mut head = Head::room();
-    if !head.copy(conntrack) || !head.is_live() {
-        return VisitVerdict::GONE;
-    }
-    let Some(extensions) = Extensions::of(&head) else { return VisitVerdict::GONE };
-    let sight = Sight::of(&extensions);
-    // SAFETY: as above.
-    unsafe {
+        let mut head = Head::room();
+        if !head.copy_tail(conntrack) || !head.is_live() {
+            return VisitVerdict::GONE;
+        }
+        let Some(block) = tour::extensions(tour, &head) else { return VisitVerdict::GONE };
+        let sight = Sight::of(block);
         if sight.is_known(visit, &head) {
             return VisitVerdict::UNCHANGED;
         }
-        submit(visit, control, slot, &mut head, &extensions, &sight)
+        if !head.copy_front(conntrack) {
+            return VisitVerdict::GONE;
+        }
+        let netns = tour::netns(tour, &head);
+        let (born_ns, now_ns) = ((*visit).born_ns, (*tour).now_ns);
+        let flags = (*slot).flags;
+        let about = About { kind: EventKind::UPDATE, now_ns, born_ns, flags: flags as u8, netns };
+        begin(event, conntrack, &head, &about);
+        sight.tell(event, block);
+        let ext = head.ext();
+        let is_untouched = head.copy_tail(conntrack)
+            && head.is_live()
+            && head.ext() == ext
+            && block.start_now() == (*event).start_ns
+            && is_same(slot, visit);
+        if !is_untouched {
+            return VisitVerdict::GONE;
+        }
+        let wait = interval(control, now_ns.saturating_sub(born_ns), || netns);
+        mark_announced(slot, flags);
+        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
     }
+    VisitVerdict::CHANGED
 }
 
 /// What a record shows of a flow beside its head.
@@ -107,7 +133,7 @@ struct Sight {
 
 impl Sight {
     #[inline(always)]
-    fn of(extensions: &Extensions) -> Self {
+    fn of(block: Block) -> Self {
         let mut counters = MaybeUninit::<Counters>::uninit();
         let mut labels = MaybeUninit::<[u64; 2]>::uninit();
         // SAFETY: both are as long as zeroed.
@@ -115,10 +141,28 @@ impl Sight {
             zero::<4>(counters.as_mut_ptr().cast());
             zero::<2>(labels.as_mut_ptr().cast());
         }
-        let has_counters = extensions.counters(counters.as_mut_ptr());
-        extensions.labels(labels.as_mut_ptr());
+        let has_counters = block.counters(counters.as_mut_ptr());
+        block.labels(labels.as_mut_ptr());
         // SAFETY: zeroed, then perhaps filled.
         unsafe { Self { counters: counters.assume_init(), labels: labels.assume_init(), has_counters } }
+    }
+
+    /// Puts it into an event, with the times.
+    ///
+    /// # Safety
+    /// `event` points to an event's memory, of which `flags` is set.
+    #[inline(always)]
+    unsafe fn tell(&self, event: *mut Event, block: Block) {
+        // SAFETY: every write is to a field of the caller's event.
+        unsafe {
+            zero::<2>((&raw mut (*event).start_ns).cast());
+            block.times((&raw mut (*event).start_ns).cast());
+            (&raw mut (*event).counters).cast::<Counters>().write(self.counters);
+            (&raw mut (*event).labels).cast::<[u64; 2]>().write(self.labels);
+            if self.has_counters {
+                (*event).flags |= EventFlags::COUNTERS;
+            }
+        }
     }
 
     /// Whether user space knows all that.
@@ -137,58 +181,6 @@ impl Sight {
                 && low ^ high == (*visit).labels
         }
     }
-}
-
-/// Submits what was seen if the flow is still the same.
-///
-/// # Safety
-/// The pointers are values of their maps.
-#[inline(always)]
-unsafe fn submit(
-    visit: *const Visit,
-    control: *const Control,
-    slot: *mut Slot,
-    head: &mut Head,
-    extensions: &Extensions,
-    sight: &Sight,
-) -> u32 {
-    let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return VisitVerdict::RING_FULL };
-    let event = reserved.as_mut_ptr();
-    // User space reads the ring when the run is over.
-    let no_wakeup = u64::from(BPF_RB_NO_WAKEUP);
-    // SAFETY: the caller's promise; the reserved memory has room for an event, and every field is written.
-    unsafe {
-        let conntrack = Conntrack((*visit).conntrack);
-        let (born_ns, flags) = ((*visit).born_ns, (*slot).flags);
-        let has_counters = if sight.has_counters { EventFlags::COUNTERS } else { 0 };
-        let about = About {
-            kind: EventKind::UPDATE,
-            now_ns: boot_ns(),
-            born_ns,
-            flags: flags as u8 | has_counters,
-            netns: namespace::of(head),
-        };
-        begin(event, conntrack, head, &about);
-        zero::<2>((&raw mut (*event).start_ns).cast());
-        extensions.times((&raw mut (*event).start_ns).cast());
-        (&raw mut (*event).counters).cast::<Counters>().write(sight.counters);
-        (&raw mut (*event).labels).cast::<[u64; 2]>().write(sight.labels);
-        let ext = head.ext();
-        let is_untouched = head.copy_tail(conntrack)
-            && head.is_live()
-            && head.ext() == ext
-            && extensions.start() == (*event).start_ns
-            && is_same(slot, visit);
-        if !is_untouched {
-            reserved.discard(no_wakeup);
-            return VisitVerdict::GONE;
-        }
-        let wait = interval(control, about.now_ns - born_ns, || about.netns);
-        reserved.submit(no_wakeup);
-        mark_announced(slot, flags);
-        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
-    }
-    VisitVerdict::SUBMITTED
 }
 
 /// Whether a slot is that of the flow that user space means.

@@ -6,25 +6,24 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
-    helpers::bpf_ktime_get_ns,
-};
-use conntally_common::{Walk, WalkState};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use conntally_common::{SIGHTS as SIGHTS_LEN, Walk, WalkState};
 
 use crate::{
     entry::{Conntrack, Head, read, read_into},
-    existing::{self, Told},
-    maps::{STRIDE, UPDATES, WALK},
-    namespace,
+    existing,
+    maps::{SIGHTS, STRIDE, TOUR, WALK},
+    tour,
 };
 
-/// Steps of one run at most. Each enters up to 16 buckets, or looks at one entry.
+/// Entries that a step looks at, at most.
+const ENTRIES: u32 = 4;
+/// Steps of one run at most. Each passes up to 16 buckets that are empty, and looks at some entries of the next.
 const STEPS: u32 = 512;
 /// A run takes no longer, plus the steps between two looks at the clock. The kernel runs it without preemption.
 const BUDGET_NS: u64 = 300_000;
 /// Steps between two looks at the clock.
-const CLOCK_EVERY: u32 = 16;
+const CLOCK_EVERY: u32 = 8;
 /// Heads of buckets that are read at once.
 const HEADS: usize = 16;
 /// No bucket's number.
@@ -53,7 +52,7 @@ pub struct Stride {
     padding: u32,
 }
 
-/// Goes on where the run before stopped, until the steps, the time, the table or the ring's room are over.
+/// Goes on where the run before stopped, until the steps, the time or the table are over.
 #[inline(always)]
 pub fn run() {
     let (Some(walk), Some(stride)) = (WALK.get_ptr_mut(0), STRIDE.get_ptr_mut(0)) else { return };
@@ -84,14 +83,14 @@ pub fn run() {
 unsafe fn begin(walk: *mut Walk, stride: *mut Stride) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*walk).state != WalkState::UNDER_WAY && (*walk).state != WalkState::RING_FULL {
+        (*walk).told = 0;
+        if (*walk).state != WalkState::UNDER_WAY || tour::begin().is_none() {
             return false;
         }
         (*walk).state = state_of_table(walk);
         (*stride).node = 0;
         (*stride).first = NONE;
         (*stride).began = (*walk).bucket;
-        namespace::forget();
         (*walk).state == WalkState::UNDER_WAY
     }
 }
@@ -115,19 +114,10 @@ unsafe fn state_of_table(walk: *mut Walk) -> u32 {
             WalkState::UNREADABLE
         } else if (*walk).table != table || (*walk).size != size {
             WalkState::RESIZED
-        } else if has_room() {
-            WalkState::UNDER_WAY
         } else {
-            WalkState::RING_FULL
+            WalkState::UNDER_WAY
         }
     }
-}
-
-/// Whether at least a quarter of the ring is free: the walk must not push out the updates of packets.
-#[inline(always)]
-fn has_room() -> bool {
-    let size = UPDATES.query(u64::from(BPF_RB_RING_SIZE));
-    UPDATES.query(u64::from(BPF_RB_AVAIL_DATA)) < size / 4 * 3
 }
 
 /// Notes for the next run where this one stopped.
@@ -159,7 +149,8 @@ pub extern "C" fn walk_step() -> u32 {
         let state =
             if (*stride).node == 0 { enter_bucket(walk, stride) } else { look_at_entry(walk, stride) };
         (*walk).state = state;
-        if state == WalkState::UNDER_WAY { GO_ON } else { STOP }
+        let has_room = (*walk).told + ENTRIES <= SIGHTS_LEN;
+        if state == WalkState::UNDER_WAY && has_room { GO_ON } else { STOP }
     }
 }
 
@@ -226,25 +217,42 @@ unsafe fn look_at_entry(walk: *mut Walk, stride: *mut Stride) -> u32 {
     unsafe {
         let conntrack = Conntrack::of_node((*stride).node);
         let mut head = Head::room();
-        if !head.copy(conntrack) {
+        if !head.copy_node(conntrack) {
             return WalkState::UNREADABLE;
         }
-        let next = head.next();
-        if (*stride).passed >= (*walk).skip && head.is_original() && head.is_live() {
-            match existing::tell(conntrack, &mut head) {
-                Told::YES => (*walk).flows += 1,
-                Told::TORN => {
-                    (*walk).torn += 1;
-                    repeat(walk, stride);
-                    return WalkState::UNDER_WAY;
-                }
-                _ => return WalkState::RING_FULL,
-            }
+        if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walk, conntrack, &mut head) {
+            (*walk).torn += 1;
+            repeat(walk, stride);
+            return WalkState::UNDER_WAY;
         }
+        let next = head.next();
         (*stride).passed += 1;
         go_to(walk, stride, next);
     }
     WalkState::UNDER_WAY
+}
+
+/// Tells of an entry if it lives; false if it did when its reading began, and not any more when it was over.
+///
+/// # Safety
+/// `walk` is the map's value.
+#[inline(always)]
+unsafe fn tell(walk: *mut Walk, conntrack: Conntrack, head: &mut Head) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !head.copy_behind_node(conntrack) || !head.is_live() {
+            return true;
+        }
+        let (Some(tour), Some(event)) = (TOUR.get_ptr_mut(0), SIGHTS.get_ptr_mut((*walk).told)) else {
+            return false;
+        };
+        let is_told = existing::tell(conntrack, head, tour, event);
+        if is_told {
+            (*walk).flows += 1;
+            (*walk).told += 1;
+        }
+        is_told
+    }
 }
 
 /// Walks the bucket again from its start.

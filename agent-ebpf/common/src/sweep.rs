@@ -3,6 +3,10 @@
 /// Flows that one run of the program `sweep` looks at, at most: the number of elements of the map `VISITS`.
 pub const VISITS: u32 = 128;
 
+/// Events that one run of the program `sweep` or `walk` leaves in the map `SIGHTS` at most. They take no way through a
+/// ring: user space has the map in its memory and reads it after the run.
+pub const SIGHTS: u32 = 512;
+
 /// A flow that is due: an element of the map `VISITS`, which both sides have in their memory. The first element whose
 /// address is 0 ends the list.
 #[repr(C)]
@@ -48,16 +52,14 @@ pub struct VisitVerdict;
 impl VisitVerdict {
     /// Not looked at: the time of this run was up.
     pub const LEFT: u32 = 0;
-    /// An update was submitted.
-    pub const SUBMITTED: u32 = 1;
+    /// Something changed: the element of the map `SIGHTS` with the same index is an event that tells it.
+    pub const CHANGED: u32 = 1;
     /// Nothing that a record shows has changed.
     pub const UNCHANGED: u32 = 2;
     /// The slot is free or another flow's, or the entry is not in the kernel's table any more: an end is under way.
     pub const GONE: u32 = 3;
     /// The flow spoke meanwhile and is not due.
     pub const NOT_DUE: u32 = 4;
-    /// The ring was full: to be looked at again.
-    pub const RING_FULL: u32 = 5;
 }
 
 const _: () = assert!(size_of::<Visit>() == 48);

@@ -31,6 +31,10 @@ pub struct Walk {
     pub runs: u64,
     /// Nanoseconds of all runs.
     pub spent_ns: u64,
+    /// Events that the last run left in the map `SIGHTS`.
+    pub told: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// Values of [`Walk::state`].
@@ -43,10 +47,8 @@ impl WalkState {
     pub const COMPLETE: u32 = 1;
     /// The table was resized: begin again.
     pub const RESIZED: u32 = 2;
-    /// The ring is too full: read it, then run the program again.
-    pub const RING_FULL: u32 = 3;
     /// The kernel's memory could not be read where the symbols say.
-    pub const UNREADABLE: u32 = 4;
+    pub const UNREADABLE: u32 = 3;
 }
 
 /// What flows that ended had moved, as the kernel side counts it whether or not their ends were delivered: a value
@@ -63,6 +65,6 @@ pub struct Sum {
 }
 
 const _: () = {
-    assert!(size_of::<Walk>() == 88);
+    assert!(size_of::<Walk>() == 96);
     assert!(size_of::<Sum>() == 24);
 };

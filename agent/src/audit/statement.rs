@@ -18,7 +18,8 @@ pub struct Statement {
     pub baseline: Sum,
     /// Delivered: written by the output, or in its queue.
     pub delivered: Sum,
-    /// Will be delivered: ends on their way, and what a walk saw beyond the last record of each flow.
+    /// Will be delivered: ends on their way, what a walk saw beyond the last record of each flow, and what is held
+    /// back until a record is wanted.
     pub not_yet_due: Sum,
     /// The user does not want it.
     pub filtered: Sum,
@@ -52,7 +53,7 @@ impl Statement {
             living: books.live,
             baseline: books.baseline,
             delivered: books.delivered.beyond(*filtered + *dropped + *unwritten),
-            not_yet_due: books.ahead + ends.under_way.beyond(overdue),
+            not_yet_due: books.held + books.ahead + ends.under_way.beyond(overdue),
             filtered: *filtered,
             lost,
             doubts,

@@ -74,7 +74,7 @@ impl Consumer {
 
     /// With a status file.
     fn told_of(self, config: &Config, place: &str) -> Self {
-        let file = StatusFile::new(&config.run_dir, place);
+        let file = StatusFile::new(&config.run_dir, &host(), place);
         Self { auditing: Auditing::new(Some(file)), ..self }
     }
 
@@ -277,10 +277,11 @@ fn width() -> usize {
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
+fn host() -> String {
+    nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 fn context() -> EncodeContext {
-    let host = nix::sys::utsname::uname()
-        .map(|name| name.nodename().to_string_lossy().into_owned())
-        .unwrap_or_default();
     let names = NetnsNames::default();
-    EncodeContext { host, netns_name: Box::new(move |inode| names.get(inode)) }
+    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
 }

@@ -1,6 +1,7 @@
 //! The file in which a running agent says how it is doing, for `conntally check --live`.
 //!
-//! `RUN_DIR/status.PID.json`, one JSON object, replaced as a whole every ten seconds and at the end:
+//! `RUN_DIR/status.PID.json`, one status record, replaced as a whole every ten seconds and at the end. Below
+//! `conntally.status` it has:
 //!
 //! | key | what |
 //! |---|---|
@@ -16,6 +17,7 @@
 
 use crate::audit::{Figures, Statement};
 use crate::model::Anchor;
+use crate::sinks::json::status::record;
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -32,6 +34,7 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct StatusFile {
     path: PathBuf,
+    host: String,
     source: String,
     /// Whether a failure was told: once is enough.
     has_failed: bool,
@@ -39,7 +42,7 @@ pub(super) struct StatusFile {
 
 impl StatusFile {
     /// The file of this process in the given directory; those of agents that are gone are removed.
-    pub(super) fn new(run_dir: &Path, source: &str) -> Self {
+    pub(super) fn new(run_dir: &Path, host: &str, source: &str) -> Self {
         let now = Anchor::now().map_or(0, |now| now.boot_ns);
         for (path, status) in all(run_dir) {
             if !is_fresh(&status, now) {
@@ -48,15 +51,16 @@ impl StatusFile {
             }
         }
         let path = run_dir.join(format!("status.{}.json", std::process::id()));
-        Self { path, source: source.to_owned(), has_failed: false }
+        Self { path, host: host.to_owned(), source: source.to_owned(), has_failed: false }
     }
 
     /// Replaces what it says. A failure is logged once.
     pub(super) fn write(&mut self, statement: &Statement, window: Option<&Figures>, is_final: bool) {
+        let Ok(now) = Anchor::now() else { return };
         let status = json!({
             "version": 1,
             "pid": std::process::id(),
-            "updated_boot_ns": Anchor::now().map_or(0, |now| now.boot_ns),
+            "updated_boot_ns": now.boot_ns,
             "final": is_final,
             "source": self.source,
             "whole": statement.completeness.is_whole(),
@@ -64,7 +68,7 @@ impl StatusFile {
             "audit": statement.to_json(),
             "window": window.map(Figures::to_json),
         });
-        if let Err(error) = replace(&self.path, &status)
+        if let Err(error) = replace(&self.path, &record(&status, &self.host, now.real_ns))
             && !std::mem::replace(&mut self.has_failed, true)
         {
             tracing::warn!("`conntally check --live` cannot work: {}: {error}", self.path.display());
@@ -102,17 +106,18 @@ fn read(path: &Path) -> io::Result<Value> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(io::Error::other)
+    let mut record: Value = serde_json::from_str(&text)?;
+    record.pointer_mut("/conntally/status").map(Value::take).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-fn replace(path: &Path, status: &Value) -> io::Result<()> {
+fn replace(path: &Path, record: &Value) -> io::Result<()> {
     let beside = path.with_extension("new");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    writeln!(file, "{status}")?;
+    writeln!(file, "{record}")?;
     fs::rename(&beside, path)
 }
 
@@ -125,7 +130,7 @@ mod tests {
     fn a_running_agent_is_found_and_one_that_ended_or_was_killed_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let statement = Auditor::default().audit(&Evidence::default());
-        let mut file = StatusFile::new(dir.path(), "source=bpf");
+        let mut file = StatusFile::new(dir.path(), "gw1", "source=bpf");
         file.write(&statement, None, false);
         let agents = running(dir.path()).unwrap();
         assert_eq!(agents.len(), 1);
@@ -137,9 +142,10 @@ mod tests {
         assert_eq!(running(dir.path()).unwrap(), Vec::<Value>::new());
 
         let killed = dir.path().join("status.1.json");
-        replace(&killed, &json!({ "updated_boot_ns": 1, "final": false })).unwrap();
+        let status = json!({ "updated_boot_ns": 1, "final": false });
+        replace(&killed, &record(&status, "gw1", 0)).unwrap();
         assert_eq!(running(dir.path()).unwrap().len(), 0);
-        StatusFile::new(dir.path(), "");
+        StatusFile::new(dir.path(), "gw1", "");
         assert!(!killed.exists());
     }
 

@@ -1,9 +1,9 @@
 //! Double-entry sums of all flows the table has met, kept up to date with every change of a flow.
 //!
 //! For every flow, whatever becomes of it: what is known of its totals = its baseline + what was delivered of it +
-//! what a walk has seen beyond. So at any moment, in packets and bytes,
+//! what is held back for a later record + what a walk has seen beyond. So at any moment, in packets and bytes,
 //!
-//! `ended + reset + missed + live = baseline + delivered + ahead`
+//! `ended + reset + missed + live = baseline + delivered + held + ahead`
 //!
 //! and in flows the same: there the baseline is the flows that an agent before this one has told of.
 
@@ -27,6 +27,8 @@ pub struct Books {
     pub live: Sum,
     /// The part of those that a walk saw and no record has told yet.
     pub ahead: Sum,
+    /// The part of the living flows' totals that is held back until a record is wanted.
+    pub held: Sum,
     /// What flows had moved before the accounting began, or an agent before this one has billed: in no delta.
     pub baseline: Sum,
     /// Flows that had a record, and all deltas.
@@ -38,7 +40,7 @@ impl Books {
     #[must_use]
     pub fn balance(&self) -> bool {
         let known = self.ended + self.reset + self.missed + self.live;
-        known == self.baseline + self.delivered + self.ahead
+        known == self.baseline + self.delivered + self.held + self.ahead
     }
 
     /// A living flow changed, or came in, or is about to leave: what it was before, and what it is now.
@@ -47,6 +49,7 @@ impl Books {
             let Some(entry) = entry else { continue };
             self.live = turn(self.live, known(entry));
             self.ahead = turn(self.ahead, entry.ahead.sum());
+            self.held = turn(self.held, entry.flow.held().map_or(Sum::default(), |held| Sum::moved(&held)));
         }
     }
 

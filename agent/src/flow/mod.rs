@@ -41,6 +41,6 @@ pub use books::Books;
 pub use clock::WallClock;
 pub use community_id::CommunityId;
 pub use nat::nat_kind;
-pub use options::{FlowTableOptions, Visits};
+pub use options::{FlowTableOptions, Visits, Wanted};
 pub use saved::SavedFlow;
 pub use table::{FlowTable, FlowTableStats};

@@ -15,6 +15,21 @@ pub enum Visits {
     Always,
 }
 
+/// Records that somebody wants beside ends. What flows move is in the deltas of those that are handed out, whichever
+/// these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The first of each flow.
+    pub new: bool,
+    /// Updates. Without them everything that a flow moved is in the delta of its end.
+    pub update: bool,
+}
+
+impl Wanted {
+    /// All of them.
+    pub const ALL: Self = Self { new: true, update: true };
+}
+
 /// What the table must know from the start.
 #[derive(Clone, Debug)]
 pub struct FlowTableOptions {
@@ -31,6 +46,8 @@ pub struct FlowTableOptions {
     pub visits: Visits,
     /// How often a flow of a certain age is due.
     pub rate_curve: RateCurve,
+    /// Which records are handed out.
+    pub wanted: Wanted,
 }
 
 impl FlowTableOptions {
@@ -44,6 +61,7 @@ impl FlowTableOptions {
             accounting_since,
             visits: Visits::Never,
             rate_curve: RateCurve::default(),
+            wanted: Wanted::ALL,
         }
     }
 
@@ -51,5 +69,11 @@ impl FlowTableOptions {
     #[must_use]
     pub fn with_visits(self, visits: Visits, rate_curve: RateCurve) -> Self {
         Self { visits, rate_curve, ..self }
+    }
+
+    /// The same with the given records only.
+    #[must_use]
+    pub fn with_wanted(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
     }
 }

@@ -39,8 +39,11 @@ impl Facts {
     pub(super) const MISSED: u8 = 1 << 5;
     /// The last look at the kernel's table did not see it.
     pub(super) const ABSENT: u8 = 1 << 6;
-    /// An agent before this one told its end, which may be observed once more.
-    pub(super) const TOLD_BEFORE: u8 = 1 << 7;
+    /// No delta of it was handed out: the next record that is handed out has all of it.
+    pub(super) const HELD: u8 = 1 << 7;
+    /// Of an ended flow: an agent before this one told its end, which may be observed once more. Only living flows are
+    /// looked for, so it is the same bit as theirs.
+    pub(super) const TOLD_BEFORE: u8 = Self::ABSENT;
 
     pub(super) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -153,6 +156,19 @@ impl FlowState {
         change
     }
 
+    /// What no record has told, if none has told anything yet.
+    pub(super) fn held(&self) -> Option<Totals> {
+        let mut billed = self.baseline;
+        self.facts.has(Facts::HELD).then(|| advance(&mut billed, &self.totals).0)
+    }
+
+    /// The same; it counts as told from now on.
+    pub(super) fn release(&mut self) -> Option<Totals> {
+        let held = self.held();
+        self.facts.set(Facts::HELD, false);
+        held
+    }
+
     /// The record of what just happened.
     pub(super) fn record(
         &self,
@@ -226,12 +242,13 @@ impl FlowState {
         changed
     }
 
-    /// Learns what tells this flow apart from others of its tuple.
+    /// Learns what tells this flow apart from others of its tuple. A flow that lost its slot gets another one, with a
+    /// later birth, and is found by that.
     pub(super) fn identify(&mut self, o: &Observation) {
         if self.conntrack == 0 {
             self.conntrack = o.conntrack;
         }
-        if self.born_ns == 0 && o.born_ns != 0 {
+        if o.born_ns > self.born_ns {
             self.born_ns = o.born_ns;
             self.facts.set(Facts::MET_MIDLIFE, o.midlife);
         }

@@ -16,7 +16,7 @@ use super::books::Books;
 use super::clock::WallClock;
 use super::identity::flow_id;
 use super::matching::{Relation, preference, relation};
-use super::options::FlowTableOptions;
+use super::options::{FlowTableOptions, Wanted};
 use super::saved::SavedFlow;
 use super::slab::{Ahead, Slab};
 use super::state::{Facts, FlowState};
@@ -182,7 +182,8 @@ impl FlowTable {
         }
         let position = self.flows.insert_unhashed(flow);
         let Some(entry) = self.flows.entry(position) else { return position };
-        self.books.baseline += Sum::of_flow(&flow.totals);
+        let held = flow.held().map_or(Sum::default(), |held| Sum::moved(&held));
+        self.books.baseline += Sum::of_flow(&flow.totals) - held;
         self.newest_ns = self.newest_ns.max(flow.last_seen_ns);
         if flow.facts.has(Facts::ENDED) {
             self.books.miss(entry);
@@ -326,7 +327,7 @@ impl FlowTable {
     fn observe(&mut self, o: &Observation, hash: u64, records: &mut Vec<Record>) {
         self.newest_ns = self.newest_ns.max(o.boot_ns);
         match self.find(hash, o) {
-            (Relation::Same, position) if is_life_sign(o) && self.is_counted(position) => {
+            (Relation::Same, position) if is_life_sign(o) && self.awaits_record(position) => {
                 self.note_alive(position, o);
             }
             (Relation::Same | Relation::Possible, position) => self.observe_known(position, o, records),
@@ -348,10 +349,10 @@ impl FlowTable {
             .map_or((Relation::Other, 0), |(relation, _, position)| (relation, position))
     }
 
-    /// Whether a living flow's counters are known.
-    fn is_counted(&self, position: u32) -> bool {
-        let flow = self.flows.get(position);
-        flow.is_some_and(|flow| !flow.facts.has(Facts::NO_COUNTERS) && !flow.facts.has(Facts::ENDED))
+    /// Whether a flow lives, has counters, and will tell them by its next record.
+    fn awaits_record(&self, position: u32) -> bool {
+        let no = [Facts::NO_COUNTERS, Facts::ENDED, Facts::HELD];
+        self.flows.get(position).is_some_and(|flow| !no.into_iter().any(|fact| flow.facts.has(fact)))
     }
 
     fn observe_known(&mut self, position: u32, o: &Observation, records: &mut Vec<Record>) {
@@ -368,17 +369,23 @@ impl FlowTable {
             return;
         }
         let before = *entry;
-        let change = entry.flow.merge(o, born_while_counting);
+        let is_end = o.kind == ObservationKind::End;
+        let is_held_life_sign = is_life_sign(o) && before.flow.facts.has(Facts::HELD);
+        let is_wanted = is_end || (self.options.wanted.update && !is_held_life_sign);
+        let mut change = entry.flow.merge(o, born_while_counting);
+        if is_wanted {
+            change.delta = entry.flow.release().unwrap_or(change.delta);
+        }
         let seen_ahead = Sum::moved(&before.flow.totals) + before.ahead.sum();
         entry.ahead = Ahead::of(seen_ahead.beyond(Sum::moved(&entry.flow.totals)));
         entry.flow.facts.set(Facts::ABSENT, false);
         self.books.change_living(Some(&before), Some(entry));
         self.books.change_baseline(&before.flow.baseline, &entry.flow.baseline);
         self.counts.regressed += u64::from(change.regressed);
-        if o.kind == ObservationKind::End {
+        if is_end {
             return self.end(position, Ending::told(o, change.delta), records);
         }
-        if change.is_worth_a_record() {
+        if is_wanted && change.is_worth_a_record() {
             let record = entry.flow.record(RecordKind::Update, change.delta, None, &self.clock);
             self.hand_out(position, record, records);
         }
@@ -449,7 +456,11 @@ impl FlowTable {
         self.counts.end_of_forgotten += u64::from(!may_be_billed);
         let is_ours = self.is_born_while_counting(o) || self.is_started_while_counting(o);
         let mut flow = FlowState::first_seen(o, self.flow_id(o), &self.clock);
-        let change = flow.merge(o, is_ours && may_be_billed);
+        let mut change = flow.merge(o, is_ours && may_be_billed);
+        if !is_end && self.options.wanted != Wanted::ALL {
+            flow.facts.set(Facts::HELD, true);
+            change.delta = Totals::default();
+        }
         let position = self.flows.insert(hash, flow);
         self.books.change_living(None, self.flows.entry(position));
         self.books.change_baseline(&Totals::default(), &flow.baseline);
@@ -458,8 +469,10 @@ impl FlowTable {
         if is_end {
             self.end(position, Ending::told(o, change.delta), records);
         } else {
-            let record = flow.record(RecordKind::New, change.delta, None, &self.clock);
-            self.hand_out(position, record, records);
+            if self.options.wanted.new {
+                let record = flow.record(RecordKind::New, change.delta, None, &self.clock);
+                self.hand_out(position, record, records);
+            }
             self.wheel.note_seen(position, o.boot_ns);
             self.schedule(position, o.kind);
         }
@@ -469,9 +482,11 @@ impl FlowTable {
     pub(super) fn end(&mut self, position: u32, ending: Ending, records: &mut Vec<Record>) {
         let Some(entry) = self.flows.entry_mut(position) else { return };
         entry.flow.facts.set(Facts::ENDED, true);
+        entry.flow.facts.set(Facts::ABSENT, false);
         entry.flow.facts.set(Facts::MISSED, ending.told.is_none());
-        let record = entry.flow.record(RecordKind::End, ending.delta, Some(ending.reason), &self.clock);
         self.books.change_living(Some(entry), None);
+        let delta = entry.flow.release().unwrap_or(ending.delta);
+        let record = entry.flow.record(RecordKind::End, delta, Some(ending.reason), &self.clock);
         match ending.told {
             Some(totals) => {
                 self.books.end(entry, &totals);
@@ -493,7 +508,8 @@ impl FlowTable {
             journal.push(flow.saved());
         }
         self.stats.records += 1;
-        self.stats.bytes += record.delta.original.bytes + record.delta.reply.bytes;
+        let moved = record.delta.original.bytes.saturating_add(record.delta.reply.bytes);
+        self.stats.bytes = self.stats.bytes.saturating_add(moved);
         self.books.delivered += Sum::moved(&record.delta);
         records.push(record);
     }

@@ -249,6 +249,7 @@ mod tests {
 
     use super::super::samples::{end_of_tcp, ping};
     use super::*;
+    use crate::model::Sum;
 
     fn context() -> EncodeContext {
         EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) }
@@ -305,6 +306,14 @@ mod tests {
         assert_eq!(sink.offer(0, mixed(2, 3)), Offered::Full);
         let report = sink.tally().report();
         assert_eq!((report.dropped, report.dropped_ends, report.unwritten), (33, 3, 100));
+        let deltas = |updates: u64, ends: u64| {
+            let of = |record: Record| Sum::moved(&record.delta);
+            let (update, end) = (of(ping()), of(end_of_tcp()));
+            let packets = updates * update.packets + ends * end.packets;
+            Sum { flows: ends, packets, bytes: updates * update.bytes + ends * end.bytes }
+        };
+        assert_eq!(report.dropped_sum, deltas(33, 3));
+        assert_eq!(report.unwritten_sum + report.dropped_sum, deltas(108, 28));
     }
 
     #[tokio::test]

@@ -247,3 +247,57 @@ fn a_clock_that_was_set_back_before_the_agent_came_makes_no_old_flow_young() {
     );
     assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::Update, 1), (RecordKind::End, 1)]);
 }
+
+#[test]
+fn records_that_nobody_wants_leave_their_deltas_to_those_that_are_wanted() {
+    use RecordKind::{End, New, Update};
+    let expected: [(Wanted, &[(RecordKind, u64)]); 4] = [
+        (Wanted { new: true, update: true }, &[(New, 2), (Update, 3), (End, 4)]),
+        (Wanted { new: false, update: true }, &[(Update, 5), (End, 4)]),
+        (Wanted { new: true, update: false }, &[(New, 0), (End, 9)]),
+        (Wanted { new: false, update: false }, &[(End, 9)]),
+    ];
+    for (wanted, story_told) in expected {
+        let mut table = FlowTable::new(options(10).with_wanted(wanted));
+        let mut records = apply(&mut table, &[hooked(Kind::New, 1, 0xA0, 5, 5, 2)]);
+        records.extend(apply(&mut table, &[hooked(Kind::Update, 1, 0xA0, 5, SECOND, 5)]));
+        records.extend(apply(&mut table, &[hooked(Kind::End, 1, 0xA0, 5, 2 * SECOND, 9)]));
+        assert_eq!(story(&records), story_told, "{wanted:?}");
+    }
+}
+
+#[test]
+fn when_only_ends_are_wanted_a_missed_one_has_everything_that_a_walk_saw() {
+    let mut table = FlowTable::new(options(10).with_wanted(Wanted { new: false, update: false }));
+    let old = |at, n| Observation { midlife: true, start_ns: 5, ..hooked(Kind::Existing, 2, 0xB0, 7, at, n) };
+    assert_eq!(look(&mut table, 1, &[hooked(Kind::Existing, 1, 0xA0, 5, 5, 2), old(5, 100)]), []);
+    let seen = [hooked(Kind::Existing, 1, 0xA0, 5, SECOND, 7), old(SECOND, 103)];
+    assert_eq!(look(&mut table, SECOND, &seen), []);
+    assert_eq!(table.books().held.packets, 2 * 7 + 2 * 3);
+    assert_eq!(look(&mut table, 2 * SECOND, &[]), []);
+    assert_eq!(story(&look(&mut table, 3 * SECOND, &[])), [(RecordKind::End, 7), (RecordKind::End, 3)]);
+}
+
+#[test]
+fn figures_that_no_kernel_would_say_do_no_harm() {
+    let highest = Counter { packets: u64::MAX, bytes: u64::MAX };
+    for at in [0, u64::MAX / 2, u64::MAX] {
+        let wild = |kind, conntrack| Observation {
+            boot_ns: at,
+            born_ns: at,
+            start_ns: u64::MAX,
+            conntrack,
+            totals: Totals { original: highest, reply: highest },
+            ..sight(kind, 1, 0, 0, 0)
+        };
+        let mut table = table();
+        apply(&mut table, &[wild(Kind::New, 7), wild(Kind::Existing, 7), wild(Kind::Update, u64::MAX)]);
+        let scope = || Scope::Namespaces(vec![1]);
+        for began_boot_ns in [u64::MAX, at] {
+            let look = Some(Look { began_boot_ns, scope: scope() });
+            apply_batch(&mut table, &Batch { observations: vec![wild(Kind::End, 9)], settled: true, look });
+            table.take_due(began_boot_ns, 10, &mut Vec::new());
+        }
+        assert_eq!(table.losses().len(), 5);
+    }
+}

@@ -118,3 +118,17 @@ fn a_walk_that_finds_a_forgotten_flow_moved_has_it_visited() {
     let visits = due(&mut table, 20 * SECOND + LATE);
     assert_eq!(visits.iter().map(|visit| visit.conntrack).collect::<Vec<_>>(), [0xB0]);
 }
+
+#[test]
+fn a_flow_that_lost_its_slot_is_visited_by_its_new_one() {
+    let mut table = visited(Visits::Quiet);
+    let stamped = |kind, born, at, n| Observation {
+        conntrack: 0xA0,
+        born_ns: SINCE + born,
+        midlife: born != 5,
+        ..sight(kind, 1, 5, at, n)
+    };
+    apply(&mut table, &[stamped(Kind::New, 5, 5, 1), stamped(Kind::Update, SECOND, SECOND, 2)]);
+    apply(&mut table, &[stamped(Kind::Update, 5, SECOND - 1, 1)]);
+    assert_eq!(due(&mut table, 6 * SECOND + LATE)[0].born_ns, SINCE + SECOND);
+}

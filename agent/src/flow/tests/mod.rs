@@ -7,7 +7,7 @@ mod look;
 mod order;
 mod weak;
 
-use super::{FlowTable, FlowTableOptions, Visits};
+use super::{FlowTable, FlowTableOptions, Visits, Wanted};
 use crate::model::{
     Anchor, Counter, EndReason, Family, Observation, ObservationKind, Record, RecordKind, Status, Totals,
     Tuple, protocol,

@@ -133,23 +133,37 @@ impl KernelSide {
         Ok(())
     }
 
-    /// What ended and is neither waiting here nor was lost since, an earlier agent was handed. The two sums are read
-    /// until no flow ends in between.
+    /// What flows moved whose ends were taken out of their ring, or had no room there, since the programs were loaded.
+    /// Both sums are read until no flow ends in between.
+    fn ended_and_taken(&mut self) -> Sum {
+        let mut taken = Sum::default();
+        for _ in 0..TRIES {
+            let ended = self.ended_ever();
+            let mut waiting = Sum::default();
+            self.ends.look(|record| {
+                waiting = Event::ref_from_bytes(record).map_or(waiting, |event| add(waiting, moved(event)));
+            });
+            taken = beyond(ended, waiting);
+            if self.ended_ever() == ended {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
+    pub fn ended_until_now(&mut self) -> Sum {
+        beyond(self.ended_and_taken(), self.ended_before)
+    }
+
+    /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
     fn find_ended_before(&mut self) -> anyhow::Result<()> {
         let mut overflowed = Vec::new();
         while let Some(event) = self.overflowed_end()? {
             overflowed.push(event);
         }
-        for _ in 0..TRIES {
-            let ended = self.ended_ever();
-            let mut waiting = sum(overflowed.iter());
-            waiting = add(waiting, sum(events(&mut self.ends, &mut 0).iter()));
-            self.ends.rewind();
-            self.ended_before = beyond(ended, add(waiting, self.ends_lost()));
-            if self.ended_ever() == ended {
-                break;
-            }
-        }
+        let ours = overflowed.iter().map(moved).fold(self.ends_lost(), add);
+        self.ended_before = beyond(self.ended_and_taken(), ours);
         self.set_aside(overflowed);
         Ok(())
     }
@@ -264,12 +278,12 @@ fn events(ring: &mut Ring, others: &mut usize) -> Vec<Event> {
     found
 }
 
-fn sum<'a>(ends: impl Iterator<Item = &'a Event>) -> Sum {
-    ends.filter(|event| !is_selftest(event)).fold(Sum::default(), |all, event| {
-        let [original, reply] = event.counters;
-        let packets = original.packets.wrapping_add(reply.packets);
-        add(all, Sum { flows: 1, packets, bytes: original.bytes.wrapping_add(reply.bytes) })
-    })
+/// What the flow of an end moved, as the kernel side sums it up.
+fn moved(end: &Event) -> Sum {
+    let [original, reply] = end.counters;
+    let packets = original.packets.wrapping_add(reply.packets);
+    let bytes = original.bytes.wrapping_add(reply.bytes);
+    if is_selftest(end) { Sum::default() } else { Sum { flows: 1, packets, bytes } }
 }
 
 const fn add(a: Sum, b: Sum) -> Sum {

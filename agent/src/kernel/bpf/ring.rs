@@ -67,9 +67,13 @@ impl Ring {
         self.consumer.position().store(self.position, Ordering::Release);
     }
 
-    /// Goes back to the first record of which the room was not given back.
-    pub(super) fn rewind(&mut self) {
-        self.position = self.consumer.position().load(Ordering::Acquire);
+    /// Shows the records that were not taken yet. They are still to be taken.
+    pub(super) fn look(&mut self, mut show: impl FnMut(&[u8])) {
+        let position = self.position;
+        while let Some(record) = self.take() {
+            show(record);
+        }
+        self.position = position;
     }
 }
 
@@ -190,8 +194,9 @@ mod tests {
         assert_eq!(ring.take(), None);
         drop(ring);
         let mut ring = writer.ring();
-        assert_eq!(ring.take(), Some(b"two".as_slice()));
-        ring.rewind();
+        let mut shown = Vec::new();
+        ring.look(|record| shown.push(record.to_vec()));
+        assert_eq!(shown, [b"two"]);
         assert_eq!(ring.take(), Some(b"two".as_slice()));
         ring.give_back();
         assert_eq!((writer.given_back(), writer.ring().take()), (32, None));

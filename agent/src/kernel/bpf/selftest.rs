@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use conntally_common::{Event, EventFlags, EventKind, SELFTEST_ADDRESS, Visit, VisitVerdict};
+use conntally_common::{Event, EventFlags, EventKind, SELFTEST_ADDRESS, Visit};
 use nix::sched::{CloneFlags, unshare};
 use zerocopy::FromBytes;
 
@@ -129,7 +129,7 @@ impl PrivateNamespace {
         }
         self.send(&sender, PACKETS - 1)?;
         if let (Trial::Sweep, Some(flow)) = (trial, seen.flow) {
-            sweep(side, flow)?;
+            sweep(side, flow, &mut seen)?;
         }
         let patience = if trial == Trial::Ends { Duration::ZERO } else { UPDATE_PATIENCE };
         self.collect(side, &mut seen, patience, |seen| seen.has_every_update(trial));
@@ -228,15 +228,9 @@ impl Seen {
 }
 
 /// Has the test's flow looked at, of which the first packet is known.
-fn sweep(side: &mut KernelSide, (conntrack, born_ns): (u64, u64)) -> anyhow::Result<()> {
+fn sweep(side: &mut KernelSide, (conntrack, born_ns): (u64, u64), seen: &mut Seen) -> anyhow::Result<()> {
     let known = Visit { conntrack, born_ns, packets: 1, ..Visit::default() };
-    let mut list = [known];
-    side.sweep(&mut list)?;
-    let verdict = list.first().map(|visit| visit.verdict);
-    if verdict != Some(VisitVerdict::SUBMITTED) {
-        tracing::debug!(?verdict, "the self-test's flow could not be looked at");
-    }
-    Ok(())
+    side.sweep(&mut [known], |event| seen.note(event)).map(drop)
 }
 
 fn read_ring(ring: &mut Ring, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {

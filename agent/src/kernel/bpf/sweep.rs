@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use aya::maps::Array;
-use conntally_common::{Runs, VISITS, Visit};
+use conntally_common::{Event, Runs, SIGHTS, VISITS, Visit, VisitVerdict};
 
 use super::{
     KernelSide,
@@ -15,6 +15,13 @@ use super::{
 pub(super) struct Sweeper {
     program: Runnable,
     visits: Shared<Visit>,
+    sights: Shared<Event>,
+}
+
+/// The memory in which the programs leave what they saw.
+pub(super) fn sights(object: &LoadedObject) -> anyhow::Result<Shared<Event>> {
+    let map = loader::descriptor(object.maps.get("SIGHTS")?).context("the map SIGHTS is of no known kind")?;
+    Shared::map(map, SIGHTS as usize).context("the map SIGHTS cannot be shared")
 }
 
 impl Sweeper {
@@ -24,12 +31,12 @@ impl Sweeper {
         let map =
             loader::descriptor(object.maps.get("VISITS")?).context("the map VISITS is of no known kind")?;
         let visits = Shared::map(map, VISITS as usize).context("the map VISITS cannot be shared")?;
-        Ok(Self { program, visits })
+        Ok(Self { program, visits, sights: sights(object)? })
     }
 
     /// One run over the first of the given flows, as many as the list holds; sets their verdicts. Returns how many
     /// those are.
-    fn run(&mut self, due: &mut [Visit]) -> anyhow::Result<usize> {
+    fn run(&mut self, due: &mut [Visit], mut changed: impl FnMut(&Event)) -> anyhow::Result<usize> {
         let len = due.len().min(self.visits.len());
         for (index, visit) in due.iter().take(len).enumerate() {
             self.visits.set(index, *visit);
@@ -38,23 +45,26 @@ impl Sweeper {
         self.program.run().context("the program sweep cannot be run")?;
         for (index, visit) in due.iter_mut().take(len).enumerate() {
             visit.verdict = self.visits.get(index).map_or(0, |answered| answered.verdict);
+            if let (VisitVerdict::CHANGED, Some(event)) = (visit.verdict, self.sights.get(index)) {
+                changed(&event);
+            }
         }
         Ok(len)
     }
 }
 
 impl KernelSide {
-    /// Looks once at the first of the given flows, at most 128, and sets their verdicts (which must be 0 before); what
-    /// moved is in the ring of updates then. Returns how many it took. Takes at most some 300 µs.
+    /// Looks once at the first of the given flows, at most 128, sets their verdicts (which must be 0 before) and hands
+    /// on those that changed. Returns how many it took. Takes at most some 300 µs.
     ///
     /// # Errors
     /// When the program that does it cannot be loaded or run.
-    pub fn sweep(&mut self, due: &mut [Visit]) -> anyhow::Result<usize> {
+    pub fn sweep(&mut self, due: &mut [Visit], changed: impl FnMut(&Event)) -> anyhow::Result<usize> {
         let sweeper = match &mut self.sweeper {
             Some(sweeper) => sweeper,
             None => self.sweeper.insert(Sweeper::load(&self.object)?),
         };
-        sweeper.run(due)
+        sweeper.run(due, changed)
     }
 
     /// How the runs of that program went so far.

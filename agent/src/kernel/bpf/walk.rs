@@ -1,12 +1,13 @@
 //! Runs the program that walks the kernel's connection table.
 
 use anyhow::Context;
-use conntally_common::{Walk, WalkState};
+use conntally_common::{Event, Walk, WalkState};
 
 use super::{
     KernelSide,
     loader::{self, LoadedObject, Runnable},
     shared::Shared,
+    sweep::sights,
     table,
 };
 use crate::kernel::addresses::Addresses;
@@ -15,6 +16,7 @@ use crate::kernel::addresses::Addresses;
 pub(super) struct Walker {
     program: Runnable,
     cursor: Shared<Walk>,
+    sights: Shared<Event>,
     start: Walk,
 }
 
@@ -23,8 +25,6 @@ pub(super) struct Walker {
 pub enum WalkProgress {
     /// There is more.
     UnderWay,
-    /// The ring of updates must be read first.
-    RingFull,
     /// Every bucket was walked.
     Complete(Walk),
     /// The kernel resized its table: begin again.
@@ -41,15 +41,15 @@ impl Walker {
         let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
         let map = loader::descriptor(object.maps.get("WALK")?).context("the map WALK is of no known kind")?;
         let cursor = Shared::map(map, 1).context("the map WALK cannot be shared")?;
-        Ok(Self { program, cursor, start })
+        Ok(Self { program, cursor, sights: sights(object)?, start })
     }
 
-    fn step(&self) -> anyhow::Result<WalkProgress> {
+    fn step(&self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
         self.program.run().context("the program walk cannot be run")?;
         let walk = self.cursor.get(0).unwrap_or_default();
+        (0..walk.told as usize).filter_map(|index| self.sights.get(index)).for_each(|event| met(&event));
         Ok(match walk.state {
             WalkState::UNDER_WAY => WalkProgress::UnderWay,
-            WalkState::RING_FULL => WalkProgress::RingFull,
             WalkState::COMPLETE => WalkProgress::Complete(walk),
             WalkState::RESIZED => WalkProgress::Resized,
             _ => WalkProgress::Unreadable,
@@ -71,11 +71,11 @@ impl KernelSide {
         Ok(())
     }
 
-    /// Walks a little further; the flows that it met are in the ring of updates then. Takes at most some 300 µs.
+    /// Walks a little further and hands on the flows that it met. Takes at most some 300 µs.
     ///
     /// # Errors
     /// When no walk was begun, or the program cannot be run.
-    pub fn walk_on(&mut self) -> anyhow::Result<WalkProgress> {
-        self.walker.as_ref().context("no walk was begun")?.step()
+    pub fn walk_on(&mut self, met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
+        self.walker.as_ref().context("no walk was begun")?.step(met)
     }
 }

@@ -5,6 +5,8 @@
 
 mod writer;
 
+pub mod status;
+
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,13 @@
 use conntally_common::{Counter as KernelCounter, Event, EventFlags, EventKind, KernelTuple};
 
 use super::end_reason;
+use crate::kernel::bpf::is_selftest;
 use crate::model::{Counter, Family, Observation, ObservationKind, Status, Totals, Tuple, protocol};
+
+/// The observation that an event stands for, unless it is of a self-test.
+pub(super) fn reported(event: &Event) -> Option<Observation> {
+    (!is_selftest(event)).then(|| observation(event))
+}
 
 /// The observation that an event stands for.
 pub(super) fn observation(event: &Event) -> Observation {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    decode,
     plan::Plan,
     seed::{self, Part, Parts},
 };
@@ -106,8 +107,8 @@ impl Looks {
         !self.dumped.is_empty()
     }
 
-    /// Begins a look that is due, and goes on with a walk.
-    pub(super) fn advance(&mut self, side: &mut KernelSide) {
+    /// Begins a look that is due, and goes on with a walk; observes the flows that it meets.
+    pub(super) fn advance(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) {
         if !self.is_over
             && self.current.is_none()
             && self.finished.is_none()
@@ -116,7 +117,7 @@ impl Looks {
             self.begin(side);
         }
         let started = Instant::now();
-        while self.is_walking() && self.step(side) && started.elapsed() < GO {}
+        while self.is_walking() && self.step(side, observations) && started.elapsed() < GO {}
     }
 
     /// Waits for the next part of a dump.
@@ -157,12 +158,11 @@ impl Looks {
         self.current = Some(Current { began_boot_ns, dump });
     }
 
-    /// One run of the walk; false when the rings must be read before the next.
-    fn step(&mut self, side: &mut KernelSide) -> bool {
+    /// One run of the walk; false when it is over, or began anew.
+    fn step(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
         let Some(current) = &self.current else { return false };
-        match side.walk_on() {
+        match side.walk_on(|event| observations.extend(decode::reported(event))) {
             Ok(WalkProgress::UnderWay) => return true,
-            Ok(WalkProgress::RingFull) => return false,
             Ok(WalkProgress::Complete(walk)) => {
                 tracing::debug!(
                     flows = walk.flows,

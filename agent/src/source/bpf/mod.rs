@@ -17,7 +17,7 @@ use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::Sl
 use super::{Batch, Counted, Losses, Progress, Source, SourceError};
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
-    model::{Sum, Visit},
+    model::{Observation, Sum, Visit},
 };
 
 /// The longest time between two reads of the rings.
@@ -52,6 +52,8 @@ pub struct BpfSource {
     rings: Rings,
     visits: Visits,
     looks: Looks,
+    /// What visits and looks brought in one go.
+    sights: Vec<Observation>,
     draining: Draining,
     watch: Option<ModuleWatch>,
     slot_watch: SlotWatch,
@@ -61,6 +63,8 @@ pub struct BpfSource {
     /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
     past_counted: Counted,
+    /// What was counted when this agent left its programs to a later one.
+    counted_at_end: Option<Counted>,
 }
 
 /// How far the end of this source is.
@@ -95,6 +99,7 @@ impl BpfSource {
             rings,
             visits: Visits::default(),
             looks,
+            sights: Vec::new(),
             draining: Draining::No,
             watch,
             slot_watch: SlotWatch::new(options.kernel.slots),
@@ -102,6 +107,7 @@ impl BpfSource {
             ends_missed: 0,
             past_losses: Vec::new(),
             past_counted: Counted::default(),
+            counted_at_end: None,
             options,
         })
     }
@@ -137,9 +143,9 @@ impl BpfSource {
         if let Err(error) = self.side.announce() {
             tracing::warn!("new flows are reported only at their second packet: {error:#}");
         }
-        self.visits.run(&mut self.side);
-        self.looks.advance(&mut self.side);
-        self.rings.read(&mut self.side, batch);
+        self.visits.run(&mut self.side, &mut self.sights);
+        self.looks.advance(&mut self.side, &mut self.sights);
+        self.rings.read(&mut self.side, &mut self.sights, batch);
         self.side.flush_log();
         if self.rings.was_emptied() {
             self.looks.hand_over(&mut batch.observations);
@@ -205,6 +211,12 @@ impl BpfSource {
         Ok(())
     }
 
+    /// The same without ends that wait for a later agent.
+    fn counted_until_now(&mut self) -> Counted {
+        let ended = sum(self.past_counted.ended, self.side.ended_until_now());
+        Counted { ended, ..self.counted_so_far() }
+    }
+
     fn counted_so_far(&self) -> Counted {
         let Counted { ended, ends_lost, ends_skipped } = &self.past_counted;
         Counted {
@@ -241,6 +253,7 @@ impl BpfSource {
     fn leave(&mut self) {
         self.visits.report(self.side.sweeps());
         if self.side.is_pinned() {
+            self.counted_at_end = Some(self.counted_until_now());
             self.side.note_told();
             tracing::info!(
                 "the kernel programs stay, so that the next agent misses nothing; `conntally detach` removes them"
@@ -287,7 +300,7 @@ impl Source for BpfSource {
     }
 
     fn counted(&self) -> Option<Counted> {
-        Some(self.counted_so_far())
+        Some(self.counted_at_end.clone().unwrap_or_else(|| self.counted_so_far()))
     }
 }
 

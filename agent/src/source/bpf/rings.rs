@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 
 use super::decode;
 use crate::{
-    kernel::bpf::{KernelSide, Ring, is_selftest},
+    kernel::bpf::{KernelSide, Ring},
     model::Observation,
     source::Batch,
 };
@@ -37,7 +37,7 @@ impl Rings {
             emptied: false,
         };
         let others = side.take_set_aside();
-        rings.ends.extend(others.iter().filter(|event| !is_selftest(event)).map(decode::observation));
+        rings.ends.extend(others.iter().filter_map(decode::reported));
         Ok(rings)
     }
 
@@ -64,10 +64,13 @@ impl Rings {
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
-    pub(super) fn read(&mut self, side: &mut KernelSide, batch: &mut Batch) {
+    ///
+    /// `sights` are what was seen just before by other ways; they go between the two.
+    pub(super) fn read(&mut self, side: &mut KernelSide, sights: &mut Vec<Observation>, batch: &mut Batch) {
         let ends_emptied = take(side.ends(), &mut self.ends) && take_overflowed(side, &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
+        batch.observations.append(sights);
         batch.observations.append(&mut self.ends);
     }
 }
@@ -89,8 +92,7 @@ fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         let Some(record) = ring.take() else { return true };
         match Event::ref_from_bytes(record) {
-            Ok(event) if is_selftest(event) => {}
-            Ok(event) => observations.push(decode::observation(event)),
+            Ok(event) => observations.extend(decode::reported(event)),
             Err(_) => tracing::error!(
                 bytes = record.len(),
                 expected = size_of::<Event>(),
@@ -105,8 +107,7 @@ fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
 fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         match side.overflowed_end() {
-            Ok(Some(event)) if is_selftest(&event) => {}
-            Ok(Some(event)) => observations.push(decode::observation(&event)),
+            Ok(Some(event)) => observations.extend(decode::reported(&event)),
             Ok(None) => return true,
             Err(error) => {
                 tracing::error!("{error:#}");

@@ -7,7 +7,11 @@ use std::{
 
 use conntally_common::{Runs, VISITS, Visit, VisitVerdict};
 
-use crate::{kernel::bpf::KernelSide, model};
+use super::decode;
+use crate::{
+    kernel::bpf::KernelSide,
+    model::{self, Observation},
+};
 
 /// Flows that may wait; whoever has more asks again later.
 const ROOM: usize = 1 << 16;
@@ -22,7 +26,7 @@ pub(super) struct Visits {
     list: Vec<Visit>,
     failed: bool,
     looked_at: u64,
-    submitted: u64,
+    changed: u64,
 }
 
 impl Visits {
@@ -43,18 +47,17 @@ impl Visits {
         self.waiting.clear();
     }
 
-    /// Has flows looked at until none wait, the ring is full or the time is over. What changed is in the ring then.
-    pub(super) fn run(&mut self, side: &mut KernelSide) {
+    /// Has flows looked at until none wait or the time is over, and observes those that changed.
+    pub(super) fn run(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) {
         let started = Instant::now();
         while !self.waiting.is_empty() && started.elapsed() < GO {
             self.next_list();
-            if let Err(error) = side.sweep(&mut self.list) {
+            let swept = side.sweep(&mut self.list, |event| observations.extend(decode::reported(event)));
+            if let Err(error) = swept {
                 self.give_up(&error);
                 return;
             }
-            if self.put_back() {
-                return;
-            }
+            self.put_back();
         }
     }
 
@@ -64,26 +67,23 @@ impl Visits {
         self.list.extend(self.waiting.drain(..len));
     }
 
-    /// Lets those wait again that were not looked at; true when the ring must be read first.
-    fn put_back(&mut self) -> bool {
-        let mut is_full = false;
+    /// Lets those wait again for which the run had no time.
+    fn put_back(&mut self) {
         for visit in self.list.iter().rev() {
-            if matches!(visit.verdict, VisitVerdict::LEFT | VisitVerdict::RING_FULL) {
-                is_full |= visit.verdict == VisitVerdict::RING_FULL;
-                self.waiting.push_front(Visit { verdict: VisitVerdict::LEFT, ..*visit });
+            if visit.verdict == VisitVerdict::LEFT {
+                self.waiting.push_front(*visit);
             } else {
                 self.looked_at += 1;
-                self.submitted += u64::from(visit.verdict == VisitVerdict::SUBMITTED);
+                self.changed += u64::from(visit.verdict == VisitVerdict::CHANGED);
             }
         }
-        is_full
     }
 
     /// Tells what it came to.
     pub(super) fn report(&self, runs: Runs) {
-        let Self { looked_at, submitted, .. } = self;
+        let Self { looked_at, changed, .. } = self;
         let Runs { runs, longest_ns, spent_ns } = runs;
-        tracing::debug!(looked_at, submitted, runs, spent_ns, longest_ns, "looked at flows that were due");
+        tracing::debug!(looked_at, changed, runs, spent_ns, longest_ns, "looked at flows that were due");
     }
 
     fn give_up(&mut self, error: &anyhow::Error) {
@@ -142,14 +142,13 @@ mod tests {
         visits.take(&[due(1), due(2), due(3), due(4)]);
         visits.next_list();
         visits.take(&[due(5)]);
-        let verdicts =
-            [VisitVerdict::SUBMITTED, VisitVerdict::RING_FULL, VisitVerdict::GONE, VisitVerdict::LEFT];
+        let verdicts = [VisitVerdict::CHANGED, VisitVerdict::LEFT, VisitVerdict::GONE, VisitVerdict::LEFT];
         for (visit, verdict) in visits.list.iter_mut().zip(verdicts) {
             visit.verdict = verdict;
         }
-        assert!(visits.put_back());
+        visits.put_back();
         assert_eq!(waiting(&visits), [2, 4, 5]);
-        assert!(visits.waiting.iter().all(|visit| visit.verdict == VisitVerdict::LEFT));
+        assert_eq!((visits.looked_at, visits.changed), (2, 1));
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! What a program keeps during a run in which it looks at many flows: reads that every flow would repeat.
+
+use conntally_common::ABSENT;
+
+use crate::{
+    entry::{Head, read_into},
+    event::boot_ns,
+    extensions::Counters,
+    maps::{TOUR, layout},
+};
+
+/// Words at the start of an entry's extensions that are read at once. They hold the positions of all, and on the usual
+/// kernels the counters and the timestamps.
+const WORDS: usize = 8;
+/// The words that still hold four others behind them.
+const LAST: u64 = 8 * (WORDS as u64 - 4);
+
+/// The value of the map `TOUR`.
+#[repr(C)]
+pub struct Tour {
+    /// When the run began, `CLOCK_BOOTTIME`: the time of all its sights.
+    pub now_ns: u64,
+    /// Address of the network namespace that was met last. Good for one run: within it the kernel frees no namespace
+    /// that a living flow belongs to.
+    net: u64,
+    /// Its inode.
+    inode: u64,
+    /// The start of the extensions of the flow at hand.
+    extensions: [u64; WORDS],
+}
+
+/// The extensions of the flow at hand, of which the start was read at once.
+#[derive(Clone, Copy)]
+pub struct Block {
+    tour: *const Tour,
+    address: u64,
+}
+
+/// Begins a run.
+#[inline(always)]
+pub fn begin() -> Option<*mut Tour> {
+    let tour = TOUR.get_ptr_mut(0)?;
+    // SAFETY: the pointer is the map's value.
+    unsafe {
+        (*tour).now_ns = boot_ns();
+        (*tour).net = 0;
+    }
+    Some(tour)
+}
+
+/// Inode of an entry's namespace.
+///
+/// # Safety
+/// `tour` is the map's value.
+#[inline(always)]
+pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
+    let net = head.net();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*tour).net != net {
+            (*tour).inode = u64::from(head.netns());
+            (*tour).net = net;
+        }
+        (*tour).inode as u32
+    }
+}
+
+/// Reads the start of an entry's extensions; `None` when it cannot be read.
+///
+/// # Safety
+/// `tour` is the map's value.
+#[inline(always)]
+pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
+    let address = head.ext();
+    // SAFETY: the caller's promise.
+    unsafe { read_into(&raw mut (*tour).extensions, address) }.then_some(Block { tour, address })
+}
+
+impl Block {
+    /// Copies the counters; false when the entry has none, the place is then left as it is.
+    #[inline(always)]
+    pub fn counters(self, place: *mut Counters) -> bool {
+        self.words(layout!(ext_acct), place)
+    }
+
+    /// The same for start and stop of the timestamps.
+    #[inline(always)]
+    pub fn times(self, place: *mut [u64; 2]) -> bool {
+        layout!(ext_tstamp) != ABSENT && self.words(layout!(ext_tstamp), place)
+    }
+
+    /// The same for the labels.
+    #[inline(always)]
+    pub fn labels(self, place: *mut [u64; 2]) -> bool {
+        layout!(ext_labels) != ABSENT && self.words(layout!(ext_labels), place)
+    }
+
+    /// The start stamp as it is in the kernel's memory now; 0 when the entry has none.
+    #[inline(always)]
+    pub fn start_now(self) -> u64 {
+        let mut start = 0u64;
+        if layout!(ext_tstamp) != ABSENT {
+            let position = self.position(layout!(ext_tstamp));
+            if position != 0 {
+                read_into(&raw mut start, self.address + position);
+            }
+        }
+        start
+    }
+
+    #[inline(always)]
+    fn position(self, index: u32) -> u64 {
+        if index >= 16 {
+            return 0;
+        }
+        // SAFETY: the positions are the first 16 bytes of the block.
+        unsafe { u64::from((&raw const (*self.tour).extensions).cast::<u8>().add(index as usize).read()) }
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(self, index: u32, place: *mut [u64; N]) -> bool {
+        let position = self.position(index);
+        if position == 0 {
+            return false;
+        }
+        if position > LAST {
+            return read_into(place, self.address + position);
+        }
+        let mut i = 0;
+        while i < N {
+            // SAFETY: the position was compared just now; no extension that is asked for has more than four words.
+            unsafe {
+                let from = (&raw const (*self.tour).extensions).cast::<u8>().add(position as usize);
+                place.cast::<u64>().add(i).write(from.cast::<u64>().add(i).read());
+            }
+            i += 1;
+        }
+        true
+    }
+}
