@@ -30,7 +30,9 @@ pub(super) fn run(cli: &Cli, state_dir: Option<&Path>) -> anyhow::Result<ExitCod
     }
     // A reader that has gone wants no answer.
     let _ = io::stdout().write_all(told.as_bytes());
-    accounting::put_back(&config.run_dir);
+    if refused.len() < found.len() {
+        accounting::put_back(&config.run_dir);
+    }
     ensure!(refused.is_empty(), "{}", refused.join("\n"));
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context, bail};
 use aya::maps::{Map, MapData, Queue};
-use conntally_common::{Event, Sum};
+use conntally_common::{Event, EventKind, Sum};
 use zerocopy::FromBytes;
 
 use super::{
@@ -218,8 +218,8 @@ impl KernelSide {
     }
 }
 
-/// Detaches the programs of a directory and takes the events that nobody has read. Their births mean nothing to the
-/// programs that come now.
+/// Detaches the programs of a directory and takes the events that nobody has read. What they call the births of living
+/// flows, the programs that come now call otherwise.
 fn salvage(directory: &PinDirectory) -> Vec<Event> {
     let known = Description::read(directory).ok().flatten();
     if let Err(error) = directory.remove_links() {
@@ -242,7 +242,8 @@ fn salvage(directory: &PinDirectory) -> Vec<Event> {
         found.append(&mut overflowed(directory).unwrap_or_default());
     }
     tell_salvaged(found.len(), unread);
-    found.iter_mut().for_each(|event| event.born_ns = 0);
+    let living = found.iter_mut().filter(|event| event.kind != EventKind::END);
+    living.for_each(|event| event.born_ns = 0);
     found
 }
 
