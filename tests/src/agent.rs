@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::audit::Audit;
 use crate::records::Records;
 
 /// An emulated guest takes its time to read the kernel's types and to load programs.
@@ -59,6 +60,26 @@ impl Hook {
     }
 }
 
+/// How the agent hears of flows that move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Updates {
+    /// By a hook on each packet.
+    Packet,
+    /// By visits to living flows, without a hook on packets.
+    Sweep,
+}
+
+impl Updates {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Packet => "packet",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
 /// How to start an agent.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -81,7 +102,7 @@ impl Options {
     }
 }
 
-/// An agent that is ready. Killed when dropped.
+/// An agent that is ready. Stopped when dropped, if need be by force.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
@@ -116,10 +137,30 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// The audit at its end, by agents that give one.
+    #[must_use]
+    pub fn audit(&self) -> Option<Audit> {
+        Audit::of_log(&self.output.log)
+    }
+
+    /// What the agent said at its end that it had lost of this kind; 0 when it named no such loss.
+    #[must_use]
+    pub fn lost(&self, reason: &str) -> u64 {
+        let told = self.output.log.iter().rev().find(|line| line.contains("account: "));
+        told.and_then(|line| figure(line, reason)).unwrap_or(0)
+    }
+
     /// Lines of its log that tell of a loss or of a fault of its own.
     pub fn alarms(&self) -> impl Iterator<Item = &String> {
         self.output.log.iter().filter(|line| line.contains("ERROR") || line.contains("panicked"))
     }
+}
+
+/// The number after a word.
+fn figure(line: &str, name: &str) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    words.find(|word| *word == name)?;
+    words.next()?.trim_end_matches(',').parse().ok()
 }
 
 impl Agent {
@@ -168,6 +209,22 @@ impl Agent {
         }
     }
 
+    /// Stops it from running until [`Agent::resume`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
     /// Sends SIGTERM, waits for the end, and hands out what the agent said; to be called once.
     ///
     /// # Errors
@@ -199,6 +256,17 @@ impl Agent {
         }
         let output = std::mem::take(&mut *lock(&self.output));
         Ok(Ended { status, output })
+    }
+}
+
+impl Drop for Agent {
+    /// A scenario that breaks off must not leave its agent's traces to the next one.
+    fn drop(&mut self) {
+        if matches!(self.process.child.try_wait(), Ok(None)) {
+            // It is killed in any case.
+            let _ = self.process.signal(Signal::SIGTERM).and_then(|()| self.process.signal(Signal::SIGCONT));
+            let _ = self.process.wait(STOP_WITHIN);
+        }
     }
 }
 
@@ -256,8 +324,16 @@ impl Drop for Process {
 fn read_records(stdout: impl Read + Send + 'static, output: &Arc<Mutex<Output>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     let earlier: HashSet<String> = lock(&output).lines.iter().cloned().collect();
+    let (pass, lines) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The other thread ends after this one.
+            let _ = pass.send(line);
+        }
+    });
+    // The agent must not wait until its records are understood.
+    thread::spawn(move || {
+        for line in lines {
             let mut output = lock(&output);
             if earlier.contains(&line) {
                 output.repeated += 1;
@@ -296,4 +372,17 @@ fn await_ready(ready: &Receiver<String>, output: &Arc<Mutex<Output>>) -> Result<
 
 fn lock(output: &Arc<Mutex<Output>>) -> MutexGuard<'_, Output> {
     output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_read_from_the_account() {
+        let line = "2026-11-21T08:00:00Z  WARN account: lost end_ring_full 12, no_slot 3 flows=5 ends=4";
+        assert_eq!(figure(line, "end_ring_full"), Some(12));
+        assert_eq!(figure(line, "no_slot"), Some(3));
+        assert_eq!(figure(line, "hook_skipped"), None);
+    }
 }

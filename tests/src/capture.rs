@@ -109,8 +109,8 @@ impl Shared {
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
                 Ok((length, Some(from))) if self.is_ours(&from) => {
-                    if let Some(seen) = buffer.get(..length).and_then(packet::parse) {
-                        ledger.book(seen);
+                    if let Some(parsed) = buffer.get(..length).and_then(packet::parse) {
+                        ledger.note(parsed);
                     }
                 }
                 Ok(_) | Err(Errno::EINTR) => {}

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::key::{Counter, FlowKey, Totals, Tuple};
-use crate::packet::Seen;
+use crate::packet::{Parsed, Seen};
+use crate::reassembly::Reassembly;
 
 /// What the agent is expected to say of a flow besides its counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,17 @@ pub struct Expectation {
     pub no_counters: bool,
     /// Tuple of the answering packets where it is not the mirror image of the original one.
     pub nat_reply: Option<Tuple>,
+    /// Its entry was deleted at moments that nobody noted: it may be several flows one after another, opened from
+    /// either side, which together have moved what was on the wire.
+    pub pieces: bool,
+    /// Its end may be lost if the agent says so: what is missing is summed up instead of being a problem.
+    pub loss_admitted: bool,
+    /// Its packets are not counted on a way around conntrack: flagged, and its totals may be too low.
+    pub offloaded: bool,
+    /// Marks that its records must show, in this order; the last of them in its end.
+    pub marks: Vec<u32>,
+    /// Label bits that its end must show, in the kernel's byte order; any when `None`.
+    pub labels: Option<[u8; 16]>,
 }
 
 /// One flow as it was on the wire.
@@ -40,6 +52,7 @@ pub struct Ledger {
     open: HashMap<(u16, Tuple), usize>,
     /// Answering tuple → original tuple, where addresses are translated.
     translated: HashMap<Tuple, Tuple>,
+    parts: Reassembly,
 }
 
 impl Ledger {
@@ -47,6 +60,17 @@ impl Ledger {
     #[must_use]
     pub fn new(netns: u32) -> Self {
         Self { netns, ..Self::default() }
+    }
+
+    /// Takes what was on the wire: a packet, or a part of one, which is booked when it is whole.
+    pub fn note(&mut self, parsed: Parsed) {
+        let whole = match parsed {
+            Parsed::Whole(seen) => Some(seen),
+            Parsed::Part(part) => self.parts.add(part),
+        };
+        if let Some(seen) = whole {
+            self.book(seen);
+        }
     }
 
     /// Books a packet. The first packet of a tuple opens its flow and tells which direction is the original.

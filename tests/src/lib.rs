@@ -15,6 +15,8 @@ pub mod traffic;
 
 pub mod packet;
 
+pub mod reassembly;
+
 pub mod ledger;
 
 pub mod capture;
@@ -26,6 +28,8 @@ pub mod records;
 pub mod compare;
 
 pub mod conntrack;
+
+pub mod audit;
 
 pub mod agent;
 

@@ -1,9 +1,10 @@
 //! A network namespace made for a test, and removed after it.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -63,9 +64,42 @@ impl Namespace {
     /// # Errors
     /// When it cannot be started or fails.
     pub fn exec(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.within(|| run(program, arguments))
+    }
+
+    /// Runs a program inside that has to see this namespace under `/sys`, too.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails.
+    pub fn exec_with_sys(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let mut all = vec!["netns", "exec", &self.name, program];
         all.extend_from_slice(arguments);
         run("ip", &all)
+    }
+
+    /// Runs `ip` for this namespace once for several commands.
+    ///
+    /// # Errors
+    /// When one of them fails.
+    pub fn ip_all(&self, commands: &[String]) -> Result<()> {
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start ip")?;
+        let mut stdin = child.stdin.take().context("ip has no standard input")?;
+        stdin.write_all(commands.join("\n").as_bytes()).context("cannot write to ip")?;
+        drop(stdin);
+        let output = child.wait_with_output().context("cannot wait for ip")?;
+        if !output.status.success() {
+            bail!(
+                "`ip -batch` failed: {}: {}",
+                commands.join("; "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(())
     }
 
     /// Runs `ip` for this namespace.

@@ -40,6 +40,12 @@ pub struct FlowAccount {
     pub source_nat: Option<Endpoint>,
     /// Translated destination of the last record.
     pub destination_nat: Option<Endpoint>,
+    /// All status names that any record showed.
+    pub status: Vec<String>,
+    /// Marks in the order in which its records showed them, each once in a row.
+    pub marks: Vec<u32>,
+    /// Labels of the last record, in hexadecimal; `None` when it has none.
+    pub labels: Option<String>,
 }
 
 impl FlowAccount {
@@ -47,6 +53,12 @@ impl FlowAccount {
     #[must_use]
     pub fn has_flag(&self, flag: &str) -> bool {
         self.flags.iter().any(|set| set == flag)
+    }
+
+    /// How many records there are of it.
+    #[must_use]
+    pub const fn records(&self) -> u32 {
+        self.news + self.updates + self.ends
     }
 
     /// The tuple of answering packets as the record's NAT fields tell it.
@@ -78,6 +90,8 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct Records {
     accounts: BTreeMap<String, FlowAccount>,
+    /// Ended flows by the inode of their namespace.
+    ended: HashMap<u32, usize>,
     /// Number of records.
     pub events: u64,
     /// Lines that are no record, each with the reason.
@@ -121,13 +135,19 @@ impl Records {
         self.accounts.values()
     }
 
+    /// All that was billed.
+    #[must_use]
+    pub fn billed(&self) -> Totals {
+        self.accounts.values().fold(Totals::default(), |mut sum, account| {
+            sum += account.deltas;
+            sum
+        })
+    }
+
     /// How many flows of these namespaces have ended.
     #[must_use]
     pub fn ended(&self, namespaces: &[u32]) -> usize {
-        self.accounts
-            .values()
-            .filter(|account| account.ends > 0 && namespaces.contains(&account.key.netns))
-            .count()
+        namespaces.iter().filter_map(|inode| self.ended.get(inode)).sum()
     }
 
     fn add(&mut self, line: Line) {
@@ -137,7 +157,11 @@ impl Records {
         };
         self.events += 1;
         let account = self.accounts.entry(line.flow.id.clone()).or_insert_with(|| FlowAccount::opened(key));
+        let before = account.ends;
         account.add(line);
+        if before == 0 && account.ends > 0 {
+            *self.ended.entry(key.netns).or_default() += 1;
+        }
     }
 }
 
@@ -161,6 +185,9 @@ impl FlowAccount {
             flags: Vec::new(),
             source_nat: None,
             destination_nat: None,
+            status: Vec::new(),
+            marks: Vec::new(),
+            labels: None,
         }
     }
 
@@ -185,6 +212,15 @@ impl FlowAccount {
         self.flags = line.conntally.flags;
         self.source_nat = line.source.nat;
         self.destination_nat = line.destination.nat;
+        if self.marks.last() != Some(&line.conntally.mark) {
+            self.marks.push(line.conntally.mark);
+        }
+        self.labels = line.conntally.labels;
+        for status in line.conntally.status {
+            if !self.status.contains(&status) {
+                self.status.push(status);
+            }
+        }
     }
 }
 
@@ -237,6 +273,11 @@ struct Own {
     #[serde(default)]
     zone: u16,
     icmp: Option<Icmp>,
+    #[serde(default)]
+    mark: u32,
+    labels: Option<String>,
+    #[serde(default)]
+    status: Vec<String>,
     #[serde(default)]
     flags: Vec<String>,
 }

@@ -21,6 +21,17 @@ pub fn raw_socket(ipv6: bool, protocol: u8) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Sets an option of a socket to these bytes, for options that no safe crate knows.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: pointer and length describe the live slice.
+    let outcome = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether this kernel knows UDP-Lite. Newer ones have dropped it, from their sockets and from conntrack alike:
 /// to those it is a protocol without ports.
 pub fn knows_udplite() -> bool {

@@ -9,11 +9,14 @@ use conntally_tests::agent::Hook;
 use conntally_tests::isolation::Turn;
 use conntally_tests::scenario::{self, Settings};
 
+/// Flows in large scenarios: enough to overrun a reader that is stopped.
+const FLOWS: u32 = 10_000;
+
 /// How to play a scenario here.
 fn settings(scenario: &str) -> Result<Settings> {
     let agent = agent().context("there is no agent: run `cargo build -p conntally`, or set CONNTALLY_BIN")?;
     let out = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(scenario));
-    Ok(Settings { agent, hook: Hook::Netlink, out, alone: false })
+    Ok(Settings { agent, hook: Hook::Netlink, out, alone: false, updates: None, flows: FLOWS })
 }
 
 /// Test binaries are in `target/PROFILE/deps`, the agent in `target/PROFILE`.
@@ -26,7 +29,7 @@ fn agent() -> Option<PathBuf> {
 fn play(name: &str) -> Result<()> {
     let Some(_turn) = Turn::take_or_skip()? else { return Ok(()) };
     let settings = settings(name)?;
-    for scenario in scenario::select(name)? {
+    for scenario in scenario::select(&[name])? {
         let report = scenario::play(scenario, &settings);
         ensure!(!report.failed(), "{name} is not exact: {report:#?}");
     }
@@ -106,4 +109,49 @@ fn a_restart_bills_no_byte_twice_and_skips_none() -> Result<()> {
 #[test]
 fn an_agent_killed_again_and_again_bills_each_byte_once() -> Result<()> {
     play("kill9")
+}
+
+#[test]
+fn a_burst_while_the_agent_is_stopped_is_exact() -> Result<()> {
+    play("burst")
+}
+
+#[test]
+fn flushes_under_load_lose_no_byte() -> Result<()> {
+    play("flush")
+}
+
+#[test]
+fn an_agent_that_is_killed_under_load_does_not_disturb_another() -> Result<()> {
+    play("second_agent")
+}
+
+#[test]
+fn flows_over_a_link_that_goes_down_time_out_with_what_was_counted() -> Result<()> {
+    play("link_down")
+}
+
+#[test]
+fn icmp_errors_are_in_no_flow() -> Result<()> {
+    play("icmp_errors")
+}
+
+#[test]
+fn what_is_sent_again_is_counted_again() -> Result<()> {
+    play("retransmits")
+}
+
+#[test]
+fn options_extension_headers_and_fragments_are_exact() -> Result<()> {
+    play("extension_headers")
+}
+
+#[test]
+fn a_changed_mark_or_label_shows() -> Result<()> {
+    play("marks")
+}
+
+#[test]
+fn two_sockets_that_race_for_one_flow_are_one_exact_flow() -> Result<()> {
+    play("udp_clash")
 }

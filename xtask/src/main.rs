@@ -2,7 +2,7 @@
 //!
 //! Each command is a module: [`setup`] installs tools, [`ebpf`] builds the kernel object, [`vm`] boots guests
 //! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all),
-//! [`test`] is what CI runs, [`bench`] measures, [`demo`] shows. [`command`] and [`paths`] serve them all.
+//! [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows. [`command`] and [`paths`] serve them all.
 #![expect(clippy::print_stdout, reason = "a task runner talks on the terminal")]
 
 mod command;
@@ -23,6 +23,8 @@ mod matrix;
 mod test;
 
 mod bench;
+
+mod fuzz;
 
 mod demo;
 
@@ -52,6 +54,8 @@ enum Task {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Task),
+    /// Feed the decoders with inputs that coverage leads to
+    Fuzz(fuzz::Options),
     /// Watch real traffic between two network namespaces being accounted
     Demo(demo::Options),
 }
@@ -74,6 +78,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Vm(task) => vm::run(&paths, task),
         Task::Test(options) => test::run(&paths, &options),
         Task::Bench(task) => bench::run(&paths, task),
+        Task::Fuzz(options) => fuzz::run(&paths, &options),
         Task::Demo(options) => demo::run(&paths, &options),
     }
 }

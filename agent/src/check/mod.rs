@@ -13,6 +13,8 @@ pub mod verdict;
 
 mod judge;
 
+pub mod flowtables;
+
 pub mod render;
 
 use std::io::{self, Write};

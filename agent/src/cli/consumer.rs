@@ -4,6 +4,7 @@ use super::account::queue_losses;
 use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
+use super::offload_watch::OffloadWatch;
 use super::pump::Flow;
 use super::resume::Resumed;
 use super::status_file::StatusFile;
@@ -50,6 +51,8 @@ pub(super) struct Consumer {
     gap_ms: u64,
     /// Batches of the agent before that are to be handed on first.
     unwritten: VecDeque<NumberedBatch>,
+    /// Only for flows of this machine, whose rules can be asked.
+    offload_watch: Option<OffloadWatch>,
 }
 
 impl Consumer {
@@ -57,7 +60,7 @@ impl Consumer {
     pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
         let now = Anchor::now().context("cannot read the clocks")?;
         let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
-        Ok(consumer.told_of(config, place))
+        Ok(consumer.of_this_machine(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
@@ -69,13 +72,14 @@ impl Consumer {
     pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
         let Resumed { table, state, gap_ms, unwritten } = resumed;
         let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
-        consumer.told_of(config, place)
+        consumer.of_this_machine(config, place)
     }
 
-    /// With a status file.
-    fn told_of(self, config: &Config, place: &str) -> Self {
+    /// With a status file and an eye on offloaded flows.
+    fn of_this_machine(self, config: &Config, place: &str) -> Self {
         let file = StatusFile::new(&config.run_dir, &host(), place);
-        Self { auditing: Auditing::new(Some(file)), ..self }
+        let offload_watch = Some(OffloadWatch::default());
+        Self { auditing: Auditing::new(Some(file)), offload_watch, ..self }
     }
 
     fn with(table: FlowTable) -> Self {
@@ -88,6 +92,7 @@ impl Consumer {
             state: None,
             gap_ms: 0,
             unwritten: VecDeque::new(),
+            offload_watch: None,
         }
     }
 
@@ -158,6 +163,7 @@ impl Consumer {
         output: &SinkReport,
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
+        self.offload_watch.iter().for_each(OffloadWatch::conclude);
         let Self { table, auditing, gap_ms, .. } = self;
         let now = evidence(&table, source, gap_ms, output);
         auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now });
@@ -184,6 +190,9 @@ impl Consumer {
     fn apply(&mut self, batch: &Batch) {
         self.records.clear();
         self.table.apply(batch, &mut self.records);
+        if let Some(watch) = &mut self.offload_watch {
+            watch.flag(&mut self.records);
+        }
     }
 
     fn offer(&self, sink: &SinkHandle) -> Flow {

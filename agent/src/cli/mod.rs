@@ -14,6 +14,7 @@ mod logging;
 mod loss_watch;
 mod machine;
 mod netns_names;
+mod offload_watch;
 mod pump;
 mod readiness;
 mod record;

@@ -80,7 +80,7 @@ impl WallClock {
     pub fn re_anchor(&mut self, anchor: Anchor) -> Option<i64> {
         let step = anchor.offset().saturating_sub(self.current.offset);
         let earliest = std::mem::replace(&mut self.last_look, anchor.boot_ns);
-        if step.abs() < STEP_NS {
+        if step.unsigned_abs() < STEP_NS.unsigned_abs() {
             return None;
         }
         self.past.truncate(MAX_PERIODS - 2);
@@ -147,6 +147,12 @@ mod tests {
             assert_eq!(clock.re_anchor(look((boot as i64 % 7) * 1000, boot)), None);
         }
         assert_eq!(clock.to_wall(9_000 * SECOND), EPOCH + 9_000 * SECOND as i64);
+    }
+
+    #[test]
+    fn clocks_as_far_apart_as_numbers_can_be_are_a_step() {
+        let mut clock = WallClock::anchor(Anchor { real_ns: 1, boot_ns: 0 });
+        assert_eq!(clock.re_anchor(Anchor { real_ns: i64::MIN, boot_ns: 0 }), Some(i64::MIN));
     }
 
     #[test]

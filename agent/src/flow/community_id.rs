@@ -2,9 +2,7 @@
 //!
 //! <https://github.com/corelight/community-id-spec>
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use sha1::{Digest, Sha1};
-
+use super::sha1::Block;
 use crate::model::{Family, Tuple, protocol};
 
 /// `1:` and 28 characters of base64.
@@ -19,35 +17,48 @@ impl CommunityId {
     #[must_use]
     pub fn of(tuple: &Tuple) -> Self {
         let (source_port, destination_port, one_way) = endpoints(tuple);
-        let here = (address(tuple, &tuple.src), source_port);
-        let there = (address(tuple, &tuple.dst), destination_port);
+        let here = (u128::from_be_bytes(tuple.src), source_port);
+        let there = (u128::from_be_bytes(tuple.dst), destination_port);
         let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
-        let mut hash = Sha1::new();
-        hash.update([0, 0]);
-        hash.update(first.0);
-        hash.update(second.0);
-        hash.update([tuple.protocol, 0]);
+        let mut hashed = Block::new();
+        hashed.put([0, 0]);
+        put_addresses(&mut hashed, tuple.family, first.0.to_be_bytes(), second.0.to_be_bytes());
+        hashed.put([tuple.protocol, 0]);
         if has_endpoints(tuple) {
-            hash.update(first.1.to_be_bytes());
-            hash.update(second.1.to_be_bytes());
+            hashed.put(first.1.to_be_bytes());
+            hashed.put(second.1.to_be_bytes());
         }
-        Self::print(&hash.finalize())
+        Self::print(&hashed.digest())
     }
 
     /// The identifier in ASCII.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8] {
+    pub const fn as_bytes(&self) -> &[u8; LENGTH] {
         &self.0
     }
 
-    fn print(digest: &[u8]) -> Self {
+    fn print(digest: &[u8; 20]) -> Self {
         let mut text = [b'='; LENGTH];
-        let (version, encoded) = text.split_at_mut(2);
-        version.copy_from_slice(b"1:");
-        let written = STANDARD.encode_slice(digest, encoded);
-        debug_assert_eq!(written, Ok(28), "20 bytes take 28 characters");
+        let [version, colon, encoded @ ..] = &mut text;
+        (*version, *colon) = (b'1', b':');
+        let (threes, rest) = digest.as_chunks::<3>();
+        let (fours, _) = encoded.as_chunks_mut::<4>();
+        let last = if let [a, b] = rest { [*a, *b, 0] } else { [0; 3] };
+        for (four, three) in fours.iter_mut().zip(threes.iter().chain([&last])) {
+            *four = base64(*three);
+        }
+        let [.., pad] = &mut text;
+        *pad = b'=';
         Self(text)
     }
+}
+
+/// Four characters for three bytes (RFC 4648, section 4).
+#[inline(always)]
+fn base64([a, b, c]: [u8; 3]) -> [u8; 4] {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u32::from_be_bytes([0, a, b, c]);
+    [18, 12, 6, 0].map(|shift| ALPHABET.get((bits >> shift & 63) as usize).copied().unwrap_or_default())
 }
 
 impl std::fmt::Display for CommunityId {
@@ -56,9 +67,14 @@ impl std::fmt::Display for CommunityId {
     }
 }
 
-fn address<'a>(tuple: &Tuple, bytes: &'a [u8; 16]) -> &'a [u8] {
-    let length = if tuple.family == Family::V4 { 4 } else { 16 };
-    bytes.get(..length).unwrap_or(bytes)
+fn put_addresses(hashed: &mut Block, family: Family, first: [u8; 16], second: [u8; 16]) {
+    match (family, first, second) {
+        (Family::V4, [a, b, c, d, ..], [e, f, g, h, ..]) => hashed.put([a, b, c, d, e, f, g, h]),
+        (Family::V6, first, second) => {
+            hashed.put(first);
+            hashed.put(second);
+        }
+    }
 }
 
 /// Whether version 1 hashes ports or what stands for them; UDP-Lite and DCCP are "other protocols" to it.

@@ -9,6 +9,8 @@ pub mod identity;
 
 pub mod community_id;
 
+mod sha1;
+
 mod nat;
 
 mod state;

@@ -51,6 +51,8 @@ pub struct SavedFlow {
     pub weak: bool,
     /// It was found gone and has had its end; kept so that it is not billed again if it turns up.
     pub missed: bool,
+    /// No record of it was wanted yet: nothing of its totals was billed.
+    pub held: bool,
 }
 
 impl SavedFlow {
@@ -88,6 +90,7 @@ impl FlowState {
             no_counters: self.facts.has(Facts::NO_COUNTERS),
             weak: self.facts.has(Facts::WEAK),
             missed: self.facts.has(Facts::MISSED),
+            held: self.facts.has(Facts::HELD),
         }
     }
 
@@ -127,6 +130,7 @@ impl Facts {
         facts.set(Self::MET_MIDLIFE, true);
         facts.set(Self::ENDED, saved.missed);
         facts.set(Self::MISSED, saved.missed);
+        facts.set(Self::HELD, saved.held);
         facts
     }
 }

@@ -206,6 +206,8 @@ impl FlowState {
                 first_seen_midlife: self.facts.has(Facts::MIDLIFE),
                 no_counters: self.facts.has(Facts::NO_COUNTERS),
                 weak_id: self.facts.has(Facts::WEAK),
+                // Known by the rules of its namespace, which are not the table's business.
+                offloaded: false,
             },
         }
     }

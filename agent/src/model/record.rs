@@ -46,6 +46,8 @@ pub struct RecordFlags {
     pub no_counters: bool,
     /// The kernel keeps no start for it: the id rests on the agent's first sight of it.
     pub weak_id: bool,
+    /// Its packets take a way around conntrack on which nobody counts them: the totals stand still or are too low.
+    pub offloaded: bool,
 }
 
 /// One record. Times are wall clock, nanoseconds since the Unix epoch, derived from boot time.

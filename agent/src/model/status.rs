@@ -26,6 +26,12 @@ impl Status {
     /// Packets bypass conntrack through hardware.
     pub const HW_OFFLOAD: u32 = 1 << 15;
 
+    /// Whether packets bypass conntrack, in software or hardware.
+    #[must_use]
+    pub const fn is_offloaded(self) -> bool {
+        self.0 & (Self::OFFLOAD | Self::HW_OFFLOAD) != 0
+    }
+
     /// Whether all the given bits are set.
     #[must_use]
     pub const fn has(self, bits: u32) -> bool {

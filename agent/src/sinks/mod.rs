@@ -1,6 +1,8 @@
 //! Where records go. Records enter, bytes leave; nothing here knows where records come from.
 
-mod time;
+mod digits;
+
+pub mod time;
 
 pub mod names;
 
@@ -13,4 +15,4 @@ pub mod stdout;
 pub mod tally;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

@@ -77,6 +77,16 @@ const DCCP_STATES: [&str; 10] = [
     "none", "request", "respond", "partopen", "open", "closereq", "closing", "timewait", "ignore", "invalid",
 ];
 
+/// The status bits that have names.
+pub(crate) const STATUS_NAMED: u32 = Status::CONFIRMED
+    | Status::EXPECTED
+    | Status::SEEN_REPLY
+    | Status::ASSURED
+    | Status::SRC_NAT
+    | Status::DST_NAT
+    | Status::OFFLOAD
+    | Status::HW_OFFLOAD;
+
 /// The names of the status bits that are set.
 pub fn status_names(status: Status) -> impl Iterator<Item = &'static str> {
     const NAMES: [(u32, &str); 8] = [
@@ -94,11 +104,16 @@ pub fn status_names(status: Status) -> impl Iterator<Item = &'static str> {
 
 /// The names of the flags that are set.
 pub fn flag_names(flags: RecordFlags) -> impl Iterator<Item = &'static str> {
-    let RecordFlags { first_seen_midlife, no_counters, weak_id } = flags;
-    [(first_seen_midlife, "first_seen_midlife"), (no_counters, "no_counters"), (weak_id, "weak_id")]
-        .into_iter()
-        .filter(|&(set, _)| set)
-        .map(|(_, name)| name)
+    let RecordFlags { first_seen_midlife, no_counters, weak_id, offloaded } = flags;
+    [
+        (first_seen_midlife, "first_seen_midlife"),
+        (no_counters, "no_counters"),
+        (weak_id, "weak_id"),
+        (offloaded, "offloaded"),
+    ]
+    .into_iter()
+    .filter(|&(set, _)| set)
+    .map(|(_, name)| name)
 }
 
 /// The name of the kind of translation.

@@ -22,7 +22,7 @@ pub(super) const fn counter(packets: u64, bytes: u64) -> Counter {
 }
 
 /// The end of a TCP connection through source NAT.
-pub(super) fn end_of_tcp() -> Record {
+pub(crate) fn end_of_tcp() -> Record {
     let original = Tuple {
         family: Family::V4,
         protocol: protocol::TCP,
@@ -110,7 +110,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
         prop::sample::select(vec![NatKind::None, NatKind::Source, NatKind::Destination, NatKind::Both]);
     let times = any::<(i64, i64, u64, Option<i64>)>();
     let words = any::<(u128, u32, u32, u32, u16, [u8; 16], Option<u8>)>();
-    let flags = any::<(bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool, bool)>();
     ((kinds, nats, times), words, flags, any_tuple(), any_tuple(), any_totals(), any_totals()).prop_map(
         |((kind, nat, times), words, flags, original, reply, totals, delta)| Record {
             flow_id: FlowId(words.0),
@@ -132,7 +132,12 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
             labels: words.5,
             zone: words.4,
             netns: words.3,
-            flags: RecordFlags { first_seen_midlife: flags.0, no_counters: flags.1, weak_id: flags.2 },
+            flags: RecordFlags {
+                first_seen_midlife: flags.0,
+                no_counters: flags.1,
+                weak_id: flags.2,
+                offloaded: flags.3,
+            },
         },
     )
 }

@@ -1,5 +1,7 @@
 //! Calendar time in UTC, from nanoseconds since the Unix epoch.
 
+use super::digits::eight;
+
 /// Days from 0000-03-01 to 1970-01-01 in the Gregorian calendar.
 const EPOCH_DAYS: i64 = 719_468;
 
@@ -9,19 +11,56 @@ const ERA_DAYS: i64 = 146_097;
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// `YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`, RFC 3339.
-pub(crate) fn rfc3339(unix_ns: i64) -> [u8; 30] {
-    let (year, month, day) = civil(unix_ns.div_euclid(DAY_NS));
-    let mut text = *b"0000-00-00T00:00:00.000000000Z";
-    digits(&mut text, 0..4, year);
-    digits(&mut text, 5..7, month);
-    digits(&mut text, 8..10, day);
-    let of_day = unix_ns.rem_euclid(DAY_NS);
-    let seconds = of_day / 1_000_000_000;
-    digits(&mut text, 11..13, seconds / 3600);
-    digits(&mut text, 14..16, seconds / 60 % 60);
-    digits(&mut text, 17..19, seconds % 60);
-    digits(&mut text, 20..29, of_day % 1_000_000_000);
-    text
+#[must_use]
+pub fn rfc3339(unix_ns: i64) -> [u8; 30] {
+    Calendar::new().rfc3339(unix_ns)
+}
+
+/// Writes moments; those of the same day as the one before take no calendar.
+pub(crate) struct Calendar {
+    day: i64,
+    /// `YYYY-MM-DDT`
+    date: [u8; 11],
+}
+
+impl Calendar {
+    /// Knows no day yet.
+    pub(crate) const fn new() -> Self {
+        Self { day: i64::MIN, date: [0; 11] }
+    }
+
+    /// As the function of that name.
+    pub(crate) fn rfc3339(&mut self, unix_ns: i64) -> [u8; 30] {
+        let day = unix_ns.div_euclid(DAY_NS);
+        if day != self.day {
+            *self = Self { day, date: date(day) };
+        }
+        let of_day = unix_ns.wrapping_sub(day.wrapping_mul(DAY_NS)).unsigned_abs();
+        let (seconds, ns) = ((of_day / 1_000_000_000) as u32, (of_day % 1_000_000_000) as u32);
+        let tenth = ns / 100_000_000;
+        let mut text = *b"YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ";
+        let [date @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = &mut text;
+        *date = self.date;
+        let [.., a, b, c, d, e, f, g, h, _, t, i, j, k, l, m, n, o, p, _] = &mut text;
+        [*a, *b, *c, *d, *e, *f, *g, *h] = of_clock(seconds).to_le_bytes();
+        *t = b'0' + tenth as u8;
+        [*i, *j, *k, *l, *m, *n, *o, *p] = eight(ns - tenth * 100_000_000).to_le_bytes();
+        text
+    }
+}
+
+fn date(day: i64) -> [u8; 11] {
+    let (year, month, of_month) = civil(day);
+    let [y, e, a, r, m, o, d, t] = eight((year * 10_000 + month * 100 + of_month) as u32).to_le_bytes();
+    [y, e, a, r, b'-', m, o, b'-', d, t, b'T']
+}
+
+/// `hh:mm:ss`, the first character in the lowest byte.
+fn of_clock(seconds: u32) -> u64 {
+    let (hours, minutes) = (seconds / 3600, seconds / 60);
+    let digits = eight(hours * 1_000_000 + (minutes - hours * 60) * 10_000 + (seconds - minutes * 60) * 100);
+    let colons = u64::from_le_bytes([0, 0, b':', 0, 0, b':', 0, 0]);
+    digits & 0xFFFF | (digits & 0xFFFF_0000) << 8 | (digits & 0xFFFF_0000_0000) << 16 | colons
 }
 
 /// Year, month and day of a day counted from the epoch. Years run from March, so that the leap day is the last.
@@ -34,14 +73,6 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = of_year - (153 * from_march + 2) / 5 + 1;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
-}
-
-/// Writes a number into its place, right aligned.
-fn digits(text: &mut [u8; 30], place: std::ops::Range<usize>, mut value: i64) {
-    for digit in text.get_mut(place).into_iter().flatten().rev() {
-        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
-        value /= 10;
-    }
 }
 
 #[cfg(test)]

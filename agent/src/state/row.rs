@@ -58,7 +58,8 @@ pub(super) struct FlowRow {
     netns: U32,
     zone: U16,
     protocol_state: u8,
-    /// Bit 0: midlife, 1: no counters, 2: weak id, 3: missed, 4: the protocol state is known.
+    /// Bit 0: midlife, 1: no counters, 2: weak id, 3: missed, 4: the protocol state is known, 5: nothing of
+    /// it was billed yet.
     facts: u8,
 }
 
@@ -71,8 +72,8 @@ pub(super) struct EntryRow {
     kind: u8,
     /// 0 none, 1 closed, 2 timeout, 3 deleted, 4 evicted, 5 replaced, 6 missed, 7 unknown.
     end_reason: u8,
-    /// Whether `last_moved` means something: 0 or 1.
-    has_moved: u8,
+    /// Bit 0: `last_moved` means something, 1: offloaded without being counted.
+    said: u8,
     zero: u8,
     delta: TotalsRow,
     /// When it was observed, wall clock, nanoseconds since the Unix epoch.
@@ -96,7 +97,11 @@ const NO_COUNTERS: u8 = 1 << 1;
 const WEAK: u8 = 1 << 2;
 const MISSED: u8 = 1 << 3;
 const STATE_KNOWN: u8 = 1 << 4;
-const ALL_FACTS: u8 = MIDLIFE | NO_COUNTERS | WEAK | MISSED | STATE_KNOWN;
+const HELD: u8 = 1 << 5;
+const ALL_FACTS: u8 = MIDLIFE | NO_COUNTERS | WEAK | MISSED | STATE_KNOWN | HELD;
+
+const HAS_MOVED: u8 = 1;
+const OFFLOADED: u8 = 1 << 1;
 
 /// Appends a flow.
 pub(super) fn write_flow(flow: &SavedFlow, out: &mut Vec<u8>) {
@@ -109,7 +114,7 @@ pub(super) fn write_entry(record: &Record, flow: &SavedFlow, out: &mut Vec<u8>) 
         flow: flow.into(),
         kind: 1 + place(&KINDS, &record.kind),
         end_reason: record.end_reason.map_or(0, |reason| 1 + place(&REASONS, &reason)),
-        has_moved: u8::from(record.last_moved_ns.is_some()),
+        said: u8::from(record.last_moved_ns.is_some()) | u8::from(record.flags.offloaded) << 1,
         zero: 0,
         delta: record.delta.into(),
         observed: record.observed_ns.into(),
@@ -182,7 +187,8 @@ impl From<&SavedFlow> for FlowRow {
                 | bit(flow.no_counters, NO_COUNTERS)
                 | bit(flow.weak, WEAK)
                 | bit(flow.missed, MISSED)
-                | bit(flow.protocol_state.is_some(), STATE_KNOWN),
+                | bit(flow.protocol_state.is_some(), STATE_KNOWN)
+                | bit(flow.held, HELD),
         }
     }
 }
@@ -216,12 +222,16 @@ impl FlowRow {
             no_counters: has(NO_COUNTERS),
             weak: has(WEAK),
             missed: has(MISSED),
+            held: has(HELD),
         })
     }
 }
 
 impl EntryRow {
     fn entry(&self) -> Option<(Record, SavedFlow)> {
+        if self.said & !(HAS_MOVED | OFFLOADED) != 0 {
+            return None;
+        }
         let flow = self.flow.flow()?;
         let end_reason = match self.end_reason {
             0 => None,
@@ -234,7 +244,7 @@ impl EntryRow {
             observed_boot_ns: flow.last_seen_ns,
             start_ns: self.start.get(),
             duration_ns: flow.last_seen_ns.saturating_sub(flow.start_boot_ns),
-            last_moved_ns: (self.has_moved != 0).then(|| self.last_moved.get()),
+            last_moved_ns: (self.said & HAS_MOVED != 0).then(|| self.last_moved.get()),
             original: flow.original,
             reply: flow.reply,
             nat: nat_kind(&flow.original, &flow.reply),
@@ -251,6 +261,7 @@ impl EntryRow {
                 first_seen_midlife: flow.midlife,
                 no_counters: flow.no_counters,
                 weak_id: flow.weak,
+                offloaded: self.said & OFFLOADED != 0,
             },
         };
         Some((record, flow))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
-use conntally_tests::agent::Hook;
+use conntally_tests::agent::{Hook, Updates};
 use conntally_tests::demo;
 use conntally_tests::scenario::{self, Settings};
 use conntally_tests::start;
@@ -21,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print all scenarios, one JSON line each
+    List,
     /// Play scenarios as root, one JSON line each
     Guest(Guest),
     /// Show an agent at work between two namespaces, and compare at the end
@@ -37,12 +39,18 @@ struct Guest {
     /// How the agent gets at the kernel
     #[arg(long, value_enum, default_value = "auto")]
     hook: Hook,
-    /// A scenario's name, or all
-    #[arg(long, default_value = "all")]
-    scenario: String,
+    /// Names of scenarios, or all
+    #[arg(long, default_value = "all", value_delimiter = ',')]
+    scenario: Vec<String>,
     /// Where records and logs of failed scenarios are put
     #[arg(long)]
     out: Option<PathBuf>,
+    /// How the agent hears of flows that move; its default when not given
+    #[arg(long, value_enum)]
+    updates: Option<Updates>,
+    /// Number of flows in scenarios about many of them
+    #[arg(long, default_value_t = scenario::FLOWS)]
+    flows: u32,
     /// Leave out what changes the machine outside of namespaces of its own
     #[arg(long)]
     harmless: bool,
@@ -69,8 +77,12 @@ struct Start {
 }
 
 fn main() -> Result<ExitCode> {
-    ensure!(nix::unistd::geteuid().is_root(), "this needs root, for network namespaces and packet sockets");
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    let is_root = nix::unistd::geteuid().is_root();
+    let needs_root = !matches!(command, Command::List);
+    ensure!(is_root || !needs_root, "this needs root, for network namespaces and packet sockets");
+    match command {
+        Command::List => list(),
         Command::Guest(guest) => play_all(&guest),
         Command::Demo(demo) => {
             let exact = demo::run(&demo.agent, Duration::from_secs(demo.seconds))?;
@@ -84,6 +96,13 @@ fn main() -> Result<ExitCode> {
     }
 }
 
+fn list() -> Result<ExitCode> {
+    for scenario in scenario::SCENARIOS {
+        writeln!(io::stdout(), "{}", serde_json::to_string(scenario)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn play_all(guest: &Guest) -> Result<ExitCode> {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in scenario::select(&guest.scenario)? {
@@ -91,7 +110,14 @@ fn play_all(guest: &Guest) -> Result<ExitCode> {
             continue;
         }
         let out = guest.out.as_ref().map(|out| out.join(scenario.name));
-        let settings = Settings { agent: guest.agent.clone(), hook: guest.hook, out, alone: !guest.harmless };
+        let settings = Settings {
+            agent: guest.agent.clone(),
+            hook: guest.hook,
+            out,
+            alone: !guest.harmless,
+            updates: guest.updates,
+            flows: guest.flows,
+        };
         let report = scenario::play(scenario, &settings);
         match report.verdict {
             "exact" => passed += 1,

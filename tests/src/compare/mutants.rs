@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Verdict, against_conntrack, compare};
+use super::{Verdict, against_audit, against_conntrack, compare};
+use crate::audit::{Audit, Sum};
 use crate::conntrack::Entry;
 use crate::key::{Counter, FlowKey, Totals, Tuple, protocol};
 use crate::ledger::{Account, Expectation};
@@ -356,4 +357,201 @@ fn a_byte_more_in_conntrack_than_in_the_records_fails() {
     against_conntrack(&mut verdict, &entries, &bench.records());
     assert!(!verdict.exact());
     assert_eq!(verdict.conntrack_mismatches, 1);
+}
+
+/// The first flow comes in two pieces, the second opened by an answer.
+fn in_pieces(bench: &mut Bench) {
+    let whole = bench.ledger[0].clone();
+    bench.ledger[0].expected.pieces = true;
+    let first =
+        Totals { original: Counter { packets: 2, bytes: 200 }, reply: Counter { packets: 1, bytes: 450 } };
+    let rest = Account {
+        key: FlowKey { tuple: whole.key.tuple.answer(), ..whole.key },
+        totals: whole.totals.minus(first).unwrap().swapped(),
+        expected: Expectation::default(),
+    };
+    bench.lines[2] = record(0, &whole, "end", first, first);
+    bench.lines.push(record(999_999, &rest, "end", Totals::default(), rest.totals));
+}
+
+#[test]
+fn pieces_that_add_up_to_the_wire_pass() {
+    let mut bench = Bench::exact();
+    in_pieces(&mut bench);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+}
+
+#[test]
+fn an_agent_that_loses_a_piece_fails() {
+    let mut bench = Bench::exact();
+    in_pieces(&mut bench);
+    bench.lines.pop();
+    let verdict = bench.verdict();
+    assert!(!verdict.exact());
+    assert_eq!(verdict.wrong_counts, 1);
+}
+
+#[test]
+fn an_agent_that_takes_a_piece_for_the_other_direction_fails() {
+    let mut bench = Bench::exact();
+    in_pieces(&mut bench);
+    let piece = bench.lines.last_mut().unwrap();
+    swap_sides(piece, ["ip", "port"]);
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_never_ends_a_piece_fails() {
+    let mut bench = Bench::exact();
+    in_pieces(&mut bench);
+    bench.lines.last_mut().unwrap()["event"]["type"] = json!(["connection", "info"]);
+    let verdict = bench.verdict();
+    assert!(!verdict.exact());
+    assert_eq!(verdict.missing_ends, 1);
+}
+
+#[test]
+fn an_agent_that_bills_a_piece_twice_fails() {
+    let mut bench = Bench::exact();
+    in_pieces(&mut bench);
+    add(&mut bench.lines.last_mut().unwrap()["conntally"]["delta"]["source"]["bytes"], 1);
+    let verdict = bench.verdict();
+    assert!(!verdict.exact());
+    assert_eq!(verdict.double_counts, 1);
+}
+
+#[test]
+fn an_admitted_loss_is_summed_up_to_the_byte() {
+    let mut bench = Bench::exact();
+    bench.ledger.iter_mut().for_each(|account| account.expected.loss_admitted = true);
+    bench.lines.remove(2);
+    bench.lines.drain(2..5);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    assert_eq!(verdict.shortfall.ends, 2);
+    let mut missing = bench.ledger[1].totals;
+    missing +=
+        Totals { original: Counter { packets: 1, bytes: 100 }, reply: Counter { packets: 1, bytes: 450 } };
+    assert_eq!(verdict.shortfall.totals, missing);
+}
+
+#[test]
+fn an_agent_that_tells_more_than_the_wire_of_a_flow_without_end_fails() {
+    let mut bench = Bench::exact();
+    bench.ledger.iter_mut().for_each(|account| account.expected.loss_admitted = true);
+    bench.lines.remove(2);
+    for name in ["source", "destination"] {
+        add(&mut bench.lines[1][name]["bytes"], 1000);
+        add(&mut bench.lines[1]["conntally"]["delta"][name]["bytes"], 1000);
+    }
+    let verdict = bench.verdict();
+    assert!(!verdict.exact());
+    assert_eq!(verdict.wrong_counts, 1);
+}
+
+#[test]
+fn an_admitted_loss_excuses_no_wrong_end() {
+    let mut bench = Bench::exact();
+    bench.ledger.iter_mut().for_each(|account| account.expected.loss_admitted = true);
+    add(&mut bench.lines[2]["source"]["bytes"], 1);
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_misses_a_change_of_mark_or_label_fails() {
+    let mut bench = Bench::exact();
+    bench.ledger[0].expected.marks = vec![1, 2];
+    bench.ledger[0].expected.labels = Some([8; 16]);
+    for (line, mark) in bench.lines.iter_mut().zip([1, 1, 2]) {
+        line["conntally"]["mark"] = json!(mark);
+        line["conntally"]["labels"] = json!("08".repeat(16));
+    }
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    bench.lines[2]["conntally"]["mark"] = json!(1);
+    assert_eq!(bench.verdict().wrong_facts, 1);
+    bench.lines[2]["conntally"]["labels"] = json!("00".repeat(16));
+    assert_eq!(bench.verdict().wrong_facts, 2);
+}
+
+/// The first flow is offloaded after its second record, and nobody counts what it moves then.
+fn offloaded(bench: &mut Bench) {
+    bench.ledger[0].expected.offloaded = true;
+    bench.lines[2] = bench.lines[1].clone();
+    bench.lines[2]["event"]["type"] = json!(["connection", "end"]);
+    bench.lines[2]["conntally"]["delta"] = json!({});
+    bench.lines[2]["conntally"]["flags"] = json!(["offloaded"]);
+}
+
+#[test]
+fn an_agent_that_flags_what_it_cannot_count_passes() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+}
+
+#[test]
+fn an_agent_that_hides_that_a_flow_is_not_counted_fails() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    bench.lines[2]["conntally"]["flags"] = json!([]);
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_guesses_what_an_offloaded_flow_moved_fails() {
+    let mut bench = Bench::exact();
+    offloaded(&mut bench);
+    add(&mut bench.lines[2]["source"]["bytes"], 1_000_000);
+    assert!(!bench.verdict().exact());
+}
+
+/// The audit of an exact agent.
+fn audit(bench: &Bench) -> Audit {
+    let billed = bench.records().billed();
+    Audit {
+        balances: true,
+        delivered_bytes: billed.original.bytes + billed.reply.bytes,
+        delivered_packets: billed.original.packets + billed.reply.packets,
+        ..Audit::default()
+    }
+}
+
+#[test]
+fn an_audit_that_claims_another_byte_fails() {
+    let bench = Bench::exact();
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &audit(&bench), &bench.records());
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    let wrong = Audit { delivered_bytes: audit(&bench).delivered_bytes + 1, ..audit(&bench) };
+    against_audit(&mut verdict, &wrong, &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_that_names_another_loss_than_the_wire_fails() {
+    let mut bench = Bench::exact();
+    bench.ledger.iter_mut().for_each(|account| account.expected.loss_admitted = true);
+    bench.lines.remove(2);
+    let missing = bench.verdict().shortfall.totals;
+    let lost = |more: u64| {
+        let packets = missing.original.packets + missing.reply.packets;
+        let bytes = missing.original.bytes + missing.reply.bytes + more;
+        Audit { lost: [("end_lost".to_owned(), Sum { flows: 1, packets, bytes })].into(), ..audit(&bench) }
+    };
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &lost(0), &bench.records());
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    against_audit(&mut verdict, &lost(1), &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_that_does_not_balance_fails() {
+    let bench = Bench::exact();
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, &Audit { balances: false, ..audit(&bench) }, &bench.records());
+    assert!(!verdict.exact());
 }

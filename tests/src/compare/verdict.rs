@@ -2,8 +2,27 @@
 
 use serde::Serialize;
 
+use crate::key::Totals;
+
 /// Problems that are told in words; more are only counted.
 const TOLD: usize = 20;
+
+/// What is missing of flows whose end was lost where the agent may lose some if it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shortfall {
+    /// Flows without an end, or with one that was only concluded.
+    pub ends: u64,
+    /// What the wire had of them beyond what was delivered.
+    pub totals: Totals,
+}
+
+impl Shortfall {
+    /// One more flow, of which so much is missing.
+    pub fn add(&mut self, missing: Totals) {
+        self.ends += 1;
+        self.totals += missing;
+    }
+}
 
 /// The outcome of one comparison. Figures are numbers of flows unless named otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +55,8 @@ pub struct Verdict {
     pub conntrack_matched: usize,
     /// Flows that do not.
     pub conntrack_mismatches: usize,
+    /// What is missing of flows whose loss is admitted; no problem by itself.
+    pub shortfall: Shortfall,
     /// Number of problems found.
     pub problem_count: usize,
     /// The first of them in words.

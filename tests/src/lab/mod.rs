@@ -4,6 +4,7 @@ mod topology;
 
 pub use topology::{CLIENT, PORT_SHIFT, ROUTER, SERVER, TRANSLATED_BOTH, TRANSLATED_DESTINATION};
 
+use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::capture::{Capture, Vantage};
 use crate::conntrack::{self, Entry};
-use crate::key::Tuple;
+use crate::key::{Totals, Tuple};
 use crate::ledger::{Account, Expectation};
 use crate::netns::Namespace;
 use crate::traffic::{Path, Sent};
@@ -214,15 +215,21 @@ impl Lab {
         Ok(entries)
     }
 
-    /// Deletes every entry of the tracking namespaces.
+    /// Deletes every entry of the tracking namespaces at any moment, unknown to the ledger.
+    ///
+    /// # Errors
+    /// When `conntrack` fails.
+    pub fn forget(&self) -> Result<()> {
+        self.tracked_nodes().try_for_each(|node| node.namespace.exec("conntrack", &["-F"]).map(drop))
+    }
+
+    /// Deletes every entry of the tracking namespaces when nothing moves any more.
     ///
     /// # Errors
     /// When `conntrack` fails.
     pub fn flush(&self) -> Result<()> {
         self.quiet();
-        for node in self.tracked_nodes() {
-            node.namespace.exec("conntrack", &["-F"])?;
-        }
+        self.forget()?;
         self.captures().for_each(|capture| capture.ledger().cut_all());
         Ok(())
     }
@@ -266,22 +273,16 @@ impl Lab {
     }
 
     fn check_promises(&self, namespace: &Namespace, accounts: &[Account]) -> Result<()> {
+        let mut seen: HashMap<Tuple, Vec<Totals>> = HashMap::new();
+        for account in accounts {
+            seen.entry(account.key.tuple).or_default().push(account.totals);
+        }
         for sent in &self.promises {
-            let kept = accounts.iter().any(|account| {
-                account.key.tuple == sent.tuple && sent.totals.is_none_or(|totals| totals == account.totals)
-            });
+            let seen = seen.get(&sent.tuple).map(Vec::as_slice).unwrap_or_default();
+            let kept = sent.totals.map_or(!seen.is_empty(), |totals| seen.contains(&totals));
             if !kept {
-                let seen: Vec<String> = accounts
-                    .iter()
-                    .filter(|account| account.key.tuple == sent.tuple)
-                    .map(|account| account.totals.to_string())
-                    .collect();
-                bail!(
-                    "{}: {} was sent as {:?}, captured as {seen:?}",
-                    namespace.name(),
-                    sent.tuple,
-                    sent.totals
-                );
+                let (name, tuple, totals) = (namespace.name(), sent.tuple, sent.totals);
+                bail!("{name}: {tuple} was sent as {totals:?}, captured as {seen:?}");
             }
         }
         Ok(())

@@ -151,49 +151,34 @@ fn join(one: &Port<'_>, other: &Port<'_>) -> Result<()> {
     let here = ["link", "add", one.name, "address", FIRST_MAC, "netns", first];
     let there = ["type", "veth", "peer", "name", other.name, "address", SECOND_MAC, "netns", second];
     run("ip", &[&here[..], &there].concat())?;
-    set_up(one)?;
-    set_up(other)?;
-    introduce(one, other, SECOND_MAC)?;
-    introduce(other, one, FIRST_MAC)
-}
-
-/// Packets that wait for their neighbour's address to be resolved may be dropped after conntrack counted them.
-fn introduce(port: &Port<'_>, neighbour: &Port<'_>, mac: &str) -> Result<()> {
-    for address in neighbour.addresses {
-        let address = address.split('/').next().unwrap_or(address);
-        port.namespace.ip(&[
-            "neigh",
-            "replace",
-            address,
-            "lladdr",
-            mac,
-            "dev",
-            port.name,
-            "nud",
-            "permanent",
-        ])?;
-    }
-    Ok(())
+    set_up(one, other, SECOND_MAC)?;
+    set_up(other, one, FIRST_MAC)
 }
 
 /// Without segmentation offloads each packet on the wire is one packet to conntrack. TCP builds large segments
 /// on its own whatever the device offers, so these are limited to one segment too.
-fn set_up(port: &Port<'_>) -> Result<()> {
+///
+/// Packets that wait for their neighbour's address to be resolved may be dropped after conntrack counted them, so
+/// the neighbour is made known.
+fn set_up(port: &Port<'_>, neighbour: &Port<'_>, mac: &str) -> Result<()> {
     const OFFLOADS: [&str; 6] = ["tx", "rx", "tso", "gso", "gro", "lro"];
-    let [v4, v6] = port.addresses;
-    port.namespace.ip(&["addr", "add", v4, "dev", port.name])?;
-    port.namespace.ip(&["addr", "add", v6, "dev", port.name, "nodad"])?;
-    for offload in OFFLOADS {
-        // Not every kernel lets each be changed; what cannot be changed is off already, or the ledger will tell.
-        let _ = port.namespace.exec("ethtool", &["-K", port.name, offload, "off"]);
+    let Port { namespace, name, addresses: [v4, v6] } = port;
+    let off = OFFLOADS.map(|offload| [offload, "off"]).concat();
+    // Not every kernel lets each be changed; what cannot be changed is off already, or the ledger will tell.
+    let _ = namespace.exec("ethtool", &[&["-K", *name][..], &off].concat());
+    let mut commands = vec![
+        format!("addr add {v4} dev {name}"),
+        format!("addr add {v6} dev {name} nodad"),
+        format!("link set dev {name} gso_max_segs 1"),
+        format!("link set {name} up"),
+    ];
+    for address in neighbour.addresses {
+        let address = address.split('/').next().unwrap_or(address);
+        commands.push(format!("neigh replace {address} lladdr {mac} dev {name} nud permanent"));
     }
-    port.namespace.ip(&["link", "set", "dev", port.name, "gso_max_segs", "1"])?;
-    port.namespace.ip(&["link", "set", port.name, "up"])?;
-    Ok(())
+    namespace.ip_all(&commands)
 }
 
 fn default_route(namespace: &Namespace, [v4, v6]: [&str; 2]) -> Result<()> {
-    namespace.ip(&["route", "add", "default", "via", v4])?;
-    namespace.ip(&["-6", "route", "add", "default", "via", v6])?;
-    Ok(())
+    namespace.ip_all(&[format!("route add default via {v4}"), format!("route add ::/0 via {v6}")])
 }

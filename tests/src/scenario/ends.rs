@@ -114,7 +114,8 @@ pub(super) fn namespace(settings: &Settings) -> Result<Outcome> {
     stage.finish(2 * tuples.len())
 }
 
-const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+/// How many flows a namespace may have; the machine's value goes for all.
+pub(super) const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const BUCKETS: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 
 /// More flows than the table may hold: the kernel evicts some. Both limits are the machine's, so guests only.
@@ -150,10 +151,10 @@ fn overfill(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn read(path: &str) -> Result<String> {
+pub(super) fn read(path: &str) -> Result<String> {
     Ok(fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_owned())
 }
 
-fn write(path: &str, value: &str) -> Result<()> {
+pub(super) fn write(path: &str, value: &str) -> Result<()> {
     fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))
 }

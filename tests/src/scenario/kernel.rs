@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
+use super::load::{PACED, promise, under_load};
 use super::{Outcome, Settings, Stage};
 use crate::agent::Agent;
 use crate::lab::{FAMILIES, Family, Lab};
@@ -33,14 +34,35 @@ pub(super) fn clock_step(settings: &Settings) -> Result<Outcome> {
     step(|now| now - HOUR)?;
     exchange.ask(100)?;
     stage.lab.promise(exchange.sent()?);
+    finish_with_true_durations(stage, 2 * 2)
+}
+
+fn finish_with_true_durations(stage: Stage<'_>, promised: usize) -> Result<Outcome> {
     let namespaces = stage.lab.tracked();
-    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    let (mut outcome, ended) = stage.finish_with(promised)?;
     for flow in ended.output.records.accounts().filter(|flow| namespaces.contains(&flow.key.netns)) {
         if flow.duration_ns == 0 || flow.duration_ns > LONGEST_LIFE_NS {
             outcome.verdict.problem(format!("{}: lasted {} ns", flow.key, flow.duration_ns));
         }
     }
     Ok(outcome)
+}
+
+/// Seconds by which the clock jumps, one after the other; together nothing.
+const JUMPS: [i64; 8] = [3600, -7200, 3600, 1, -1, 86_400, -86_700, 300];
+
+/// The wall clock jumps back and forth under load.
+pub(super) fn clock_jumps(settings: &Settings) -> Result<Outcome> {
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let (loads, ()) = under_load(&stage.lab, PACED, |_| {
+        for seconds in JUMPS {
+            step(|now| now + TimeSpec::new(seconds, 0))?;
+            thread::sleep(Duration::from_millis(300));
+        }
+        Ok(())
+    })?;
+    let flows = promise(&mut stage, loads);
+    finish_with_true_durations(stage, 2 * flows)
 }
 
 fn step(change: impl FnOnce(TimeSpec) -> TimeSpec) -> Result<()> {

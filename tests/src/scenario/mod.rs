@@ -1,10 +1,15 @@
 //! What is tried with an agent, one scenario at a time, and what came of it.
 
 mod ends;
+mod faults;
 mod honesty;
 mod kernel;
 mod life;
+mod load;
+mod marks;
+mod offload;
 mod pinned;
+mod races;
 mod restart;
 mod stage;
 mod wire;
@@ -12,13 +17,14 @@ mod wire;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 pub use stage::Stage;
 
-use crate::agent::{Hook, Options};
+use crate::agent::{Hook, Options, Updates};
 use crate::compare::Verdict;
+use crate::netns::run;
 
 /// What a scenario is given.
 #[derive(Clone, Debug)]
@@ -31,13 +37,45 @@ pub struct Settings {
     pub out: Option<PathBuf>,
     /// Whether nobody else uses this machine: every flow and every change of a setting is ours.
     pub alone: bool,
+    /// How it hears of flows that move; its default when `None`.
+    pub updates: Option<Updates>,
+    /// Number of flows in scenarios about many of them.
+    pub flows: u32,
 }
 
 impl Settings {
     fn options(&self) -> Options {
-        Options { program: self.agent.clone(), hook: self.hook, environment: Vec::new() }
+        let updates = self.updates.map(|updates| (UPDATES, updates.name()));
+        let environment = updates.into_iter().collect();
+        Options { program: self.agent.clone(), hook: self.hook, environment }
+    }
+
+    /// The usual options and further configuration keys.
+    fn options_with(&self, environment: &[(&'static str, &'static str)]) -> Options {
+        let mut options = self.options();
+        options.environment.extend_from_slice(environment);
+        options
+    }
+
+    /// Whether the agent is told to do without tracing.
+    fn by_netlink(&self) -> bool {
+        self.hook == Hook::Netlink
+    }
+
+    /// Whether this agent has a configuration key.
+    fn knows(&self, key: &str) -> Result<bool> {
+        let program = self.agent.to_str().context("the agent's path is no text")?;
+        Ok(run(program, &["config", "default"])?
+            .lines()
+            .any(|line| line.trim_start_matches('#').starts_with(key)))
     }
 }
+
+/// The configuration key of [`Settings::updates`] as a variable.
+const UPDATES: &str = "CONNTALLY_SOURCE__UPDATES";
+
+/// Number of flows in large scenarios, small enough for emulation.
+pub const FLOWS: u32 = 20_000;
 
 /// What came of a scenario.
 #[derive(Debug, Default)]
@@ -65,6 +103,8 @@ pub struct Report {
     pub scenario: &'static str,
     /// How the agent was told to get at the kernel.
     pub hook: &'static str,
+    /// How it was told to hear of flows that move.
+    pub updates: &'static str,
     /// What it said it used.
     pub hooks_used: String,
     /// `exact`, `failed`, or `skipped` when the kernel cannot play it.
@@ -89,21 +129,36 @@ impl Report {
 }
 
 /// A scenario by its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
     /// Whether it may run on a machine with other users: it changes nothing outside its own namespaces.
     pub harmless: bool,
+    /// How many CPUs it needs to prove anything.
+    pub cpus: u32,
+    /// Whether it takes long under emulation, so that a selection has it less often.
+    pub long: bool,
+    #[serde(skip)]
     play: fn(&Settings) -> Result<Outcome>,
 }
 
 const fn harmless(name: &'static str, play: fn(&Settings) -> Result<Outcome>) -> Scenario {
-    Scenario { name, harmless: true, play }
+    Scenario { name, harmless: true, cpus: 1, long: false, play }
 }
 
 const fn guest_only(name: &'static str, play: fn(&Settings) -> Result<Outcome>) -> Scenario {
-    Scenario { name, harmless: false, play }
+    Scenario { harmless: false, ..harmless(name, play) }
+}
+
+impl Scenario {
+    const fn long(self) -> Self {
+        Self { long: true, ..self }
+    }
+
+    const fn racing(self) -> Self {
+        Self { cpus: 2, ..self }
+    }
 }
 
 /// All of them, the most telling first.
@@ -117,30 +172,51 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("replaced", ends::replaced),
     harmless("reuse", ends::reuse),
     harmless("namespace", ends::namespace),
-    guest_only("evicted", ends::evicted),
-    harmless("midlife", life::midlife),
-    harmless("live", life::live),
+    guest_only("evicted", ends::evicted).long(),
+    harmless("midlife", life::midlife).long(),
+    harmless("live", life::live).long(),
     harmless("two_agents", life::two_agents),
     harmless("no_counters", honesty::no_counters),
     harmless("pipe", honesty::pipe),
     harmless("restart", restart::planned),
     harmless("kill9", restart::kill9),
     guest_only("pinned_restart", pinned::restart),
-    guest_only("pinned_kill9", pinned::kill9),
+    guest_only("pinned_kill9", pinned::kill9).long(),
+    harmless("burst", load::burst).long(),
+    harmless("flush", load::flush).long().racing(),
+    harmless("ns_storm", load::namespace_storm).long(),
+    harmless("second_agent", load::second_agent).long(),
+    harmless("tiny_rings", load::tiny_rings),
+    harmless("ends_lost", load::ends_lost),
+    harmless("link_down", faults::link_down),
+    harmless("icmp_errors", faults::icmp_errors),
+    harmless("retransmits", faults::retransmits),
+    harmless("extension_headers", faults::extension_headers),
+    harmless("marks", marks::marks),
+    harmless("flowtable", offload::counted),
+    harmless("flowtable_uncounted", offload::uncounted),
+    harmless("skips", races::skips).long().racing(),
+    harmless("udp_clash", races::udp_clash).racing(),
+    harmless("no_room", races::no_room).long(),
+    harmless("reuse_storm", load::reuse_storm).long().racing(),
     guest_only("clock_step", kernel::clock_step),
-    guest_only("module_reload", kernel::module_reload),
+    guest_only("clock_jumps", kernel::clock_jumps).long(),
+    guest_only("module_reload", kernel::module_reload).long(),
 ];
 
-/// The scenarios of this name, or all.
+/// The scenarios of these names, or all.
 ///
 /// # Errors
-/// When there is none of the name.
-pub fn select(name: &str) -> Result<Vec<Scenario>> {
-    let chosen: Vec<Scenario> =
-        SCENARIOS.iter().filter(|scenario| name == "all" || scenario.name == name).copied().collect();
-    if chosen.is_empty() {
-        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        bail!("no scenario is named {name}; there are all, {}", names.join(", "));
+/// When there is none of a name.
+pub fn select(names: &[impl AsRef<str>]) -> Result<Vec<Scenario>> {
+    let mut chosen = Vec::new();
+    for name in names.iter().map(AsRef::as_ref) {
+        let before = chosen.len();
+        chosen.extend(SCENARIOS.iter().filter(|scenario| name == "all" || scenario.name == name));
+        if chosen.len() == before {
+            let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            bail!("no scenario is named {name}; there are all, {}", known.join(", "));
+        }
     }
     Ok(chosen)
 }
@@ -161,6 +237,7 @@ pub fn play(scenario: Scenario, settings: &Settings) -> Report {
     Report {
         scenario: scenario.name,
         hook: settings.hook.name(),
+        updates: settings.updates.map_or("default", Updates::name),
         hooks_used: outcome.ready_line.trim_start_matches("ready").trim().to_owned(),
         verdict,
         ready_ms: outcome.ready_ms,

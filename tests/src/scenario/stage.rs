@@ -1,5 +1,6 @@
 //! A test network with an agent in front of it: what nearly every scenario begins and ends with.
 
+use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
@@ -7,14 +8,17 @@ use anyhow::{Context, Result};
 
 use super::{Outcome, Settings};
 use crate::agent::{Agent, Ended, Options};
-use crate::compare::{Verdict, against_conntrack, compare};
+use crate::compare::{Verdict, against_audit, against_conntrack, compare};
 use crate::conntrack::Entry;
-use crate::key::Tuple;
+use crate::key::{FlowKey, Tuple};
 use crate::lab::Lab;
 use crate::ledger::Account;
 
 /// A finished flow is promised to be visible within a second; what is late by much is missing.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an agent that lost something may take to find it out: two looks at the kernel's table.
+const LOSSES_SHOW: Duration = Duration::from_secs(6);
 
 /// Network and agent, ready for traffic.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Stage<'a> {
     removed_namespaces: Vec<u32>,
     /// Namespaces whose flows were made without a ledger.
     passed_over: Vec<u32>,
+    /// Whether the agent may lose flows if it says so.
+    loss_admitted: bool,
     /// What the agent found of the machine's settings, and has to leave behind.
     accounting: Option<Vec<String>>,
 }
@@ -64,6 +70,7 @@ impl<'a> Stage<'a> {
             removed: Vec::new(),
             removed_namespaces: Vec::new(),
             passed_over: Vec::new(),
+            loss_admitted: false,
             accounting: None,
         }
     }
@@ -114,6 +121,12 @@ impl<'a> Stage<'a> {
         self.passed_over = namespaces;
     }
 
+    /// From here on what the agent loses is summed up instead of being a problem; the scenario has to compare the sum
+    /// with what the agent admits.
+    pub const fn admit_loss(&mut self) {
+        self.loss_admitted = true;
+    }
+
     /// Asks `conntrack -L`, deletes what is left, waits for the ends, stops the agent and compares.
     ///
     /// # Errors
@@ -131,12 +144,18 @@ impl<'a> Stage<'a> {
         let listed = self.lab.conntrack()?;
         self.lab.expect_remaining(&self.reasons(&["deleted", "closed"]));
         self.lab.flush()?;
-        let ledger = [self.lab.ledger()?, self.removed.clone()].concat();
+        let mut ledger = [self.lab.ledger()?, self.removed.clone()].concat();
+        ledger.iter_mut().for_each(|account| account.expected.loss_admitted |= self.loss_admitted);
         let namespaces = [self.lab.tracked(), self.removed_namespaces.clone()].concat();
-        self.agent.wait(ENDS_WITHIN, |records| records.ended(&namespaces) >= ledger.len());
+        // What was lost is not waited for.
+        let within = if self.loss_admitted { LOSSES_SHOW } else { ENDS_WITHIN };
+        self.agent.wait(within, |records| records.ended(&namespaces) >= ledger.len());
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
         let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        if let Some(audit) = ended.audit() {
+            against_audit(&mut verdict, &audit, &ended.output.records);
+        }
         if self.settings.alone {
             self.check_traces(&mut verdict, &ended, &namespaces)?;
         }
@@ -175,20 +194,22 @@ pub(super) fn judge(
     promised: usize,
 ) -> Verdict {
     let mut verdict = compare(ledger, &ended.output.records, namespaces, promised);
-    let counted: Vec<Entry> = listed.iter().filter(|entry| counts(ledger, entry)).cloned().collect();
+    let uncounted: HashSet<FlowKey> =
+        ledger.iter().filter(|account| account.expected.no_counters).map(|account| account.key).collect();
+    // Flows that the kernel does not count have nothing to compare.
+    let counted: Vec<Entry> =
+        listed.iter().filter(|entry| !uncounted.contains(&entry.key)).cloned().collect();
     against_conntrack(&mut verdict, &counted, &ended.output.records);
     if ended.status.code() != Some(0) {
         verdict.problem(format!("the agent ended with {}", ended.status));
     }
-    for alarm in ended.alarms() {
+    let admitted = |alarm: &&String| {
+        alarm.contains("lost") && ledger.iter().any(|account| account.expected.loss_admitted)
+    };
+    for alarm in ended.alarms().filter(|alarm| !admitted(alarm)) {
         verdict.problem(format!("the agent logged: {alarm}"));
     }
     verdict
-}
-
-/// Flows that the kernel does not count have nothing to compare.
-fn counts(ledger: &[Account], entry: &Entry) -> bool {
-    !ledger.iter().any(|account| account.key == entry.key && account.expected.no_counters)
 }
 
 fn keep(settings: &Settings, ended: &Ended) -> Result<()> {

@@ -2,16 +2,18 @@
 
 mod checksum;
 mod icmp;
+mod load;
 mod raw;
 mod sctp;
 mod tcp;
 mod udp;
 
 pub use icmp::echo;
+pub use load::{Load, Reins, load};
 pub use raw::{experiment, gre, udplite};
 pub use sctp::association;
 pub use tcp::{Connection, Ending, connect, transfer};
-pub use udp::{Exchange, burst, exchange};
+pub use udp::{Exchange, burst, exchange, knock, race};
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;

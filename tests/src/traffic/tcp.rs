@@ -19,6 +19,9 @@ use crate::key::{Tuple, protocol};
 /// How long a port may still be taken by a listener that was closed.
 const FREE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Sent at a time by [`Connection::pour`].
+const POURED: usize = 4 << 10;
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -77,6 +80,25 @@ impl Connection {
             }
             Ok(())
         })
+    }
+
+    /// Its tuple as the client sent it.
+    #[must_use]
+    pub const fn tuple(&self) -> Tuple {
+        self.tuple
+    }
+
+    /// Sends from the server as long as anything goes, or the buffers are full for a while; reads nothing but what
+    /// arrives.
+    pub fn pour(&self) {
+        const STUCK: Duration = Duration::from_secs(1);
+        // A socket without the timeout would only make this last.
+        let _ = self.server.set_write_timeout(Some(STUCK));
+        let _ = self.client.set_read_timeout(Some(STUCK));
+        thread::scope(|scope| {
+            scope.spawn(|| while write_all(&self.server, POURED).is_ok() {});
+            scope.spawn(|| while read_exactly(&self.client, POURED).is_ok() {});
+        });
     }
 
     /// Ends it and waits until both sides have seen that. What was sent is for a capture to tell.

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: what the project promises in figures.
 
+mod flow;
 mod kernel;
 mod size;
 mod start;
+mod user;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,6 +18,14 @@ pub(crate) enum Task {
     Kernel(kernel::Options),
     /// Guest time to the agent's `ready` line and to its first record, by kernel and hook
     Start(start::Options),
+    /// Instructions of a flow of one packet, from the kernel to JSON lines, beside other programs
+    Flow(flow::Options),
+    /// Instructions of a record that becomes a line of JSON, beside serde_json
+    Json,
+    /// From the kernel's ring buffer to a record: instructions, rate without loss, cost among a million flows
+    Ring,
+    /// Bytes of a flow in the agent and in the kernel's maps
+    Memory,
     /// Bytes of the agent as users get it
     Size,
 }
@@ -25,6 +35,10 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
     match task {
         Task::Kernel(options) => kernel::run(paths, &options),
         Task::Start(options) => start::run(paths, &options),
+        Task::Flow(options) => flow::run(paths, &options),
+        Task::Json => user::json(paths),
+        Task::Ring => user::ring(paths),
+        Task::Memory => user::memory(paths),
         Task::Size => size::run(paths),
     }
 }

@@ -30,6 +30,7 @@ const MODULES: &[&str] = &[
     "nft_counter",
     "nft_ct",
     "nft_limit",
+    "nft_numgen",
     "nf_nat",
     "nft_nat",
     "nft_masq",

@@ -33,7 +33,7 @@ pub(crate) struct Binaries {
 }
 
 /// The programs that guests get.
-const NAMES: &[&str] = &["conntally", "conntally-e2e", "conntally-pps"];
+const NAMES: &[&str] = &["conntally", "conntally-e2e", "conntally-pps", "conntally-flows"];
 
 impl Binaries {
     /// Builds the agent and the tests' programs.

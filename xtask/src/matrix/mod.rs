@@ -1,30 +1,39 @@
-//! `cargo xtask vm matrix`: the scenarios on all kernels, with all hooks, with one and two CPUs.
+//! `cargo xtask vm matrix`: the scenarios on all kernels, with all hooks and modes, with one and two CPUs.
 
+mod markdown;
 mod plan;
+mod progress;
 mod report;
 
 use std::{
     num::NonZero,
+    path::Path,
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-pub(crate) use plan::{Case, Hook, all, pairwise};
+pub(crate) use plan::Hook;
 pub(crate) use report::Tally;
 
 use crate::{
+    command::{output, program},
     guest::{Binaries, Guest, Profile},
     kernels::{Kernel, SUPPORTED, Series},
     paths::Paths,
 };
-use plan::side_by_side;
+use plan::{MODES, Piece, Scenario, Updates, all, selection, side_by_side};
+use progress::Progress;
 use report::{CaseResult, Report, ScenarioResult};
 
 /// How long a guest may take for all scenarios under emulation.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(2400);
+
+/// Memory of a guest in MiB. Above 1 GiB the kernel makes room for 65536 flows on its own.
+const MEMORY: u32 = 1536;
 
 /// What to run.
 #[derive(Args)]
@@ -32,12 +41,27 @@ pub(crate) struct Options {
     /// Kernel series
     #[arg(long, value_delimiter = ',', default_values_t = supported())]
     kernels: Vec<Series>,
-    /// One scenario of conntally-e2e, or all
-    #[arg(long, default_value = "all")]
-    scenario: String,
-    /// Each kernel, hook and number of CPUs at least once instead of every combination
+    /// Modes of updates
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = MODES.to_vec())]
+    updates: Vec<Updates>,
+    /// Scenarios of conntally-e2e, or all
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    scenario: Vec<String>,
+    /// Every scenario in every combination, instead of each value and each pair at least once. What is done is kept:
+    /// the same command goes on where the last one was broken off, unless a program has changed
     #[arg(long)]
-    pairwise: bool,
+    full: bool,
+    /// With --full: forget what is done
+    #[arg(long, requires = "full")]
+    anew: bool,
+}
+
+impl Options {
+    /// A selection, or everything, with nothing left out.
+    pub(crate) fn of(full: bool) -> Self {
+        let (kernels, updates) = (supported(), MODES.to_vec());
+        Self { kernels, updates, scenario: vec!["all".to_owned()], full, anew: false }
+    }
 }
 
 /// The supported series as values.
@@ -47,8 +71,7 @@ pub(crate) fn supported() -> Vec<Series> {
 
 /// Runs the matrix and prints its table; fails if any scenario did.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    let cases = if options.pairwise { pairwise(&options.kernels) } else { all(&options.kernels) };
-    let tally = run_cases(paths, &cases, &options.scenario)?;
+    let tally = tally(paths, options)?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 || tally.passed == 0 {
         bail!("the matrix failed");
@@ -56,37 +79,96 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs the cases, prints the table and writes it to `target/matrix.json`.
-pub(crate) fn run_cases(paths: &Paths, cases: &[Case], scenario: &str) -> Result<Tally> {
+/// Runs the guests, prints the tables and writes them to `target/matrix.json` and `target/matrix.md`.
+pub(crate) fn tally(paths: &Paths, options: &Options) -> Result<Tally> {
     let binaries = Binaries::build(paths, Profile::Quick)?;
+    let scenarios = scenarios(&binaries, &options.scenario)?;
+    let plan = if options.full { all } else { selection };
+    let pieces = plan(&options.kernels, &options.updates, &scenarios);
+    let state = paths.target.join("matrix-done.json");
+    if !options.full || options.anew {
+        // It is only a cache: that it is missing is no error.
+        drop(std::fs::remove_file(&state));
+    }
+    let progress = Mutex::new(Progress::open(state, &binaries.all())?);
     let host_cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let mut report = Report::default();
-    for group in side_by_side(cases, host_cpus) {
-        report.cases.extend(run_group(&group, |case| run_case(paths, &binaries, case, scenario)));
+    for group in side_by_side(&pieces, host_cpus) {
+        report.cases.extend(run_group(&group, |piece| done_or_run(paths, &binaries, piece, &progress)));
+        write(paths, &report)?;
     }
     report.print();
-    let file = paths.target.join("matrix.json");
-    std::fs::write(&file, serde_json::to_vec_pretty(&report)?)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    println!("written to {}", file.display());
+    println!("\n{}", markdown::table(&report));
+    println!("written to {0}/matrix.json and {0}/matrix.md", paths.target.display());
     Ok(report.tally())
 }
 
+fn write(paths: &Paths, report: &Report) -> Result<()> {
+    let put = |name: &str, bytes: &[u8]| {
+        let file = paths.target.join(name);
+        std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
+    };
+    put("matrix.json", &serde_json::to_vec_pretty(report)?)?;
+    put("matrix.md", markdown::table(report).as_bytes())
+}
+
+/// The scenarios of these names as conntally-e2e lists them, or all.
+fn scenarios(binaries: &Binaries, names: &[String]) -> Result<Vec<Scenario>> {
+    let listed = list(&binaries.path("conntally-e2e"))?;
+    if names.iter().any(|name| name == "all") {
+        return Ok(listed);
+    }
+    let known = |name: &&String| listed.iter().any(|scenario| scenario.name == **name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        bail!("no scenario is named {unknown}: run `conntally-e2e list`");
+    }
+    // Asked for by name, they run wherever they can.
+    let wanted = listed.into_iter().filter(|scenario| names.contains(&scenario.name));
+    Ok(wanted.map(|scenario| Scenario { long: false, ..scenario }).collect())
+}
+
+fn list(tests: &Path) -> Result<Vec<Scenario>> {
+    let text = output(program(tests).arg("list"))?;
+    let parsed: Result<Vec<Scenario>, _> = text.lines().map(serde_json::from_str).collect();
+    let scenarios = parsed.context("conntally-e2e lists something that is no scenario")?;
+    ensure!(!scenarios.is_empty(), "conntally-e2e lists no scenario");
+    Ok(scenarios)
+}
+
 /// Runs the guests of a group at once; each line they print begins with the guest's name.
-fn run_group(group: &[&Case], work: impl Fn(&Case) -> CaseResult + Sync) -> Vec<CaseResult> {
+fn run_group(group: &[&Piece], work: impl Fn(&Piece) -> CaseResult + Sync) -> Vec<CaseResult> {
     thread::scope(|scope| {
         let work = &work;
-        let guests: Vec<_> = group.iter().map(|&case| (case, scope.spawn(move || work(case)))).collect();
-        let panicked = |case| CaseResult::failed(case, "its thread panicked".to_owned());
-        guests.into_iter().map(|(case, guest)| guest.join().unwrap_or_else(|_| panicked(case))).collect()
+        let guests: Vec<_> = group.iter().map(|&piece| (piece, scope.spawn(move || work(piece)))).collect();
+        let panicked = |piece: &Piece| CaseResult::failed(&piece.case, "its thread panicked".to_owned());
+        guests.into_iter().map(|(piece, guest)| guest.join().unwrap_or_else(|_| panicked(piece))).collect()
     })
 }
 
-fn run_case(paths: &Paths, binaries: &Binaries, case: &Case, scenario: &str) -> CaseResult {
+fn done_or_run(paths: &Paths, binaries: &Binaries, piece: &Piece, progress: &Mutex<Progress>) -> CaseResult {
+    let progress = || progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(done) = progress().take(piece) {
+        println!("{}: done before, {} s", piece.case, done.seconds);
+        keep(&mut progress(), piece, &done);
+        return done;
+    }
+    let result = run_piece(paths, binaries, piece);
+    keep(&mut progress(), piece, &result);
+    result
+}
+
+fn keep(progress: &mut Progress, piece: &Piece, result: &CaseResult) {
+    if let Err(error) = progress.keep(piece, result) {
+        println!("{}: the result is not kept: {error:#}", piece.case);
+    }
+}
+
+fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
+    let case = &piece.case;
     println!("{case}: starts");
     let start = Instant::now();
     let mut result = CaseResult::new(case);
-    if let Err(error) = boot(paths, binaries, case, scenario, &mut result) {
+    if let Err(error) = boot(paths, binaries, piece, &mut result) {
         println!("{case}: {error:#}");
         result.error = Some(format!("{error:#}"));
     }
@@ -95,47 +177,46 @@ fn run_case(paths: &Paths, binaries: &Binaries, case: &Case, scenario: &str) -> 
     result
 }
 
-fn boot(
-    paths: &Paths,
-    binaries: &Binaries,
-    case: &Case,
-    scenario: &str,
-    result: &mut CaseResult,
-) -> Result<()> {
+fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResult) -> Result<()> {
+    let case = &piece.case;
     let kernel = Kernel::find(paths, &case.series)?;
     result.release.clone_from(&kernel.release);
     result.substitute = kernel.substitute();
     let guest = Guest {
         kernel: &kernel,
         cpus: case.cpus,
-        memory: 1536,
+        memory: MEMORY,
         icount: false,
         no_conntrack: false,
         limit: LIMIT,
         out: paths.target.join("matrix").join(case.folder()),
         files: binaries.all(),
     };
-    let script = format!(
-        "exec conntally-e2e guest --agent /root/conntally --hook {} --scenario {scenario} --out /out\n",
-        case.hook
-    );
-    let outcome = guest.run(paths, &script, |line| {
-        match ScenarioResult::parse(line) {
-            Some(scenario) => {
-                println!("{case}: {:<16} {}", scenario.scenario, scenario.verdict);
-                if !scenario.passed() {
-                    println!("{case}: {line}");
-                }
-                result.scenarios.push(scenario);
-            }
-            None => println!("{case}: {line}"),
-        };
+    let outcome = guest.run(paths, &script(piece), |line| {
+        let Some(scenario) = ScenarioResult::parse(line) else { return println!("{case}: {line}") };
+        println!("{case}: {:<18} {:<8} {:>4.0} s", scenario.scenario, scenario.verdict, scenario.seconds);
+        if !scenario.passed() {
+            println!("{case}: {line}");
+        }
+        result.scenarios.push(scenario);
     })?;
-    if result.scenarios.is_empty() {
-        bail!("no scenario ran (exit code {})", outcome.code);
+    if result.scenarios.len() < piece.scenarios.len() {
+        bail!("only {} of {} scenarios ran", result.scenarios.len(), piece.scenarios.len());
     }
-    if outcome.code != 0 && result.scenarios.iter().all(ScenarioResult::passed) {
+    if outcome.code != 0 && result.tally().failed == 0 && result.tally().passed > 0 {
         bail!("conntally-e2e ended with code {}", outcome.code);
     }
     Ok(())
+}
+
+fn script(piece: &Piece) -> String {
+    let case = &piece.case;
+    let updates = match case.updates {
+        Updates::Packet => String::new(),
+        Updates::Sweep => format!(" --updates {}", case.updates),
+    };
+    let (hook, scenarios) = (case.hook, piece.scenarios.join(","));
+    format!(
+        "exec conntally-e2e guest --agent /root/conntally --hook {hook}{updates} --scenario {scenarios} --out /out\n"
+    )
 }

@@ -1,6 +1,9 @@
-//! Which combinations of kernel, hook and number of CPUs are run.
+//! Which scenarios are run on which combinations of kernel, hook, number of CPUs and mode of updates.
 
 use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::kernels::Series;
 
@@ -29,7 +32,28 @@ impl Hook {
     }
 }
 
-/// One guest.
+/// How the agent hears of flows that move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Updates {
+    /// By a hook on each packet, its default.
+    Packet,
+    /// By visits to living flows.
+    Sweep,
+}
+
+/// The modes that the agent has.
+pub(crate) const MODES: &[Updates] = &[Updates::Packet];
+
+impl fmt::Display for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Packet => "packet",
+            Self::Sweep => "sweep",
+        })
+    }
+}
+
+/// What a guest is and how its agent is told to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Case {
     /// Its kernel.
@@ -38,49 +62,109 @@ pub(crate) struct Case {
     pub(crate) hook: Hook,
     /// Number of CPUs.
     pub(crate) cpus: u32,
+    /// The mode of updates.
+    pub(crate) updates: Updates,
 }
 
 impl Case {
     /// Its name as a folder.
     pub(crate) fn folder(&self) -> String {
-        format!("{}-{}-{}", self.series, self.hook, self.cpus)
+        format!("{}-{}-{}-{}", self.series, self.hook, self.cpus, self.updates)
+    }
+
+    /// The three pairs of values that are not the kernel's.
+    fn pairs(&self) -> [(String, String); 3] {
+        let [hook, cpus, updates] = [self.hook.to_string(), self.cpus.to_string(), self.updates.to_string()];
+        [(hook.clone(), cpus.clone()), (hook, updates.clone()), (cpus, updates)]
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} CPU{}", self.series, self.hook, self.cpus, if self.cpus == 1 { "" } else { "s" })
+        let Self { series, hook, cpus, updates } = self;
+        write!(f, "{series} {hook} {cpus} CPU{} {updates}", if *cpus == 1 { "" } else { "s" })
     }
 }
 
-/// Every combination.
-pub(crate) fn all(kernels: &[Series]) -> Vec<Case> {
-    kernels.iter().flat_map(of_kernel).collect()
+/// A scenario of conntally-e2e as it describes itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Scenario {
+    /// Its name.
+    pub(crate) name: String,
+    /// How many CPUs it needs to prove anything.
+    pub(crate) cpus: u32,
+    /// Whether it takes long.
+    pub(crate) long: bool,
 }
 
-/// One case per kernel; all pairs of hook and number of CPUs are as evenly spread over them as can be.
-pub(crate) fn pairwise(kernels: &[Series]) -> Vec<Case> {
+/// What one guest runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Where.
+    pub(crate) case: Case,
+    /// Names of the scenarios.
+    pub(crate) scenarios: Vec<String>,
+}
+
+/// Every scenario in every combination.
+pub(crate) fn all(kernels: &[Series], modes: &[Updates], scenarios: &[Scenario]) -> Vec<Piece> {
+    let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let cases = kernels.iter().flat_map(|series| of_kernel(series, modes));
+    cases.map(|case| Piece { case, scenarios: names.clone() }).collect()
+}
+
+/// One guest per kernel, which together have all pairs of hook, number of CPUs and mode, each with the short
+/// scenarios. Long ones run in one guest per hook.
+pub(crate) fn selection(kernels: &[Series], modes: &[Updates], scenarios: &[Scenario]) -> Vec<Piece> {
+    let short = scenarios.iter().filter(|scenario| !scenario.long).map(|scenario| scenario.name.clone());
+    let short: Vec<String> = short.collect();
+    let cases = pairwise(kernels, modes).into_iter();
+    let mut pieces: Vec<Piece> = cases.map(|case| Piece { case, scenarios: short.clone() }).collect();
+    for scenario in scenarios.iter().filter(|scenario| scenario.long) {
+        for hook in [Hook::Fentry, Hook::Kprobe] {
+            let fitting = pieces.iter_mut().filter(|piece| piece.case.hook == hook);
+            // Guests with one CPU run side by side, so that they cost half.
+            let cost = |piece: &&mut Piece| {
+                let lacking = piece.case.cpus < scenario.cpus;
+                (lacking, piece.scenarios.len() * piece.case.cpus as usize)
+            };
+            if let Some(piece) = fitting.min_by_key(cost) {
+                piece.scenarios.push(scenario.name.clone());
+            }
+        }
+    }
+    pieces
+}
+
+/// One case per kernel: that with the most pairs which no earlier kernel's case had.
+fn pairwise(kernels: &[Series], modes: &[Updates]) -> Vec<Case> {
     let mut chosen: Vec<Case> = Vec::new();
     for kernel in kernels {
-        let used = |case: &Case| {
-            chosen.iter().filter(|other| (other.hook, other.cpus) == (case.hook, case.cpus)).count()
+        let known = |case: &Case| {
+            let had =
+                |pair: &(String, String)| chosen.iter().filter(|other| other.pairs().contains(pair)).count();
+            let fresh = case.pairs().iter().filter(|pair| had(pair) == 0).count();
+            (3 - fresh, case.pairs().iter().map(had).sum::<usize>())
         };
-        let next = of_kernel(kernel).min_by_key(used);
+        let next = of_kernel(kernel, modes).min_by_key(known);
         chosen.extend(next);
     }
     chosen
 }
 
-/// Groups of cases that run at once: two guests with one CPU each where the host has two for them, others alone.
-pub(crate) fn side_by_side(cases: &[Case], host_cpus: usize) -> Vec<Vec<&Case>> {
-    let (small, big): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.cpus == 1);
+/// Groups of pieces that run at once: two guests with one CPU each where the host has two for them, others alone.
+pub(crate) fn side_by_side(pieces: &[Piece], host_cpus: usize) -> Vec<Vec<&Piece>> {
+    let (small, big): (Vec<_>, Vec<_>) = pieces.iter().partition(|piece| piece.case.cpus == 1);
     let pairs = small.chunks(if host_cpus > 1 { 2 } else { 1 }).map(<[_]>::to_vec);
-    pairs.chain(big.into_iter().map(|case| vec![case])).collect()
+    pairs.chain(big.into_iter().map(|piece| vec![piece])).collect()
 }
 
-fn of_kernel(series: &Series) -> impl Iterator<Item = Case> {
-    let hooks = Hook::of(series).iter();
-    hooks.flat_map(|&hook| [1, 2].map(|cpus| Case { series: series.clone(), hook, cpus }))
+fn of_kernel(series: &Series, modes: &[Updates]) -> impl Iterator<Item = Case> {
+    let cpus = |hook: Hook| [1, 2].map(|cpus| (hook, cpus));
+    let attached = Hook::of(series).iter().copied().flat_map(cpus);
+    attached.flat_map(move |(hook, cpus)| {
+        modes.iter().map(move |&updates| Case { series: series.clone(), hook, cpus, updates })
+    })
 }
 
 #[cfg(test)]
@@ -88,32 +172,59 @@ mod tests {
     use super::*;
     use crate::matrix::supported;
 
-    #[test]
-    fn everything_is_run_but_what_a_kernel_cannot_have() {
-        let cases = all(&supported());
-        assert_eq!(cases.len(), 18);
-        let old: Vec<_> = cases.iter().filter(|case| case.series.to_string() == "5.10").collect();
-        assert!(old.len() == 2 && old.iter().all(|case| case.hook == Hook::Kprobe));
+    const BOTH: &[Updates] = &[Updates::Packet, Updates::Sweep];
+
+    fn scenarios() -> Vec<Scenario> {
+        let scenario = |name: &str, cpus, long| Scenario { name: name.to_owned(), cpus, long };
+        vec![
+            scenario("tcp", 1, false),
+            scenario("burst", 1, true),
+            scenario("live", 1, true),
+            scenario("skips", 2, true),
+        ]
     }
 
     #[test]
-    fn the_selection_has_each_kernel_and_each_pair_of_hook_and_cpus() {
-        let cases = pairwise(&supported());
-        assert_eq!(cases.iter().map(|case| case.series.clone()).collect::<Vec<_>>(), supported());
-        for hook in [Hook::Fentry, Hook::Kprobe] {
-            for cpus in [1, 2] {
-                assert!(cases.iter().any(|case| (case.hook, case.cpus) == (hook, cpus)), "{hook} {cpus}");
+    fn everything_is_run_but_what_a_kernel_cannot_have() {
+        let pieces = all(&supported(), BOTH, &scenarios());
+        assert_eq!(pieces.len(), 36);
+        assert!(pieces.iter().all(|piece| piece.scenarios.len() == 4));
+        let old: Vec<_> = pieces.iter().filter(|piece| piece.case.series.to_string() == "5.10").collect();
+        assert!(old.len() == 4 && old.iter().all(|piece| piece.case.hook == Hook::Kprobe));
+    }
+
+    #[test]
+    fn the_selection_has_each_kernel_and_each_pair_of_hook_cpus_and_mode() {
+        for modes in [BOTH, MODES] {
+            let cases = pairwise(&supported(), modes);
+            assert_eq!(cases.iter().map(|case| case.series.clone()).collect::<Vec<_>>(), supported());
+            for wanted in all(&supported(), modes, &[]).iter().flat_map(|piece| piece.case.pairs()) {
+                assert!(cases.iter().any(|case| case.pairs().contains(&wanted)), "{wanted:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_selection_has_each_long_scenario_once_per_hook_with_the_cpus_it_needs() {
+        let pieces = selection(&supported(), BOTH, &scenarios());
+        for scenario in scenarios() {
+            let places: Vec<_> =
+                pieces.iter().filter(|piece| piece.scenarios.contains(&scenario.name)).collect();
+            assert_eq!(places.len(), if scenario.long { 2 } else { pieces.len() }, "{}", scenario.name);
+            assert!(places.iter().any(|piece| piece.case.cpus >= scenario.cpus), "{}", scenario.name);
+            for hook in [Hook::Fentry, Hook::Kprobe] {
+                assert!(places.iter().any(|piece| piece.case.hook == hook), "{} {hook}", scenario.name);
             }
         }
     }
 
     #[test]
     fn guests_run_at_once_only_where_each_of_their_cpus_has_one_of_the_host() {
-        let cases = all(&supported());
+        let pieces = all(&supported(), MODES, &scenarios());
         for host_cpus in [1, 2, 8] {
-            let groups = side_by_side(&cases, host_cpus);
-            assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), cases.len());
-            let crowded = |group: &&Vec<&Case>| group.iter().map(|case| case.cpus).sum::<u32>() > 2;
+            let groups = side_by_side(&pieces, host_cpus);
+            assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), pieces.len());
+            let crowded = |group: &&Vec<&Piece>| group.iter().map(|piece| piece.case.cpus).sum::<u32>() > 2;
             assert_eq!(groups.iter().find(crowded), None);
             assert_eq!(groups.len(), if host_cpus == 1 { 18 } else { 14 });
         }

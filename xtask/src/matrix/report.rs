@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Case;
+use super::plan::Case;
 
 /// How many scenarios passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,12 +15,17 @@ pub(crate) struct Tally {
 }
 
 /// One line of conntally-e2e. Fields that are not summed here are kept as they came.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct ScenarioResult {
     /// Its name.
     pub(crate) scenario: String,
     /// `exact`, `skipped` or something worse.
     pub(crate) verdict: String,
+    /// How long it took.
+    #[serde(default)]
+    pub(crate) seconds: f64,
+    #[serde(default)]
+    error: Option<String>,
     #[serde(default)]
     hooks_used: String,
     #[serde(default)]
@@ -49,17 +54,23 @@ impl ScenarioResult {
     }
 
     /// Whether the kernel does not have what the scenario is about.
-    fn skipped(&self) -> bool {
+    pub(super) fn skipped(&self) -> bool {
         self.verdict == "skipped"
+    }
+
+    /// Why it was skipped or broke off.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 }
 
 /// What one guest found.
-#[derive(Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 pub(crate) struct CaseResult {
     kernel: String,
     hook: String,
     cpus: u32,
+    updates: String,
     /// The kernel's release.
     pub(crate) release: String,
     /// What took the place of the wanted series.
@@ -79,6 +90,7 @@ impl CaseResult {
             kernel: case.series.to_string(),
             hook: case.hook.to_string(),
             cpus: case.cpus,
+            updates: case.updates.to_string(),
             release: String::new(),
             substitute: None,
             seconds: 0,
@@ -92,7 +104,18 @@ impl CaseResult {
         Self { error: Some(error), ..Self::new(case) }
     }
 
-    fn tally(&self) -> Tally {
+    /// Kernel and hook.
+    pub(super) fn column(&self) -> String {
+        format!("{} {}", self.kernel, self.hook)
+    }
+
+    /// What tells guests of one kernel and hook apart.
+    pub(super) fn variant(&self) -> String {
+        format!("{} CPU{} {}", self.cpus, if self.cpus == 1 { "" } else { "s" }, self.updates)
+    }
+
+    /// How many scenarios passed and failed.
+    pub(crate) fn tally(&self) -> Tally {
         let count = |wanted: fn(&ScenarioResult) -> bool| {
             self.scenarios.iter().filter(|scenario| wanted(scenario)).count() as u64
         };
@@ -102,7 +125,7 @@ impl CaseResult {
         Tally { passed, failed }
     }
 
-    fn row(&self) -> [String; 10] {
+    fn row(&self) -> [String; 11] {
         let sum =
             |field: fn(&ScenarioResult) -> u64| self.scenarios.iter().map(field).sum::<u64>().to_string();
         let tally = self.tally();
@@ -113,6 +136,7 @@ impl CaseResult {
             if self.release.is_empty() { self.kernel.clone() } else { self.release.clone() },
             self.hooks(),
             self.cpus.to_string(),
+            self.updates.clone(),
             format!("{}/{}", tally.passed, tally.passed + tally.failed),
             sum(|scenario| scenario.events),
             sum(|scenario| scenario.flows),
@@ -144,8 +168,10 @@ pub(crate) struct Report {
     pub(crate) cases: Vec<CaseResult>,
 }
 
-const HEAD: [&str; 10] =
-    ["kernel", "hooks", "cpus", "passed", "events", "flows", "matched", "no end", "double", "verdict"];
+const HEAD: [&str; 11] = [
+    "kernel", "hooks", "cpus", "updates", "passed", "events", "flows", "matched", "no end", "double",
+    "verdict",
+];
 
 impl Report {
     /// The sum over all guests.
@@ -164,15 +190,15 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let rows: Vec<[String; 10]> =
+        let rows: Vec<[String; 11]> =
             std::iter::once(HEAD.map(str::to_owned)).chain(self.cases.iter().map(CaseResult::row)).collect();
-        let mut widths = [0; 10];
+        let mut widths = [0; 11];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let line = |row: &[String; 10]| {
+        let line = |row: &[String; 11]| {
             let cells: Vec<_> =
                 row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             format!("{}\n", cells.join("  ").trim_end())
@@ -184,11 +210,11 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::pairwise;
+    use crate::matrix::plan::{MODES, all};
 
     fn report(lines: &[&str], error: Option<&str>) -> Report {
-        let cases = pairwise(&["6.12".parse().unwrap()]);
-        let mut result = CaseResult::new(&cases[0]);
+        let pieces = all(&["6.12".parse().unwrap()], MODES, &[]);
+        let mut result = CaseResult::new(&pieces[0].case);
         result.scenarios = lines.iter().filter_map(|line| ScenarioResult::parse(line)).collect();
         result.error = error.map(str::to_owned);
         Report { cases: vec![result] }
@@ -203,7 +229,7 @@ mod tests {
         assert_eq!(report.tally(), Tally { passed: 1, failed: 1 });
         let table = report.table();
         let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row.join(" "), "6.12 fentry nf_ct_acct_add 1 1/2 7 5 4 1 0 FAILED: nat");
+        assert_eq!(row.join(" "), "6.12 fentry nf_ct_acct_add 1 packet 1/2 7 5 4 1 0 FAILED: nat");
     }
 
     #[test]

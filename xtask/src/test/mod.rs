@@ -14,9 +14,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
-    ebpf, matrix,
+    ebpf, fuzz, matrix,
     paths::Paths,
 };
+
+/// How long each fuzzer runs.
+const FUZZ_SECONDS: u32 = 30;
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -24,7 +27,7 @@ pub(crate) struct Options {
     /// Leave out the guests
     #[arg(long)]
     no_vm: bool,
-    /// Every combination of kernel, hook and number of CPUs instead of a selection
+    /// Every scenario in every combination of kernel, hook, mode and number of CPUs instead of a selection
     #[arg(long, conflicts_with = "no_vm")]
     full: bool,
 }
@@ -38,6 +41,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "kernel object", || ebpf::check(paths));
     step(&mut count, "dependencies", || dependencies(paths));
     step(&mut count, "host tests", || host_tests(paths));
+    step(&mut count, "fuzzers", || fuzzers(paths));
     if !options.no_vm {
         step(&mut count, "guests", || guests(paths, options.full));
     }
@@ -122,10 +126,13 @@ fn have_root(tests: &mut Command) -> Result<()> {
     Ok(())
 }
 
+fn fuzzers(paths: &Paths) -> Result<Count> {
+    let passed = fuzz::all(paths, FUZZ_SECONDS)?;
+    Ok(Count { passed, ..Count::default() })
+}
+
 fn guests(paths: &Paths, full: bool) -> Result<Count> {
-    let kernels = matrix::supported();
-    let cases = if full { matrix::all(&kernels) } else { matrix::pairwise(&kernels) };
-    let tally = matrix::run_cases(paths, &cases, "all")?;
+    let tally = matrix::tally(paths, &matrix::Options::of(full))?;
     if tally.passed == 0 {
         bail!("no scenario passed in any guest");
     }

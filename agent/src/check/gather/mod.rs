@@ -5,7 +5,7 @@ mod namespaces;
 
 use nix::sys::utsname::uname;
 
-use super::facts::{Facts, TracingSupport};
+use super::facts::{Facts, NamespaceFact, TracingSupport};
 use crate::kernel::symbols::Symbols;
 
 /// What only the caller can try, because it holds the programs and the sockets.
@@ -14,6 +14,11 @@ pub struct Probes<'a> {
     pub tracing: &'a dyn Fn() -> TracingSupport,
     /// Asks conntrack something by netlink; says why there was no answer.
     pub netlink: &'a dyn Fn() -> Result<(), String>,
+}
+
+/// Looks at one network namespace; `None` when it cannot be reached.
+pub(super) fn namespace(inode: u32) -> Option<NamespaceFact> {
+    namespaces::one(inode)
 }
 
 /// Collects every fact. What cannot be found out is a fact too, so this has no error.

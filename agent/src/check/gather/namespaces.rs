@@ -22,6 +22,12 @@ pub(super) fn all() -> Vec<NamespaceFact> {
     netns::reachable().iter().map(|namespace| fact(namespace, own)).collect()
 }
 
+/// Looks at one namespace; `None` when it cannot be reached.
+pub(super) fn one(inode: u32) -> Option<NamespaceFact> {
+    let own = netns::current().ok().map(|own| own.inode);
+    netns::reachable().iter().find(|namespace| namespace.inode == inode).map(|found| fact(found, own))
+}
+
 fn fact(namespace: &Namespace, own: Option<u32>) -> NamespaceFact {
     let is_own = own == Some(namespace.inode);
     let enter = if is_own { Some(String::new()) } else { enter(namespace) };

@@ -4,8 +4,13 @@ mod hooks;
 mod machine;
 mod namespaces;
 
-use super::facts::Facts;
+use super::facts::{Facts, Flowtable, NamespaceFact};
 use super::verdict::{Line, Settings};
+
+/// A flowtable without counter, and how that is mended.
+pub(super) fn flowtable_words(place: &NamespaceFact, table: &Flowtable) -> String {
+    namespaces::flowtable_words(place, table)
+}
 
 /// Judges every topic, what the rest depends on first.
 pub(super) fn all(facts: &Facts, settings: Settings) -> Vec<Line> {

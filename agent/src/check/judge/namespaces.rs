@@ -134,6 +134,13 @@ pub(super) fn flowtables(facts: &Facts) -> Line {
         .mend(blind.iter().take(NAMED).flat_map(|(place, table)| add_counter(place, table)))
 }
 
+/// A flowtable without counter and the line that mends it, in one sentence.
+pub(super) fn flowtable_words(place: &NamespaceFact, table: &Flowtable) -> String {
+    let Flowtable { family, table: of, name, .. } = table;
+    let shown = inside(place, &format!("nft list flowtable {family} {of} {name}"));
+    format!("put the line `counter` into flowtable {}; look by `{shown}`", in_words(place, table))
+}
+
 fn in_words(place: &NamespaceFact, table: &Flowtable) -> String {
     format!("{} {} {} ({})", table.family, table.table, table.name, place.label())
 }

@@ -115,7 +115,10 @@ fn the_announced_end_of_a_forgotten_flow_bills_nothing() {
     assert_eq!(table.flows.len(), 0);
     let records = apply(&mut table, &[announced(hooked(Kind::End, 1, 0xA0, 5, LONG, 3))]);
     assert_eq!(story(&records), [(RecordKind::End, 0)]);
-    assert_eq!(records[0].flags, RecordFlags { first_seen_midlife: true, no_counters: false, weak_id: true });
+    assert_eq!(
+        records[0].flags,
+        RecordFlags { first_seen_midlife: true, no_counters: false, weak_id: true, offloaded: false }
+    );
     assert_eq!(loss(&table, "end_of_forgotten_flow"), 1);
     // Its announcement may be unread still: it is younger than anything that was forgotten.
     let younger = announced(hooked(Kind::End, 2, 0xB0, LONG, LONG + 1, 3));

@@ -9,7 +9,9 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
+use aya::maps::MapData;
 use aya_obj::generated::{BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// Bytes before each record: its length with two flags, and where its page is.
 const HEADER: usize = BPF_RINGBUF_HDR_SZ as usize;
@@ -30,12 +32,16 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Opens a map of type ring buffer with that many bytes.
+    /// Opens a map of type ring buffer.
     ///
     /// # Errors
     /// When the kernel does not map it.
-    pub(super) fn open(map: BorrowedFd<'_>, bytes: u32, page: usize) -> io::Result<Self> {
-        let size = bytes as usize;
+    pub fn open(map: &MapData) -> io::Result<Self> {
+        let bytes = map.info().map_err(io::Error::other)?.max_entries();
+        Self::of(map.fd().as_fd(), bytes as usize, page_bytes() as usize)
+    }
+
+    fn of(map: BorrowedFd<'_>, size: usize, page: usize) -> io::Result<Self> {
         let map = map.try_clone_to_owned()?;
         let consumer = Mapping::new(map.as_fd(), page, libc::PROT_READ | libc::PROT_WRITE, 0)?;
         let producer = Mapping::new(map.as_fd(), page + 2 * size, libc::PROT_READ, page)?;
@@ -81,6 +87,13 @@ impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }
+}
+
+/// Bytes of a page of memory.
+pub(super) fn page_bytes() -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    // 64 KiB are whole pages on every machine.
+    page.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1 << 16)
 }
 
 /// A part of a map in this process's memory.
@@ -156,7 +169,7 @@ mod tests {
         }
 
         fn ring(&self) -> Ring {
-            Ring::open(self.file.as_fd(), SIZE as u32, PAGE).unwrap()
+            Ring::of(self.file.as_fd(), SIZE, PAGE).unwrap()
         }
 
         fn put(&mut self, record: &[u8], flags: u32) {

@@ -3,6 +3,7 @@
 //! `source` is the opener of the flow, `destination` the answerer. Their counters are totals since the flow's
 //! birth; what is new since the flow's previous record stands under `conntally.delta`. What is unknown is absent.
 
+mod address;
 mod writer;
 
 pub mod status;
@@ -13,13 +14,13 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::Writer;
-use super::names::{event_type, flag_names, nat_name, protocol_name, protocol_state, status_names};
+use self::writer::{Mention, Writer};
+use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
 use crate::flow::CommunityId;
-use crate::model::{Counter, Family, NatKind, Record, RecordKind};
+use crate::model::{Counter, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
 
-/// Version of ECS whose names are used.
-const ECS_VERSION: &str = "8.17.0";
+/// More than nearly every line takes, so that the buffer does not grow in the middle of one.
+const ROOM: usize = 2_048;
 
 /// Tells the name of a network namespace by its inode, if it has one.
 pub type NetnsName = dyn Fn(u32) -> Option<Arc<str>> + Send + Sync;
@@ -34,82 +35,116 @@ pub struct EncodeContext {
 
 /// Appends the record as one line, its newline included.
 pub fn encode(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) {
-    let mut json = Writer::new(out);
-    json.open('{');
-    json.timestamp("@timestamp", record.observed_ns);
-    json.raw(r#","ecs":{"version":""#);
-    json.raw(ECS_VERSION);
-    json.raw("\"}");
-    event(&mut json, record);
-    flow(&mut json, record);
-    network(&mut json, record);
-    let [source_nat, destination_nat] = translated(record);
-    endpoint(
-        &mut json,
-        "source",
-        record.original.source(),
-        record.original.src_port,
-        record.totals.original,
-        source_nat,
-        record,
-    );
-    endpoint(
-        &mut json,
-        "destination",
-        record.original.destination(),
-        record.original.dst_port,
-        record.totals.reply,
-        destination_nat,
-        record,
-    );
-    related(&mut json, record);
-    json.object("host");
-    json.string("name", &context.host);
-    json.close('}');
-    conntally(&mut json, record, context);
-    json.close('}');
-    json.raw("\n");
+    out.reserve(ROOM);
+    let json = &mut Writer::new(out);
+    event(json, record);
+    flow(json, record);
+    network(json, record);
+    let mentions = endpoints(json, record);
+    related(json, mentions);
+    json.raw(r#"]},"host":{"name":""#);
+    json.escaped(&context.host);
+    json.raw(r#""},"conntally":{"#);
+    delta(json, record);
+    last_seen(json, record);
+    place(json, record, context);
+    flags(json, record.flags);
 }
 
+fn flags(json: &mut Writer, flags: RecordFlags) {
+    if flags == RecordFlags::default() {
+        return json.raw(",\"flags\":[]}}\n");
+    }
+    json.raw(r#","flags":["#);
+    json.quoted(flag_names(flags));
+    json.raw("]}}\n");
+}
+
+/// The version of the Elastic Common Schema whose names are used.
+macro_rules! ecs_version {
+    () => {
+        "8.17.0"
+    };
+}
+
+const ECS_VERSION: &str = ecs_version!();
+
+/// What stands between the first two moments of a line.
+macro_rules! happened {
+    ($type:literal) => {
+        concat!(
+            r#"","ecs":{"version":""#,
+            ecs_version!(),
+            r#""},"#,
+            r#""event":{"kind":"event","category":["network"],"type":["connection",""#,
+            $type,
+            r#""],"action":"network_flow","dataset":"conntally.flow","start":""#,
+        )
+    };
+}
+
+/// The moment, the schema's version and what happened.
 fn event(json: &mut Writer, record: &Record) {
-    json.raw(r#","event":{"kind":"event","category":["network"],"type":["connection",""#);
-    json.raw(event_type(record.kind));
-    json.raw(r#""],"action":"network_flow","dataset":"conntally.flow""#);
-    json.timestamp("start", record.start_ns);
-    json.timestamp("end", record.observed_ns);
-    json.number("duration", record.duration_ns);
-    json.close('}');
+    json.raw(r#"{"@timestamp":""#);
+    let observed = json.timestamp(record.observed_ns);
+    json.raw(match record.kind {
+        RecordKind::New => happened!("start"),
+        RecordKind::Update => happened!("info"),
+        RecordKind::End => happened!("end"),
+    });
+    json.timestamp(record.start_ns);
+    json.raw(r#"","end":""#);
+    json.ascii(&observed);
+    json.number(r#"","duration":"#, record.duration_ns);
 }
 
 fn flow(json: &mut Writer, record: &Record) {
-    json.object("flow");
-    json.hex("id", &record.flow_id.0.to_be_bytes());
-    json.boolean("final", record.kind == RecordKind::End);
-    json.close('}');
+    json.raw(r#"},"flow":{"id":""#);
+    json.hex(record.flow_id.0);
+    json.raw(if record.kind == RecordKind::End { r#"","final":true"# } else { r#"","final":false"# });
 }
 
 fn network(json: &mut Writer, record: &Record) {
-    json.object("network");
-    json.string("type", if record.original.family == Family::V4 { "ipv4" } else { "ipv6" });
-    if let Some(name) = protocol_name(record.original.protocol) {
-        json.string("transport", name);
-    }
-    json.quoted_number("iana_number", record.original.protocol);
-    json.ascii("community_id", CommunityId::of(&record.original).as_bytes());
+    network_protocol(json, record.original.family, record.original.protocol);
+    json.ascii(CommunityId::of(&record.original).as_bytes());
+    json.raw("\"");
     let (there, back) = (record.totals.original, record.totals.reply);
     let sum = Counter {
         packets: there.packets.saturating_add(back.packets),
         bytes: there.bytes.saturating_add(back.bytes),
     };
     counter(json, record, sum);
-    json.close('}');
+}
+
+/// Family and protocol; what nearly all flows have is said in one go.
+fn network_protocol(json: &mut Writer, family: Family, number: u8) {
+    match (family, number) {
+        (Family::V4, protocol::TCP) => {
+            json.raw(r#"},"network":{"type":"ipv4","transport":"tcp","iana_number":"6","community_id":""#);
+        }
+        (Family::V4, protocol::UDP) => {
+            json.raw(r#"},"network":{"type":"ipv4","transport":"udp","iana_number":"17","community_id":""#);
+        }
+        (family, number) => {
+            json.raw(r#"},"network":{"type":""#);
+            json.raw(if family == Family::V4 { "ipv4\"" } else { "ipv6\"" });
+            if let Some(name) = protocol_name(number) {
+                json.raw(r#","transport":""#);
+                json.word(name);
+                json.raw("\"");
+            }
+            json.number(r#","iana_number":""#, number.into());
+            json.raw(r#"","community_id":""#);
+        }
+    }
 }
 
 /// Bytes and packets, unless the kernel does not count them.
+#[inline(always)]
 fn counter(json: &mut Writer, record: &Record, counter: Counter) {
     if !record.flags.no_counters {
-        json.number("bytes", counter.bytes);
-        json.number("packets", counter.packets);
+        json.number(r#","bytes":"#, counter.bytes);
+        json.number(r#","packets":"#, counter.packets);
     }
 }
 
@@ -123,98 +158,154 @@ fn translated(record: &Record) -> [Option<(IpAddr, u16)>; 2] {
     ]
 }
 
+/// An address of the flow and where it stands in the line.
+type Address = (IpAddr, Mention);
+
+/// Source and destination; returns the addresses: both, then what they are translated to.
+fn endpoints(json: &mut Writer, record: &Record) -> [Option<Address>; 4] {
+    let Record { original, totals, .. } = record;
+    let [source_nat, destination_nat] = translated(record);
+    json.raw(r#"},"source":{"ip":""#);
+    let source = endpoint(json, record, (original.source(), original.src_port), totals.original, source_nat);
+    json.raw(r#"},"destination":{"ip":""#);
+    let destination =
+        endpoint(json, record, (original.destination(), original.dst_port), totals.reply, destination_nat);
+    [Some(source.0), Some(destination.0), source.1, destination.1]
+}
+
+#[inline(always)]
 fn endpoint(
     json: &mut Writer,
-    name: &str,
-    ip: IpAddr,
-    port: u16,
+    record: &Record,
+    (ip, port): (IpAddr, u16),
     moved: Counter,
     nat: Option<(IpAddr, u16)>,
-    record: &Record,
-) {
-    let address = |json: &mut Writer, ip, port| {
-        json.address("ip", ip);
-        if record.original.has_ports() {
-            json.number("port", u64::from(port));
-        }
-    };
-    json.object(name);
-    address(json, ip, port);
+) -> (Address, Option<Address>) {
+    let mention = address(json, record, ip, port);
     counter(json, record, moved);
-    if let Some((ip, port)) = nat {
-        json.object("nat");
-        address(json, ip, port);
-        json.close('}');
+    let nat = nat.map(|(ip, port)| {
+        json.raw(r#","nat":{"ip":""#);
+        let mention = address(json, record, ip, port);
+        json.raw("}");
+        mention
+    });
+    (mention, nat)
+}
+
+#[inline(always)]
+fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address {
+    let mention = json.address(ip);
+    json.raw("\"");
+    if record.original.has_ports() {
+        json.number(r#","port":"#, u64::from(port));
     }
-    json.close('}');
+    (ip, mention)
 }
 
 /// All addresses of the flow, each once.
-fn related(json: &mut Writer, record: &Record) {
-    let [source, destination] = translated(record).map(|nat| nat.map(|(ip, _)| ip));
-    let all = [Some(record.original.source()), Some(record.original.destination()), source, destination];
-    json.object("related");
-    json.array("ip");
-    for (position, ip) in all.iter().enumerate() {
-        let is_first_mention = !all.iter().take(position).any(|earlier| earlier == ip);
-        if let (Some(ip), true) = (ip, is_first_mention) {
-            json.address_item(*ip);
+fn related(json: &mut Writer, all: [Option<Address>; 4]) {
+    json.raw(r#"},"related":{"ip":["#);
+    let mut before = "\"";
+    for (position, address) in all.iter().enumerate() {
+        let Some((ip, mention)) = address else { continue };
+        let mut earlier = all.iter().take(position).flatten();
+        if !earlier.any(|(other, _)| other == ip) {
+            json.raw(before);
+            json.again(*mention);
+            json.raw("\"");
+            before = ",\"";
         }
     }
-    json.close(']');
-    json.close('}');
 }
 
-fn conntally(json: &mut Writer, record: &Record, context: &EncodeContext) {
-    json.object("conntally");
-    delta(json, record);
-    if let Some(last) = record.last_moved_ns {
-        json.timestamp("last", last);
-    }
-    json.names("status", status_names(record.status));
-    if let Some((field, state)) = protocol_state(record) {
-        json.string(field, state);
-    }
-    icmp(json, record);
-    if let Some(reason) = record.end_reason {
-        json.string("end_reason", reason.name());
-    }
-    json.string("nat", nat_name(record.nat));
-    json.number("mark", u64::from(record.mark));
-    if record.labels != [0; 16] {
-        json.hex("labels", &record.labels);
-    }
-    json.number("zone", u64::from(record.zone));
-    json.object("netns");
-    json.number("inode", u64::from(record.netns));
-    if let Some(name) = (context.netns_name)(record.netns) {
-        json.string("name", &name);
-    }
-    json.close('}');
-    json.names("flags", flag_names(record.flags));
-    json.close('}');
-}
-
+/// What is new since the flow's previous record.
 fn delta(json: &mut Writer, record: &Record) {
     if record.flags.no_counters {
         return;
     }
-    json.object("delta");
-    for (name, moved) in [("source", record.delta.original), ("destination", record.delta.reply)] {
-        json.object(name);
-        counter(json, record, moved);
-        json.close('}');
+    let (there, back) = (record.delta.original, record.delta.reply);
+    json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
+    json.number(r#","packets":"#, there.packets);
+    json.number(r#"},"destination":{"bytes":"#, back.bytes);
+    json.number(r#","packets":"#, back.packets);
+    json.raw("}},");
+}
+
+/// What is known of the flow by this record: activity, state, end.
+fn last_seen(json: &mut Writer, record: &Record) {
+    if let Some(last) = record.last_moved_ns {
+        json.raw(r#""last":""#);
+        json.timestamp(last);
+        json.raw(r#"","#);
     }
-    json.close('}');
+    json.raw(r#""status":["#);
+    status(json, record.status);
+    if let Some((field, state)) = protocol_state(record) {
+        json.raw(",\"");
+        json.word(field);
+        json.raw(r#"":""#);
+        json.word(state);
+        json.raw("\"");
+    }
+    icmp(json, record);
+    if let Some(reason) = record.end_reason {
+        json.raw(r#","end_reason":""#);
+        json.word(reason.name());
+        json.raw("\"");
+    }
+}
+
+/// The names of the status bits; what nearly all flows have is said in one go.
+fn status(json: &mut Writer, status: Status) {
+    const SEEN: u32 = Status::CONFIRMED | Status::SEEN_REPLY;
+    const ASSURED: u32 = SEEN | Status::ASSURED;
+    match status.0 & STATUS_NAMED {
+        Status::CONFIRMED => json.raw(r#""confirmed"]"#),
+        SEEN => json.raw(r#""confirmed","replied"]"#),
+        ASSURED => json.raw(r#""confirmed","replied","assured"]"#),
+        _ => {
+            json.quoted(status_names(status));
+            json.raw("]");
+        }
+    }
 }
 
 fn icmp(json: &mut Writer, record: &Record) {
     if record.original.is_icmp() {
         let [kind, code] = record.original.dst_port.to_be_bytes();
-        json.object("icmp");
-        json.number("type", u64::from(kind));
-        json.number("code", u64::from(code));
-        json.number("id", u64::from(record.original.src_port));
-        json.close('}');
+        json.number(r#","icmp":{"type":"#, u64::from(kind));
+        json.number(r#","code":"#, u64::from(code));
+        json.number(r#","id":"#, u64::from(record.original.src_port));
+        json.raw("}");
     }
+}
+
+/// How the kernel has marked the flow, and where it is.
+fn place(json: &mut Writer, record: &Record, context: &EncodeContext) {
+    let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
+    match record.nat {
+        NatKind::None if is_plain => json.raw(r#","nat":"none","mark":0,"zone":0,"netns":{"inode":"#),
+        NatKind::Source if is_plain => json.raw(r#","nat":"snat","mark":0,"zone":0,"netns":{"inode":"#),
+        _ => marks(json, record),
+    }
+    json.number("", u64::from(record.netns));
+    if let Some(name) = (context.netns_name)(record.netns) {
+        json.raw(r#","name":""#);
+        json.escaped(&name);
+        json.raw("\"");
+    }
+    json.raw("}");
+}
+
+fn marks(json: &mut Writer, record: &Record) {
+    json.raw(r#","nat":""#);
+    json.word(nat_name(record.nat));
+    json.number(r#"","mark":"#, u64::from(record.mark));
+    if record.labels != [0; 16] {
+        json.raw(r#","labels":""#);
+        json.hex(u128::from_be_bytes(record.labels));
+        json.raw("\"");
+    }
+    json.number(r#","zone":"#, u64::from(record.zone));
+    json.raw(r#","netns":{"inode":"#);
 }

@@ -12,7 +12,8 @@ pub(super) fn reported(event: &Event) -> Option<Observation> {
 }
 
 /// The observation that an event stands for.
-pub(super) fn observation(event: &Event) -> Observation {
+#[must_use]
+pub fn observation(event: &Event) -> Observation {
     let [original, reply] = event.tuples;
     let kind = match event.kind {
         EventKind::NEW => ObservationKind::New,

@@ -13,8 +13,10 @@ mod visits;
 
 use std::time::{Duration, Instant};
 
+pub use self::{decode::observation, rings::take as take_events};
 use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
 use super::{Batch, Counted, Losses, Progress, Source, SourceError};
+pub use crate::kernel::bpf::Ring;
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
     model::{Observation, Sum, Visit},

@@ -87,8 +87,8 @@ fn clear(ready: io::Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>>) {
     }
 }
 
-/// Takes events up to the limit; true when the ring was emptied.
-fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
+/// Takes at most 16,384 events from a ring and appends what they say; true when the ring was emptied.
+pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         let Some(record) = ring.take() else { return true };
         match Event::ref_from_bytes(record) {

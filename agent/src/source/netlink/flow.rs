@@ -69,6 +69,8 @@ pub(super) struct Flow {
     pub(super) due_ns: u64,
     /// Packets of both directions when it was last reported.
     told_packets: u64,
+    /// Whether it was offloaded then.
+    told_offloaded: bool,
     latest: Sight,
     /// The round in which it was last seen.
     pub(super) seen: u32,
@@ -88,6 +90,7 @@ impl Flow {
             met_ns: now.boot_ns,
             due_ns: 0,
             told_packets: 0,
+            told_offloaded: false,
             latest: Sight::default(),
             seen,
             reported: false,
@@ -116,6 +119,11 @@ impl Flow {
         }
     }
 
+    /// The labels of the latest dump, zero when there were none.
+    pub(super) const fn labels(&self) -> [u8; 16] {
+        self.latest.labels
+    }
+
     /// How old it is, in nanoseconds.
     pub(super) const fn age_ns(&self, now: Moment) -> u64 {
         now.boot_ns.saturating_sub(self.began_ns)
@@ -123,7 +131,9 @@ impl Flow {
 
     /// Whether the latest sight tells more than the latest report.
     pub(super) fn has_moved(&self) -> bool {
+        // Once offloaded, its counters may never move again.
         self.latest.packets() != self.told_packets
+            || self.latest.status.is_offloaded() && !self.told_offloaded
     }
 
     /// Whether an entry at the same place of the kernel's memory is another flow of the same tuple. Counters that
@@ -138,6 +148,7 @@ impl Flow {
     pub(super) fn tell(&mut self, kind: ObservationKind, netns: u32, key: &Key) -> Observation {
         self.reported = true;
         self.told_packets = self.latest.packets();
+        self.told_offloaded = self.latest.status.is_offloaded();
         self.observation(kind, netns, key)
     }
 

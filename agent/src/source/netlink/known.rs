@@ -177,6 +177,10 @@ impl Known {
         }
         let mut end = flow.observation(ObservationKind::End, self.netns, now.boot_ns);
         end.midlife = !reported && !young && flow.start_ns == 0;
+        // The kernel's event of an end has no labels: `ctnetlink_conntrack_event` writes them for living flows only.
+        if let Some(known) = known.filter(|_| end.labels == [0; 16]) {
+            end.labels = known.labels();
+        }
         out.push(end);
     }
 

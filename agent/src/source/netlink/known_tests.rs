@@ -96,6 +96,14 @@ fn an_end_before_any_dump_is_billed_from_birth_also_without_timestamps() {
 }
 
 #[test]
+fn an_end_keeps_the_labels_of_the_last_dump() {
+    let mut known = known(10);
+    dump(&mut known, &[ConntrackMessage { labels: [8; 16], ..flow(1, START, 1) }], at(0));
+    let out = end(&mut known, &flow(1, START, 3), at(2));
+    assert_eq!(out[0].labels, [8; 16]);
+}
+
+#[test]
 fn an_end_with_a_start_needs_no_birth() {
     let mut known = known(10);
     let out = end(&mut known, &flow(1, START + OPENING, 3), at(12));

@@ -9,10 +9,9 @@ use std::{
 use anyhow::{Context, bail};
 use aya::maps::{Map, MapData, MapError};
 use aya_obj::{EbpfSectionKind, generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF};
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::syscall;
-use crate::kernel::bpf::ring::Ring;
+use crate::kernel::bpf::ring::{Ring, page_bytes};
 
 /// Every map by its name in the programs.
 pub(in super::super) struct Maps(HashMap<String, Map>);
@@ -82,7 +81,7 @@ impl Maps {
 /// A map to read as a ring.
 pub(in super::super) fn ring(map: &Map) -> anyhow::Result<Ring> {
     let Map::RingBuf(data) = map else { bail!("it is no ring") };
-    Ok(Ring::open(data.fd().as_fd(), data.info()?.max_entries(), page_bytes() as usize)?)
+    Ok(Ring::open(data)?)
 }
 
 /// The descriptor of a map; `None` for a kind of map that no program here has.
@@ -128,12 +127,6 @@ fn fill(map: BorrowedFd<'_>, data: &[u8], is_constant: bool) -> std::io::Result<
 /// A ring's size must be a power of two and whole pages.
 fn ring_bytes(asked: u32, page: u32) -> u32 {
     asked.checked_next_power_of_two().unwrap_or(1 << 31).max(page)
-}
-
-fn page_bytes() -> u32 {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    // 64 KiB are whole pages on every machine.
-    page.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1 << 16)
 }
 
 fn missing(name: &str) -> String {

@@ -1,0 +1,71 @@
+//! The agent's own way from a ring to records.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use aya::maps::MapData;
+use conntally::{
+    flow::{Anchor, FlowTable, FlowTableOptions},
+    model::Record,
+    source::{
+        Batch,
+        bpf::{Ring, take_events},
+    },
+};
+
+/// Events of one read.
+pub(super) const READ_LIMIT: u64 = 16_384;
+
+/// Ring, flow table and the memory between them.
+pub(super) struct Reader {
+    ring: Ring,
+    table: FlowTable,
+    batch: Batch,
+    records: Vec<Record>,
+}
+
+impl Reader {
+    pub(super) fn open(ring: &OwnedFd) -> Result<Self> {
+        let since = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 0 };
+        Ok(Self {
+            ring: Ring::open(&MapData::from_fd(ring.try_clone()?)?)?,
+            table: FlowTable::new(FlowTableOptions::new(2_000_000, [7; 16], since)),
+            batch: Batch::default(),
+            records: Vec::new(),
+        })
+    }
+
+    /// Reads once; returns how many records came of it, and whether the ring is empty.
+    pub(super) fn read_once(&mut self) -> (u64, bool) {
+        self.batch.clear();
+        self.records.clear();
+        let emptied = take_events(&mut self.ring, &mut self.batch.observations);
+        self.batch.settled = emptied;
+        self.table.apply(&self.batch, &mut self.records);
+        self.ring.give_back();
+        (self.records.len() as u64, emptied)
+    }
+
+    /// Reads until there are so many records or the ring is empty; returns the number of records.
+    pub(super) fn read(&mut self, wanted: u64) -> u64 {
+        let mut told = 0;
+        while told < wanted {
+            let (records, emptied) = self.read_once();
+            told += records;
+            if emptied {
+                break;
+            }
+        }
+        told
+    }
+
+    /// Reads until the ring is empty; returns the number of records.
+    pub(super) fn read_all(&mut self) -> u64 {
+        self.read(u64::MAX)
+    }
+
+    /// How many flows live.
+    pub(super) fn flows(&self) -> usize {
+        self.table.len()
+    }
+}

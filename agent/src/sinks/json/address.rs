@@ -1,0 +1,122 @@
+//! Addresses as text, IPv6 by RFC 5952, without the standard library's formatter.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::super::digits::{front, hex_group};
+
+/// The text of each octet, its dot behind it, and how long that is.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut table = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
+        let [h, t, o] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        table[octet] = match octet {
+            0..=9 => ([o, b'.', b'.', b'.'], 2),
+            10..=99 => ([t, o, b'.', b'.'], 3),
+            _ => ([h, t, o, b'.'], 4),
+        };
+        octet += 1;
+    }
+    table
+};
+
+pub(super) fn v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    let (mut text, mut length) = ([0; 16], 0);
+    for octet in ip.octets() {
+        let (digits, more) = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
+        if let Some(place) = text.get_mut(length..length + 4) {
+            place.copy_from_slice(&digits);
+        }
+        length += usize::from(more);
+    }
+    front(&text, length - 1, out);
+}
+
+pub(super) fn v6(ip: Ipv6Addr, out: &mut Vec<u8>) {
+    if let Some(ip) = ip.to_ipv4_mapped() {
+        out.extend_from_slice(b"::ffff:");
+        return v4(ip, out);
+    }
+    let groups = ip.segments();
+    let left_out = longest_zeros(groups);
+    // A group that was written has its colon behind it.
+    let colons: &[u8] = if left_out.start == 0 { b"::" } else { b":" };
+    for (position, group) in groups.into_iter().enumerate() {
+        if left_out.contains(&position) {
+            continue;
+        }
+        if position == left_out.end {
+            out.extend_from_slice(colons);
+        }
+        hex(group, out);
+        out.push(b':');
+    }
+    if left_out.end == groups.len() {
+        out.extend_from_slice(colons);
+    } else {
+        out.pop();
+    }
+}
+
+/// A group without the zeros before it.
+fn hex(group: u16, out: &mut Vec<u8>) {
+    let zeros = (group | 1).leading_zeros() / 4;
+    let text = (u32::from_le_bytes(hex_group(group)) >> (8 * zeros)).to_le_bytes();
+    front(&text, 4 - zeros as usize, out);
+}
+
+/// The first of the longest rows of two or more groups that are zero; behind all if there is none.
+fn longest_zeros(groups: [u16; 8]) -> std::ops::Range<usize> {
+    let zero = groups.iter().rev().fold(0u8, |mask, &group| mask << 1 | u8::from(group == 0));
+    let (mut row, mut starts, mut length) = (zero, 0u8, 0);
+    while row != 0 {
+        starts = row;
+        row &= row >> 1;
+        length += 1;
+    }
+    let start = starts.trailing_zeros() as usize;
+    if length < 2 { 9..9 } else { start..start + length }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(ip: Ipv6Addr) -> String {
+        let mut out = Vec::new();
+        v6(ip, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_octet_is_written() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::from([octet, 0, 255, octet]);
+            let mut out = b"x".to_vec();
+            v4(ip, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("x{ip}"));
+        }
+    }
+
+    #[test]
+    fn every_pattern_of_zero_groups_is_written_as_the_standard_library_does() {
+        for pattern in 0..256u16 {
+            let ip = Ipv6Addr::from(std::array::from_fn(|at| u16::from(pattern >> at & 1 == 1) * 0xab));
+            assert_eq!(text(ip), ip.to_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_is_written_as_the_standard_library_does(groups: [u16; 8], shifts in any::<[u8; 8]>()) {
+            let ip = Ipv6Addr::from(std::array::from_fn(|at| groups[at] >> (shifts[at] % 20).min(15)));
+            prop_assert_eq!(text(ip), ip.to_string());
+            let mapped = Ipv4Addr::from([groups[0] as u8, 1, 2, groups[1] as u8]).to_ipv6_mapped();
+            prop_assert_eq!(text(mapped), mapped.to_string());
+        }
+    }
+}

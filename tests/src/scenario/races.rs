@@ -1,0 +1,116 @@
+//! Scenarios in which the CPUs get in each other's way, or flows in each other's place.
+
+use std::num::NonZero;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use super::{Outcome, Settings, Stage};
+use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
+use crate::netns::Namespace;
+use crate::traffic::{self, Path};
+
+/// Flows of one family in `skips`.
+const STEERED: u16 = 4000;
+
+/// Packets are handled by a CPU that is just sending: the kernel may skip programs there. No flow is left behind,
+/// and no more ends are missing than the agent says were skipped.
+pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
+    if cpus() < 2 {
+        return Ok(Outcome::skip("one CPU does not interrupt itself"));
+    }
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no programs to skip"));
+    }
+    if !settings.knows("reconcile_every")? {
+        return Ok(Outcome::skip("this agent does not reconcile: it cannot find what was skipped"));
+    }
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    steer(stage.lab.namespace(CLIENT)?, "left")?;
+    steer(stage.lab.namespace(SERVER)?, "right")?;
+    let sent = send_on_all_cpus(&stage)?;
+    stage.admit_loss();
+    let (mut outcome, ended) = stage.finish_with(2 * sent)?;
+    let behind = ended.output.records.accounts().filter(|flow| flow.news > 0 && flow.ends == 0).count();
+    if behind > 0 {
+        outcome.verdict.problem(format!("{behind} flows were left behind without an end"));
+    }
+    let (missing, told) = (outcome.verdict.shortfall.ends, ended.lost("hook_skipped"));
+    if missing > told {
+        outcome.verdict.problem(format!("{missing} ends are missing, the agent says {told}"));
+    }
+    Ok(outcome)
+}
+
+/// Lets received packets be handled by any CPU (`Documentation/networking/scaling.rst`, RPS).
+fn steer(namespace: &Namespace, interface: &str) -> Result<()> {
+    let all = (1u64 << cpus().min(63)) - 1;
+    let script = format!("echo {all:x} > /sys/class/net/{interface}/queues/rx-0/rps_cpus");
+    namespace.exec_with_sys("sh", &["-c", &script])?;
+    Ok(())
+}
+
+/// Bursts of both families at once, while entries are deleted; how many flows were sent.
+fn send_on_all_cpus(stage: &Stage<'_>) -> Result<usize> {
+    let paths = [stage.lab.path(Family::V4)?, stage.lab.path(Family::V6)?];
+    let send = |path: &Path<'_>| traffic::burst(path, 20_000..20_000 + STEERED, 7001);
+    thread::scope(|scope| {
+        let senders = paths.each_ref().map(|path| scope.spawn(move || send(path)));
+        while senders.iter().any(|sender| !sender.is_finished()) {
+            stage.lab.forget()?;
+        }
+        let mut flows = 0;
+        for sender in senders {
+            flows += sender.join().map_err(|_| anyhow!("a sender panicked"))??.len();
+        }
+        Ok(flows)
+    })
+}
+
+pub(super) fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Flows that two sockets open at the same moment.
+const CLASHES: u16 = 300;
+
+/// Two sockets race for one flow, and the kernel keeps no start by which its two entries could be told apart.
+pub(super) fn udp_clash(settings: &Settings) -> Result<Outcome> {
+    let lab = Lab::direct()?;
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.netfilter("nf_conntrack_timestamp", 0)?;
+    let options = settings.options_with(&[("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false")]);
+    let stage = Stage::open_with(settings, lab, &options)?;
+    for family in FAMILIES {
+        traffic::race(&stage.lab.path(family)?, 20_000..20_000 + CLASHES, 7001)?;
+    }
+    stage.finish(2 * 2 * usize::from(CLASHES))
+}
+
+/// More flows than the smallest slot table has slots, which is 1024 buckets of four.
+const CROWD: u16 = 6000;
+
+/// More flows than there are slots: each end is exact, and no flow speaks more often than the rate curve says.
+pub(super) fn no_room(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no slots"));
+    }
+    let lab = Lab::direct_tracking(&[CLIENT])?;
+    let tight = settings.options_with(&[("CONNTALLY_SOURCE__SLOTS", "1024")]);
+    let stage = Stage::open_with(settings, lab, &tight)?;
+    let began = Instant::now();
+    for _ in 0..4 {
+        traffic::burst(&stage.lab.path(Family::V4)?, 20_000..20_000 + CROWD, 7001)?;
+    }
+    // Who deleted a flow is remembered in its slot.
+    stage.lab.expect_remaining(&["deleted", "unknown"]);
+    // A start, an end, and an update in each of the rate curve's 5 seconds, the first at once.
+    let most = 3 + u32::try_from(began.elapsed().as_secs() / 5)?;
+    let (mut outcome, ended) = stage.finish_with(usize::from(CROWD))?;
+    let loudest = ended.output.records.accounts().map(|flow| flow.records()).max().unwrap_or(0);
+    if loudest > most {
+        outcome.verdict.problem(format!("a flow has {loudest} records, at most {most} were due"));
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,42 @@
+//! The benchmarks that are programs of the agent's own, built as users get it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command::{as_root, cargo, exists, is_root, output, program, run as run_command},
+    paths::Paths,
+    setup,
+};
+
+/// From the kernel's ring buffer to a record. Making a ring needs root.
+pub(crate) fn ring(paths: &Paths) -> Result<()> {
+    setup::ensure(&["valgrind"])?;
+    let built = build(paths, "ring")?;
+    let mut ring = if is_root() || !exists("sudo") { program(built) } else { as_root(built) };
+    run_command(&mut ring)
+}
+
+/// Bytes of a flow.
+pub(crate) fn memory(paths: &Paths) -> Result<()> {
+    run_command(&mut program(build(paths, "memory")?))
+}
+
+/// From a record to a line.
+pub(crate) fn json(paths: &Paths) -> Result<()> {
+    setup::ensure(&["valgrind"])?;
+    run_command(&mut program(build(paths, "json")?))
+}
+
+/// Builds one and returns where it is.
+fn build(paths: &Paths, name: &str) -> Result<PathBuf> {
+    eprintln!("building the benchmark {name} (release)");
+    let mut build = cargo();
+    build.current_dir(&paths.root).args(["bench", "--quiet", "--locked", "-p", "conntally", "--bench", name]);
+    let told = output(build.args(["--no-run", "--message-format=json"]))?;
+    let mut messages =
+        told.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let executable = messages.find_map(|message| Some(message.get("executable")?.as_str()?.into()));
+    executable.with_context(|| format!("cargo told of no program for {name}"))
+}
