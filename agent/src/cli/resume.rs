@@ -280,4 +280,19 @@ mod tests {
         assert_eq!((table.len(), begin.accounting_since), (2, NOW));
         assert!(table.save(0..table.places()).all(|flow| flow.midlife && flow.no_counters));
     }
+
+    #[test]
+    fn a_flow_keeps_of_its_place_in_the_kernel_what_the_source_goes_on_with() {
+        let place = |continuity| {
+            let seen = as_seen(SavedFlow { born_ns: 7, ..flow(1, false) }, continuity);
+            (seen.conntrack, seen.born_ns)
+        };
+        assert_eq!(place(Continuity::Births), (5, 7));
+        assert_eq!(
+            place(Continuity::Addresses),
+            (5, 0),
+            "programs that are attached anew call births otherwise"
+        );
+        assert_eq!(place(Continuity::Tuples), (0, 0));
+    }
 }
