@@ -167,3 +167,18 @@ proptest! {
         let _ = check(&format!("[{table}]\n{key} = {value}\n"));
     }
 }
+
+#[test]
+fn records_that_are_wanted_are_named_each_once_and_ends_among_them() {
+    assert_eq!(
+        problems("[output]\nevents = [\"new\", \"new\", 7]\n"),
+        [
+            "conntally.toml:2: output.events: \"new\" is not one of new, update, end, each once",
+            "conntally.toml:2: output.events: 7 is not one of new, update, end, each once",
+        ]
+    );
+    assert_eq!(
+        problems("[output]\nevents = [\"new\"]\n"),
+        ["conntally.toml:2: output.events: lacks \"end\", without which no flow is accounted to its end"]
+    );
+}

@@ -125,6 +125,8 @@ pub struct Output {
     pub log: Vec<String>,
     /// Lines that an agent before it had written already, word for word; they count once.
     pub repeated: usize,
+    /// Whether an agent before it said some of this.
+    pub resumed: bool,
 }
 
 /// What is left of an agent that has ended.
@@ -137,10 +139,11 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The audit at its end, by agents that give one.
+    /// The audit at its end, by agents that give one. It covers the time of one agent, so there is none where others
+    /// said some of the records.
     #[must_use]
     pub fn audit(&self) -> Option<Audit> {
-        Audit::of_log(&self.output.log)
+        if self.output.resumed { None } else { Audit::of_log(&self.output.log) }
     }
 
     /// What the agent said at its end that it had lost of this kind; 0 when it named no such loss.
@@ -181,7 +184,8 @@ impl Agent {
         // Ctrl-C is for whoever started it, who stops it in good order.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, program)?;
-        let output = Arc::new(Mutex::new(earlier));
+        let resumed = !earlier.lines.is_empty();
+        let output = Arc::new(Mutex::new(Output { resumed, ..earlier }));
         let (say_ready, ready) = channel();
         let stdout = process.child.stdout.take().context("the agent has no standard output")?;
         let stderr = process.child.stderr.take().context("the agent has no standard error")?;

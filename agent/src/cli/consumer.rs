@@ -9,9 +9,9 @@ use super::pump::Flow;
 use super::resume::Resumed;
 use super::status_file::StatusFile;
 use crate::audit::{Evidence, doubts};
-use crate::config::{Config, OutputFormat};
+use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
-use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits};
+use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
@@ -31,11 +31,12 @@ const OUTPUT_FAILED: &str = "the output cannot be written";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Flows that the source is told at once to be due: at a million flows and a minute for each, ten times what comes
+/// between two reads.
+const DUE_AT_ONCE: usize = 16_384;
+
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
-
-/// Flows that the source is asked to look at after a batch.
-const DUE_AT_ONCE: usize = 4096;
 
 /// Turns batches into records.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Consumer {
     }
 
     /// Has the source look at flows that are due although nothing made them speak. To be called after each batch.
-    pub(super) fn visit(&mut self, source: &mut impl Source) {
+    pub(super) fn visit_due(&mut self, source: &mut impl Source) {
         if self.due.is_empty()
             && let Ok(now) = Anchor::now()
         {
@@ -214,6 +215,11 @@ impl Consumer {
     }
 }
 
+fn wanted(config: &Config) -> Wanted {
+    let is_wanted = |event| config.output.events.contains(&event);
+    Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
+}
+
 /// What an audit rests on while records are being written.
 fn evidence(
     table: &FlowTable,
@@ -238,7 +244,7 @@ fn evidence(
 pub(super) fn empty_table(config: &Config, boot_id: [u8; 16], since: Anchor, visits: Visits) -> FlowTable {
     let steps: Vec<_> = config.source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
     let options = FlowTableOptions::new(config.flow.max_flows as usize, boot_id, since);
-    FlowTable::new(options.with_visits(visits, RateCurve::new(&steps)))
+    FlowTable::new(options.with_visits(visits, RateCurve::new(&steps)).with_wanted(wanted(config)))
 }
 
 /// The machine's boot.

@@ -52,7 +52,12 @@ impl Legacy {
     ///
     /// # Errors
     /// When the directory or a clock cannot be read.
-    pub(super) async fn take_over(self, config: &Config, source: &LiveSource) -> anyhow::Result<Resumed> {
+    pub(super) async fn take_over(
+        self,
+        config: &Config,
+        source: &LiveSource,
+        visits: Visits,
+    ) -> anyhow::Result<Resumed> {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
@@ -60,7 +65,7 @@ impl Legacy {
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
         // What happened meanwhile the programs kept.
         let gap_ms = if continuity == Continuity::Births { 0 } else { gap_ms };
-        let made = Made { config, visits: source.visits(config), continuity };
+        let made = Made { config, visits, continuity };
         let (mut table, begin, unwritten) = match past {
             None => (made.empty(&begin), begin, Vec::new()),
             Some(past) => take_over_from(&past, made, begin),

@@ -69,10 +69,11 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     }
     let legacy = resume::read(config)?;
     let machine = Machine::prepare(config)?;
-    let Opened { mut source, place } = sources::open(config, config.state_dir.as_deref().map(Place::of))?;
+    let pins = config.state_dir.as_deref().map(Place::of);
+    let Opened { mut source, place, visits } = sources::open(config, pins)?;
     let mut consumer = match legacy {
-        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source).await?, config, &place),
-        None => Consumer::live(config, &place, source.visits(config))?,
+        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
+        None => Consumer::live(config, &place, visits)?,
     };
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
@@ -93,7 +94,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
         consumer.audit(|| (source.counted(), source.losses()), &sink);
-        consumer.visit(source);
+        consumer.visit_due(source);
         flow
     };
     let ended = pump(&mut source, asked, deliver).await;

@@ -2,7 +2,7 @@
 
 use super::message;
 use super::resume::Continuity;
-use crate::config::{self, Config, Hook, Slots, SourceKind};
+use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
 use crate::kernel::bpf::pins::{Left, PinDirectory, Place};
 use crate::kernel::bpf::{
@@ -39,15 +39,6 @@ impl LiveSource {
             Self::Netlink(_) => Continuity::Tuples,
         }
     }
-
-    /// Which flows it has to be asked to look at.
-    pub(super) const fn visits(&self, config: &Config) -> Visits {
-        match (self, config.source.updates) {
-            (Self::Netlink(_), _) => Visits::Never,
-            (Self::Bpf(_), config::Updates::Packet) => Visits::Quiet,
-            (Self::Bpf(_), config::Updates::Sweep) => Visits::Always,
-        }
-    }
 }
 
 /// A source that is in place.
@@ -55,6 +46,8 @@ pub(super) struct Opened {
     pub(super) source: LiveSource,
     /// What the line `ready` tells of it.
     pub(super) place: String,
+    /// Which flows it wants to be told that are due.
+    pub(super) visits: Visits,
 }
 
 impl Source for LiveSource {
@@ -137,7 +130,12 @@ fn bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
         tell(&report);
     }
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
-    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks) })
+    let visits = match report.updates {
+        _ if !config.output.events.contains(&RecordEvent::Update) => Visits::Never,
+        Updates::Packet => Visits::Quiet,
+        Updates::Sweep => Visits::Always,
+    };
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks), visits })
 }
 
 /// What the configuration means for the kernel programs.
@@ -165,7 +163,10 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             config::Updates::Packet => Updates::Packet,
             config::Updates::Sweep => Updates::Sweep,
         },
-        wanted: Wanted::ALL,
+        wanted: Wanted {
+            new: config.output.events.contains(&RecordEvent::New),
+            update: config.output.events.contains(&RecordEvent::Update),
+        },
         pins: None,
         rate_curve: source
             .rate_curve
@@ -194,7 +195,7 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         ..NetlinkOptions::default()
     };
     let source = LiveSource::Netlink(NetlinkSource::start(options)?);
-    Ok(Opened { source, place: place("netlink", "none") })
+    Ok(Opened { source, place: place("netlink", "none"), visits: Visits::Never })
 }
 
 /// What the line `ready` tells.

@@ -18,7 +18,7 @@ pub use environment::PREFIX;
 pub use problem::{Place, Problem, Problems};
 pub use schema::{
     Choice, Config, FlowConfig, Hook, LogConfig, LogFormat, LogLevel, OutputConfig, OutputFormat, RateStep,
-    Slots, SourceConfig, SourceKind, Updates,
+    RecordEvent, Slots, SourceConfig, SourceKind, Updates,
 };
 pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
 pub use units::{UnitError, duration, size};

@@ -54,6 +54,32 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A list of names of a closed list, each at most once; `None` when it is absent or wrong.
+    pub(super) fn choices<T: Choice>(&mut self, key: &'static str) -> Option<(Vec<T>, Place)> {
+        let node = self.take(key)?;
+        let names = || T::names().collect::<Vec<_>>().join(", ");
+        let Some(Value::Array(items)) = typed(node) else {
+            self.wrong_type(key, node, &format!("a list of {}", names()));
+            return None;
+        };
+        let mut values = Vec::new();
+        for item in &items {
+            let value = match &item.value {
+                Value::String(text) => T::from_name(text).filter(|value| !values.contains(value)),
+                _ => None,
+            };
+            match value {
+                Some(value) => values.push(value),
+                None => self.problem(
+                    key,
+                    &item.place,
+                    format!("{} is not one of {}, each once", text_of(item), names()),
+                ),
+            }
+        }
+        (values.len() == items.len()).then(|| (values, node.place.clone()))
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         let Some(node) = self.take(key) else { return default };

@@ -132,13 +132,19 @@ impl Default for FlowConfig {
 pub struct OutputConfig {
     /// What records look like.
     pub format: OutputFormat,
+    /// Which records are wanted; ends always are.
+    pub events: Vec<RecordEvent>,
     /// Records that may wait for a slow reader.
     pub queue_records: u32,
 }
 
 impl Default for OutputConfig {
     fn default() -> Self {
-        Self { format: OutputFormat::Auto, queue_records: 65_536 }
+        Self {
+            format: OutputFormat::Auto,
+            events: RecordEvent::ALL.iter().map(|(_, event)| *event).collect(),
+            queue_records: 262_144,
+        }
     }
 }
 
@@ -222,6 +228,22 @@ pub enum Updates {
 
 impl Choice for Updates {
     const ALL: &'static [(&'static str, Self)] = &[("packet", Self::Packet), ("sweep", Self::Sweep)];
+}
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordEvent {
+    /// The first sight of a flow.
+    New,
+    /// A living flow that moved or changed.
+    Update,
+    /// The end of a flow.
+    End,
+}
+
+impl Choice for RecordEvent {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("new", Self::New), ("update", Self::Update), ("end", Self::End)];
 }
 
 /// What records look like on standard output.

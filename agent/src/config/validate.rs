@@ -3,8 +3,8 @@
 use super::document::Table;
 use super::reader::Section;
 use super::{
-    Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, Slots, SourceConfig,
-    SourceKind,
+    Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
+    SourceConfig, SourceKind,
 };
 use conntally_common::CURVE_STEPS;
 use std::time::Duration;
@@ -164,8 +164,17 @@ fn output(section: &mut Section<'_>) -> OutputConfig {
     let default = OutputConfig::default();
     OutputConfig {
         format: section.choice("format", default.format),
+        events: events(section).unwrap_or(default.events),
         queue_records: section.count("queue_records", default.queue_records, 1_024..=1 << 24),
     }
+}
+
+fn events(section: &mut Section<'_>) -> Option<Vec<RecordEvent>> {
+    let (events, place) = section.choices("events")?;
+    if !events.contains(&RecordEvent::End) {
+        section.problem("events", &place, "lacks \"end\", without which no flow is accounted to its end");
+    }
+    Some(events)
 }
 
 fn log(section: &mut Section<'_>) -> LogConfig {

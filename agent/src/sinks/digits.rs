@@ -41,6 +41,15 @@ pub(super) fn decimal(value: u64, out: &mut Vec<u8>) {
             let zeros = (digits ^ bytes(b'0')).trailing_zeros() / 8;
             front(&(digits >> (8 * zeros)).to_le_bytes(), 8 - zeros as usize, out);
         }
+        // Mostly one or two digits more: without a call of its own for them.
+        100_000_000..10_000_000_000 => {
+            let (high, low) = ((value / 100_000_000) as u32, (value % 100_000_000) as u32);
+            if high >= 10 {
+                out.push(b'0' + (high / 10) as u8);
+            }
+            let [a, b, c, d, e, f, g, h] = eight(low).to_le_bytes();
+            out.extend_from_slice(&[b'0' + (high % 10) as u8, a, b, c, d, e, f, g, h]);
+        }
         _ => {
             decimal(value / 100_000_000, out);
             out.extend_from_slice(&eight((value % 100_000_000) as u32).to_le_bytes());
@@ -103,8 +112,9 @@ mod tests {
 
     #[test]
     fn numbers_at_the_borders_are_written_in_full() {
-        let borders = [0, 1, 9, 10, 99, 100, 9_999, 10_000, 99_999_999, 100_000_000, u64::from(u32::MAX)];
-        for value in borders.into_iter().chain([u64::from(u32::MAX) + 1, u64::MAX]) {
+        let borders =
+            [0, 1, 9, 10, 99, 100, 9_999, 10_000, 99_999_999, 100_000_000, 999_999_999, 1_000_000_000];
+        for value in borders.into_iter().chain([9_999_999_999, 10_000_000_000, u64::MAX]) {
             assert_eq!(decimal_text(value), value.to_string());
         }
     }

@@ -1,11 +1,17 @@
 //! What is known of the agent that ran before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use foldhash::quality::RandomState;
+use hashbrown::HashMap;
+
 use crate::flow::SavedFlow;
 use crate::model::{Anchor, FlowId, Record};
+
+/// Flows by their identity.
+pub type Flows = HashMap<FlowId, SavedFlow, RandomState>;
 
 /// What is known of the agent that ran before.
 #[derive(Debug)]
@@ -17,7 +23,7 @@ pub struct Past {
     /// Until when it ran, `CLOCK_BOOTTIME` nanoseconds of its boot.
     pub until_boot_ns: u64,
     /// The flows it knew.
-    pub flows: HashMap<FlowId, SavedFlow>,
+    pub flows: Flows,
     /// The flows whose ends it told last. What it had read of them may come again from the kernel.
     pub ended: Vec<SavedFlow>,
     /// Batches that it may not have written, by number.

@@ -1,6 +1,6 @@
 //! Reads the files of the state, whatever they hold.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -8,12 +8,15 @@ use std::path::Path;
 use zerocopy::FromBytes;
 
 use super::format::{AnchorRow, FileKind, Frame, FrameKind, Header, HeaderError, VERSION};
-use super::past::{Damage, Past};
+use super::past::{Damage, Flows, Past};
 use super::reader::{FrameReader, Next};
-use super::row::{read_entries, read_flows};
+use super::row::{FLOW_BYTES, read_entries, read_flows};
 use super::{Directory, StateError};
 use crate::flow::SavedFlow;
-use crate::model::{Anchor, FlowId, Record, RecordKind};
+use crate::model::{Anchor, Record, RecordKind};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 1 << 18;
 
 /// Damages that are told of.
 const TOLD: usize = 32;
@@ -94,7 +97,7 @@ struct Reading {
     header: Option<Header>,
     version: Option<u16>,
     until_boot_ns: u64,
-    flows: HashMap<FlowId, SavedFlow>,
+    flows: Flows,
     /// With the numbers of their batches, ascending.
     ended: VecDeque<(u64, SavedFlow)>,
     unwritten: BTreeMap<u64, Vec<Record>>,
@@ -113,6 +116,9 @@ impl Reading {
 
     fn snapshot(&mut self, path: &Path) -> io::Result<()> {
         let Some(mut reader) = self.open(path, FileKind::Snapshot)? else { return Ok(()) };
+        // As many as the file has room for.
+        let bytes = usize::try_from(path.metadata()?.len()).unwrap_or(0);
+        self.flows.reserve(bytes / FLOW_BYTES);
         let mut expected = 0;
         let mut is_whole = false;
         while let Some(frame) = self.next(&mut reader, path, false)? {
@@ -149,7 +155,7 @@ impl Reading {
 
     /// Opens a file. `None` where it cannot be read or is of no use.
     fn open(&mut self, path: &Path, kind: FileKind) -> io::Result<Option<FrameReader<BufReader<File>>>> {
-        let (reader, header) = FrameReader::open(BufReader::new(File::open(path)?), kind)?;
+        let (reader, header) = FrameReader::open(BufReader::with_capacity(BUFFER, File::open(path)?), kind)?;
         match (header, self.header) {
             (Err(HeaderError::Damaged), _) => self.note(path, 0, "has a damaged header"),
             (Err(HeaderError::Version(version)), _) => self.version = Some(version),

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use super::format::FileKind;
 use super::row::{ENTRY_BYTES, read_entries, write_entry, write_record};
-use super::{Begin, Directory, Past, State, StateError};
-use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
+use super::{Begin, Directory, Flows, Past, State, StateError};
+use crate::flow::{FlowTable, FlowTableOptions};
 use crate::model::ObservationKind::{End, Existing, New, Update};
 use crate::model::{
     Anchor, Backlog, Counter, EndReason, Family, FlowId, Observation, ObservationKind, Record, RecordKind,
@@ -78,7 +78,7 @@ impl Agent {
         self.state.tick(&self.table, &self.backlog);
     }
 
-    fn flows(&self) -> HashMap<FlowId, SavedFlow> {
+    fn flows(&self) -> Flows {
         self.table.save(0..self.table.places()).map(|flow| (flow.flow_id, flow)).collect()
     }
 }

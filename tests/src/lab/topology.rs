@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Family, Lab, Node};
 use crate::capture::Vantage;
@@ -59,6 +61,9 @@ struct Port<'a> {
     name: &'static str,
     addresses: [&'static str; 2],
 }
+
+/// How long the two ends of a pair may take to be up.
+const UP_WITHIN: Duration = Duration::from_secs(10);
 
 const FIRST_MAC: &str = "02:00:00:20:03:01";
 const SECOND_MAC: &str = "02:00:00:20:03:02";
@@ -152,7 +157,20 @@ fn join(one: &Port<'_>, other: &Port<'_>) -> Result<()> {
     let there = ["type", "veth", "peer", "name", other.name, "address", SECOND_MAC, "netns", second];
     run("ip", &[&here[..], &there].concat())?;
     set_up(one, other, SECOND_MAC)?;
-    set_up(other, one, FIRST_MAC)
+    set_up(other, one, FIRST_MAC)?;
+    await_up(one)?;
+    await_up(other)
+}
+
+/// The end that was up first gets its queue when the kernel has noticed that the other one is up as well. Until then
+/// it drops packets that conntrack has counted.
+fn await_up(port: &Port<'_>) -> Result<()> {
+    let deadline = Instant::now() + UP_WITHIN;
+    while !port.namespace.ip(&["-brief", "link", "show", "dev", port.name])?.contains(" UP ") {
+        ensure!(Instant::now() < deadline, "{} in {} does not come up", port.name, port.namespace.name());
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Without segmentation offloads each packet on the wire is one packet to conntrack. TCP builds large segments

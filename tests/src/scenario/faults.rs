@@ -75,11 +75,11 @@ pub(super) fn icmp_errors(settings: &Settings) -> Result<Outcome> {
     stage.finish(2 * 6)
 }
 
-/// Drops some packets of known flows after conntrack counted them. None of the handshake: conntrack passes a repeated
-/// SYN by without counting it.
+/// Drops some packets of known flows after conntrack counted them. Only data: conntrack passes a repeated handshake by
+/// without counting it.
 const DROPPING: &str = "add table inet lossy
 add chain inet lossy in { type filter hook input priority 10; }
-add rule inet lossy in ct state established tcp flags & syn == 0 numgen inc mod 17 == 3 counter drop";
+add rule inet lossy in ct state established meta l4proto tcp meta length > 300 numgen inc mod 17 == 3 counter drop";
 
 /// More than a few retransmission timeouts of 200 ms, each twice the one before.
 const SENT_AGAIN: Duration = Duration::from_millis(1500);

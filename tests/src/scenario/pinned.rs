@@ -107,7 +107,7 @@ pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
     if says(&ended.output, GOES) {
         return unpinned(settings, &lab, &state, ended);
     }
-    ensure!(says(&ended.output, STAYS), "the agent does not say that its programs stay");
+    ensure!(stays(&ended.output), "the agent does not say that its programs stay");
     while_none_runs(&mut flows, &lab)?;
     agent = state.start_after(ended.output, settings)?;
     let mut problems = Vec::new();
@@ -194,11 +194,18 @@ fn unpinned(settings: &Settings, lab: &Lab, state: &StateDir, ended: Ended) -> R
     });
     let (ready_line, ready_ms) = (agent.ready_line.clone(), agent.ready_after.as_millis());
     agent.stop()?;
-    let mut verdict = Verdict::default();
-    if !is_told || known == 0 {
+    let mut verdict = Verdict::new(known, 1, 0);
+    if is_told {
+        verdict.matched = known;
+    } else {
         verdict.problem(format!("not each of {known} flows that ended unseen was told as missed"));
     }
     Ok(Outcome { verdict, ready_line, ready_ms, skipped: None })
+}
+
+/// Whether the agent left its programs to the next one.
+pub(super) fn stays(output: &Output) -> bool {
+    says(output, STAYS)
 }
 
 fn says(output: &Output, words: &str) -> bool {

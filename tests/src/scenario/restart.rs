@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Settings, Stage};
+use super::{Outcome, Settings, Stage, pinned};
 use crate::agent::{Agent, Output};
 use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
 use crate::traffic::{self, Connection, Ending, Exchange, Path, Sent};
@@ -19,6 +19,9 @@ const KILLS_VARIABLE: &str = "CONNTALLY_TEST_KILLS";
 
 /// An agent lives at most so long.
 const LIFE_MS: u64 = 1500;
+
+/// No more flows than that are opened: all their ends come at once, and must find room in the output's queue.
+const LAST_PORT: u16 = 45_000;
 
 /// Between two steps of the traffic.
 const PACE: Duration = Duration::from_millis(2);
@@ -118,9 +121,14 @@ impl Traffic {
             let connection = self.connections.get(usize::try_from(chosen)?).context("no connection")?;
             connection.carry(usize::try_from(size)?, 100)?;
         }
-        if self.draw(4) == 0 && self.next_port < 60_000 {
+        if self.draw(4) == 0 && self.next_port < LAST_PORT {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            self.burst(&lab.path(family)?)?;
+            let path = lab.path(family)?;
+            // An agent that is being started holds the listener of the last burst until it is its own process.
+            self.burst(&path).or_else(|_| {
+                thread::sleep(Duration::from_millis(50));
+                self.burst(&path)
+            })?;
         }
         Ok(())
     }
@@ -181,7 +189,8 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     for round in 0..2 {
         let ended = agent.stop()?;
         if round == 0 {
-            end_unseen(&mut lab, &doomed)?;
+            let reasons = if pinned::stays(&ended.output) { ["deleted"] } else { ["missed"] };
+            end_unseen(&mut lab, &doomed, &reasons)?;
         }
         problems.extend((!ended.status.success()).then(|| format!("the agent ended with {}", ended.status)));
         run_for(Duration::from_millis(500), &mut traffic, &lab)?;
@@ -199,15 +208,15 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Flows that end while no agent runs: the next one finds them gone.
-fn end_unseen(lab: &mut Lab, doomed: &[Sent]) -> Result<()> {
+/// Flows that end while no agent runs: the next one finds them gone, or is told by the kernel programs that went on.
+fn end_unseen(lab: &mut Lab, doomed: &[Sent], reasons: &[&'static str]) -> Result<()> {
     for sent in doomed {
         for place in [CLIENT, SERVER] {
             let port = sent.tuple.source_port.to_string();
             lab.namespace(place)?.exec("conntrack", &["-D", "-p", "udp", "--sport", &port])?;
         }
         lab.cut(&sent.tuple);
-        lab.expect(&sent.tuple, |expected| expected.end_reasons = vec!["missed"])?;
+        lab.expect(&sent.tuple, |expected| expected.end_reasons = reasons.to_vec())?;
         lab.promise(*sent);
     }
     Ok(())

@@ -79,7 +79,7 @@ event_mask=0x00000005
 netlink_socket_buffer_size=16777216
 netlink_socket_buffer_maxsize=16777216
 [emu1]
-file="/dev/stdout"
+file="/proc/self/fd/1"
 sync=1
 TOML
 begin '' ip netns exec a ulogd -c /tmp/ulogd.conf

@@ -67,10 +67,10 @@ fn reasons(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::plan::{MODES, all};
+    use crate::matrix::plan::{Updates, all};
 
     fn report(verdicts: &[&str]) -> Report {
-        let pieces = all(&["5.10".parse().unwrap()], MODES, &[]);
+        let pieces = all(&["5.10".parse().unwrap()], &[Updates::Packet], &[]);
         let cases = pieces.iter().zip(verdicts).map(|(piece, verdict)| {
             let mut result = CaseResult::new(&piece.case);
             let line = format!(r#"{{"scenario":"tcp","verdict":"{verdict}","error":"why not"}}"#);

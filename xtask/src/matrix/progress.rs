@@ -73,12 +73,12 @@ fn read(program: &Path) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::matrix::{
-        plan::{MODES, all},
+        plan::{Updates, all},
         report::ScenarioResult,
     };
 
     fn piece() -> Piece {
-        all(&["6.12".parse().unwrap()], MODES, &[]).remove(0)
+        all(&["6.12".parse().unwrap()], &[Updates::Packet], &[]).remove(0)
     }
 
     fn result(verdict: &str) -> CaseResult {

@@ -210,10 +210,10 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::plan::{MODES, all};
+    use crate::matrix::plan::{Updates, all};
 
     fn report(lines: &[&str], error: Option<&str>) -> Report {
-        let pieces = all(&["6.12".parse().unwrap()], MODES, &[]);
+        let pieces = all(&["6.12".parse().unwrap()], &[Updates::Packet], &[]);
         let mut result = CaseResult::new(&pieces[0].case);
         result.scenarios = lines.iter().filter_map(|line| ScenarioResult::parse(line)).collect();
         result.error = error.map(str::to_owned);

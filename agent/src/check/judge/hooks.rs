@@ -43,8 +43,11 @@ const fn is_bpf_possible(facts: &Facts) -> bool {
 fn works(facts: &Facts, plan: &HookPlan) -> Line {
     let mut notes: Vec<String> = plan.passed_over.iter().map(|why| format!("passed over: {why}")).collect();
     notes.extend(alternatives(facts, Some(plan.kind)));
-    let hooks =
-        format!("{} on {} for packets, on {} for flows", plan.kind, list(&plan.packet), list(&plan.life));
+    let hooks = if plan.packet.is_empty() {
+        format!("{} on {} for flows, sweep for updates", plan.kind, list(&plan.life))
+    } else {
+        format!("{} on {} for packets, on {} for flows", plan.kind, list(&plan.packet), list(&plan.life))
+    };
     match &plan.proven {
         Result::Ok(()) => {
             Line::new(Ok, WHAT, format!("{hooks}; test packets were seen exactly once")).notes(notes)

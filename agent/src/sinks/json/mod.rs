@@ -17,7 +17,7 @@ use std::sync::Arc;
 use self::writer::{Mention, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
 use crate::flow::CommunityId;
-use crate::model::{Counter, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
+use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
 
 /// More than nearly every line takes, so that the buffer does not grow in the middle of one.
 const ROOM: usize = 2_048;
@@ -240,19 +240,31 @@ fn last_seen(json: &mut Writer, record: &Record) {
     }
     json.raw(r#""status":["#);
     status(json, record.status);
-    if let Some((field, state)) = protocol_state(record) {
+    state(json, record);
+    icmp(json, record);
+    match record.end_reason {
+        None => {}
+        Some(EndReason::Timeout) => json.raw(r#","end_reason":"timeout""#),
+        Some(EndReason::Closed) => json.raw(r#","end_reason":"closed""#),
+        Some(reason) => {
+            json.raw(r#","end_reason":""#);
+            json.word(reason.name());
+            json.raw("\"");
+        }
+    }
+}
+
+fn state(json: &mut Writer, record: &Record) {
+    let Some((field, state)) = protocol_state(record) else { return };
+    if record.original.protocol == protocol::TCP {
+        json.raw(r#","tcp_state":""#);
+    } else {
         json.raw(",\"");
         json.word(field);
         json.raw(r#"":""#);
-        json.word(state);
-        json.raw("\"");
     }
-    icmp(json, record);
-    if let Some(reason) = record.end_reason {
-        json.raw(r#","end_reason":""#);
-        json.word(reason.name());
-        json.raw("\"");
-    }
+    json.word(state);
+    json.raw("\"");
 }
 
 /// The names of the status bits; what nearly all flows have is said in one go.
