@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use super::format::FileKind;
 use super::row::{ENTRY_BYTES, read_entries, write_entry, write_record};
 use super::{Begin, Directory, Flows, Past, State, StateError};
-use crate::flow::{FlowTable, FlowTableOptions};
+
+use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::ObservationKind::{End, Existing, New, Update};
 use crate::model::{
     Anchor, Backlog, Counter, EndReason, Family, FlowId, Observation, ObservationKind, Record, RecordKind,
