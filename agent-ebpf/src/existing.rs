@@ -90,7 +90,7 @@ fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
     let Some(bucket) = slots::bucket(conntrack) else { return nowhere };
     if let Some(slot) = slots::find(bucket, conntrack) {
         // SAFETY: the slot lies in a map value.
-        let (born_ns, flags) = unsafe { ((*slot).born_ns, (*slot).flags) };
+        let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
         return Seat { slot: Some(slot), born_ns, flags, is_new: false };
     }
     let Some(control) = CONTROL.get_ptr(0) else { return nowhere };

@@ -51,6 +51,31 @@ pub fn claim_free(
     Some(slot)
 }
 
+/// All flags of a slot. Each byte of the word has a writer of its own, so that CPUs which set a flag at the same moment
+/// do not undo each other's: the first byte is given with the slot, the others are [`set_flag`]'s.
+#[inline(always)]
+pub fn flags(slot: *const Slot) -> u32 {
+    // SAFETY: the slot lies in a map value. Volatile, because other CPUs write it.
+    let word = unsafe { (&raw const (*slot).flags).read_volatile() };
+    (word | word >> 8 | word >> 16) & 0xff
+}
+
+/// Who sets a flag of a living flow, which is the place of its byte.
+#[derive(Clone, Copy)]
+pub enum FlagByte {
+    /// Whoever submits an event.
+    Announced = 1,
+    /// Whoever sees the entry deleted.
+    Deleted = 2,
+}
+
+/// Sets a flag, which replaces what the same writer set before.
+#[inline(always)]
+pub fn set_flag(slot: *mut Slot, byte: FlagByte, flag: u8) {
+    // SAFETY: the slot lies in a map value, and the word has four bytes.
+    unsafe { (&raw mut (*slot).flags).cast::<u8>().add(byte as usize).write_volatile(flag) };
+}
+
 /// Sets a slot. The address goes last: a slot that can be found is complete.
 #[inline(always)]
 fn fill(slot: *mut Slot, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) {
@@ -74,7 +99,7 @@ pub fn release(bucket: *mut Bucket, conntrack: Conntrack) -> (u64, u32) {
         unsafe {
             let slot = (&raw mut (*bucket).slots).cast::<Slot>().add(i);
             if (&raw const (*slot).conntrack).read_volatile() == conntrack.0 {
-                found = ((*slot).born_ns, (*slot).flags);
+                found = ((*slot).born_ns, flags(slot));
                 (&raw mut (*slot).conntrack).write_volatile(0);
             }
         }

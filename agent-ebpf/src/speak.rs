@@ -7,7 +7,7 @@ use crate::{
     event::{About, boot_ns, is_wanted, jiffies, submit},
     maps::{CONTROL, UNANNOUNCED, count_loss},
     packet::OwnPacket,
-    slots,
+    slots::{self, FlagByte},
 };
 
 /// Some event of the flow was submitted.
@@ -16,7 +16,7 @@ pub const ANNOUNCED: u32 = EventFlags::ANNOUNCED as u32;
 pub const MIDLIFE: u32 = EventFlags::MIDLIFE as u32;
 
 /// Packets that race for one flow are confirmed within this time.
-const CLASH_NS: u64 = 100_000_000;
+const CLASH_NS: i64 = 100_000_000;
 
 /// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
 ///
@@ -48,10 +48,9 @@ pub fn on_new(conntrack: Conntrack) {
         return;
     }
     let slot = match just_met(conntrack, now_ns) {
-        // SAFETY: the slot lies in a map value.
-        Some(slot) if unsafe { (*slot).flags } & MIDLIFE != 0 => {
+        Some(slot) if slots::flags(slot) & MIDLIFE != 0 => {
             // A walk met it between its insertion and this moment.
-            // SAFETY: as above.
+            // SAFETY: the slot lies in a map value.
             unsafe { (*slot).flags = 0 };
             Some(slot)
         }
@@ -64,13 +63,14 @@ pub fn on_new(conntrack: Conntrack) {
     }
 }
 
-/// The slot of an entry that was announced, too young to be left over from an earlier flow at its address.
+/// The slot of an entry that was met just now, too young to be left over from an earlier flow at its address. Who met
+/// it announces it, perhaps on another CPU at this very moment; so its birth may even be later than `now_ns`.
 #[inline(always)]
 fn just_met(conntrack: Conntrack, now_ns: u64) -> Option<*mut Slot> {
     let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack))?;
     // SAFETY: the slot lies in a map value.
-    let is_young = unsafe { (*slot).flags & ANNOUNCED != 0 && now_ns - (*slot).born_ns < CLASH_NS };
-    is_young.then_some(slot)
+    let age_ns = now_ns.wrapping_sub(unsafe { (*slot).born_ns }) as i64;
+    (age_ns < CLASH_NS).then_some(slot)
 }
 
 /// A flow may be about to enter the table.
@@ -102,7 +102,7 @@ pub extern "C" fn announce_next() -> u32 {
     let is_same = || unsafe {
         (&raw const (*slot).conntrack).read_volatile() == next.conntrack
             && (&raw const (*slot).born_ns).read_volatile() == next.born_ns
-            && (&raw const (*slot).flags).read_volatile() & ANNOUNCED == 0
+            && slots::flags(slot) & ANNOUNCED == 0
     };
     let mut head = Head::room();
     if is_same() && head.copy(conntrack) && head.is_live() {
@@ -118,8 +118,7 @@ pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
     if let Some(bucket) = slots::bucket(conntrack)
         && let Some(slot) = slots::find(bucket, conntrack)
     {
-        // SAFETY: the slot lies in a map value.
-        unsafe { (*slot).flags |= u32::from(who) };
+        slots::set_flag(slot, FlagByte::Deleted, who);
     }
 }
 
@@ -194,7 +193,7 @@ fn submit_update(
     still_valid: impl FnOnce() -> bool,
 ) {
     // SAFETY: the slot lies in a map value.
-    let (born_ns, flags) = unsafe { ((*slot).born_ns, (*slot).flags) };
+    let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
     let Some(control) = CONTROL.get_ptr(0) else { return };
     let is_known = flags & (ANNOUNCED | MIDLIFE) != 0;
     let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
@@ -221,8 +220,7 @@ fn submit_update(
 #[inline(always)]
 pub fn mark_announced(slot: *mut Slot, flags: u32) {
     if flags & ANNOUNCED == 0 {
-        // SAFETY: the slot lies in a map value.
-        unsafe { (*slot).flags = flags | ANNOUNCED };
+        slots::set_flag(slot, FlagByte::Announced, EventFlags::ANNOUNCED);
     }
 }
 

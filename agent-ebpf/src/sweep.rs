@@ -104,7 +104,7 @@ unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, ev
         }
         let netns = tour::netns(tour, &head);
         let (born_ns, now_ns) = ((*visit).born_ns, (*tour).now_ns);
-        let flags = (*slot).flags;
+        let flags = slots::flags(slot);
         let about = About { kind: EventKind::UPDATE, now_ns, born_ns, flags: flags as u8, netns };
         begin(event, conntrack, &head, &about);
         sight.tell(event, block);

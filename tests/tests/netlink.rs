@@ -87,6 +87,11 @@ fn starts_updates_and_ends_come_within_a_second_of_their_due_time() -> Result<()
 }
 
 #[test]
+fn flows_that_went_quiet_deliver_their_last_bytes() -> Result<()> {
+    play("quiet")
+}
+
+#[test]
 fn two_agents_at_once_are_both_exact() -> Result<()> {
     play("two_agents")
 }

@@ -16,7 +16,7 @@ pub struct Slot {
     pub born_ns: u64,
     /// The flow may speak from here on: low 32 bits of jiffies.
     pub due: u32,
-    /// Bits of [`crate::EventFlags`] that later events repeat.
+    /// Bits of [`crate::EventFlags`] that later events repeat: the word is the union of its bytes, one for each writer.
     pub flags: u32,
 }
 

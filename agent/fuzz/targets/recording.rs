@@ -38,7 +38,10 @@ fuzz_target!(|input: &[u8]| {
 /// Writes the checksums of header and blocks where the format has them; see `replay/format.rs`.
 fn seal(file: &mut [u8]) {
     let Some((header, mut rest)) = file.split_at_mut_checked(64) else { return };
-    header[..12].copy_from_slice(b"CTALLYRC\x01\0\xb8\0");
+    header[..8].copy_from_slice(b"CTALLYRC");
+    // Both versions are read.
+    header[8] = 1 + (header[8] & 1);
+    header[9..12].copy_from_slice(b"\0\xb8\0");
     write_sum(header);
     while let Some((block, after)) = rest.split_at_mut_checked(40) {
         block[..4].copy_from_slice(b"CTBK");

@@ -105,6 +105,55 @@ pub(super) fn live(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// After its due time a flow that went quiet may take this long to deliver its last bytes.
+const QUIET_LATE: Duration = Duration::from_secs(2);
+
+/// Flows that move once more right after a record and then never again: their last bytes come without a packet that
+/// brings them, and without their end.
+pub(super) fn quiet(settings: &Settings) -> Result<Outcome> {
+    const FLOWS: u16 = 20;
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut exchanges = Vec::new();
+    for family in FAMILIES {
+        let path = stage.lab.path(family)?;
+        for port in 0..FLOWS {
+            let mut exchange = Exchange::open(&path, 20_001 + port, 7001 + port)?;
+            exchange.ask(50)?;
+            exchanges.push(exchange);
+        }
+    }
+    let flows = exchanges.len();
+    let ours = stage.lab.tracked();
+    let is_known = move |records: &Records| {
+        records.accounts().filter(|flow| ours.contains(&flow.key.netns) && flow.news > 0).count() >= flows
+    };
+    stage.agent.wait(2 * LATE, is_known);
+    for exchange in &mut exchanges {
+        exchange.answer(700)?;
+        exchange.ask(900)?;
+    }
+    let quiet_since = Instant::now();
+    let netns = stage.lab.namespace(CLIENT)?.inode();
+    let mut expected = Vec::new();
+    for exchange in exchanges {
+        let sent = exchange.sent()?;
+        expected.push((FlowKey { netns, zone: 0, tuple: sent.tuple }, sent.totals));
+        stage.lab.promise(sent);
+    }
+    let is_told = move |records: &Records| {
+        expected.iter().all(|(key, totals)| find(records, *key).map(|flow| flow.totals) == *totals)
+    };
+    stage.agent.wait(EVERY + 4 * QUIET_LATE, is_told);
+    let waited = quiet_since.elapsed();
+    stage.lab.flush()?;
+    let mut outcome = stage.finish(flows)?;
+    if waited > EVERY + QUIET_LATE {
+        let words = format!("the last bytes of quiet flows came after {} ms", waited.as_millis());
+        outcome.verdict.problem(words);
+    }
+    Ok(outcome)
+}
+
 /// Keeps a flow moving until the agent has said something of it; returns how long that took.
 fn talk_until(
     exchange: &mut Exchange,

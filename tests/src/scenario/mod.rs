@@ -175,6 +175,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("evicted", ends::evicted).long(),
     harmless("midlife", life::midlife).long(),
     harmless("live", life::live).long(),
+    harmless("quiet", life::quiet),
     harmless("two_agents", life::two_agents),
     harmless("no_counters", honesty::no_counters),
     harmless("pipe", honesty::pipe),
