@@ -268,6 +268,13 @@ grep -c . out; grep -o "account: lost state_unkept [0-9]* " err; grep -c ERROR.*
 }
 
 #[test]
+fn where_nothing_outlives_an_agent_there_is_nothing_to_detach() {
+    let script = script(r#"mkdir state; "$AGENT" detach --state-dir state; echo "code $?""#);
+    let Some(text) = script else { return };
+    assert!(text.contains("no kernel programs outlive an agent here\ncode 0"), "{text}");
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let script = script(
         r#"

@@ -3,11 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::Result;
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::MapData;
 use conntally::{
     flow::{Anchor, FlowTable, FlowTableOptions},
     model::Record,
-    source::{Batch, bpf::take_events},
+    source::{
+        Batch,
+        bpf::{Ring, take_events},
+    },
 };
 
 /// Events of one read.
@@ -15,7 +18,7 @@ pub(super) const READ_LIMIT: u64 = 16_384;
 
 /// Ring, flow table and the memory between them.
 pub(super) struct Reader {
-    ring: RingBuf<MapData>,
+    ring: Ring,
     table: FlowTable,
     batch: Batch,
     records: Vec<Record>,
@@ -23,10 +26,9 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(ring: &OwnedFd) -> Result<Self> {
-        let map = Map::RingBuf(MapData::from_fd(ring.try_clone()?)?);
         let since = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 0 };
         Ok(Self {
-            ring: RingBuf::try_from(map)?,
+            ring: Ring::open(&MapData::from_fd(ring.try_clone()?)?)?,
             table: FlowTable::new(FlowTableOptions::new(2_000_000, [7; 16], since)),
             batch: Batch::default(),
             records: Vec::new(),
@@ -40,6 +42,7 @@ impl Reader {
         let emptied = take_events(&mut self.ring, &mut self.batch.observations);
         self.batch.settled = emptied;
         self.table.apply(&self.batch, &mut self.records);
+        self.ring.give_back();
         (self.records.len() as u64, emptied)
     }
 

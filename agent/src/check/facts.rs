@@ -36,6 +36,17 @@ pub struct Facts {
     pub new_namespaces: NewNamespaces,
     /// Every network namespace that can be reached.
     pub namespaces: Vec<NamespaceFact>,
+    /// Kernel programs that outlive their agent, or would.
+    pub pinned: Vec<PinnedFact>,
+}
+
+/// Kernel programs with a name in the bpf file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PinnedFact {
+    /// The state directory of their agent, if they tell it.
+    pub state_dir: Option<String>,
+    /// Whether an agent uses them now.
+    pub in_use: bool,
 }
 
 /// Whether something is there and makes sense.

@@ -26,6 +26,7 @@ fn healthy() -> Facts {
         netlink: Ok(()),
         new_namespaces: NewNamespaces { acct: Some(true), timestamp: Some(true) },
         namespaces: vec![namespace(1, "init", "")],
+        pinned: Vec::new(),
     }
 }
 
@@ -391,4 +392,16 @@ fn this_machine_can_be_looked_at_with_any_privileges() {
     let verdict = Verdict::of(&facts, verdict::Settings { manage_sysctls: true, enable_tracking: false });
     println!("{}", render::text(&verdict));
     assert_eq!(verdict.count(Level::Ok) + verdict.count(Level::Warn) + verdict.count(Level::Fail), 13);
+}
+
+#[test]
+fn programs_that_nobody_reads_are_told_of() {
+    let pinned = |in_use| PinnedFact { state_dir: Some("/var/lib/conntally".to_owned()), in_use };
+    let used = Facts { pinned: vec![pinned(true)], ..healthy() };
+    assert_eq!(line(&used, DEFAULTS, "left programs").level, Level::Ok);
+    let left = Facts { pinned: vec![pinned(true), pinned(false)], ..healthy() };
+    let line = line(&left, DEFAULTS, "left programs");
+    assert_eq!((line.level, line.mend), (Level::Warn, vec!["conntally detach".to_owned()]));
+    assert!(line.detail.contains("/var/lib/conntally"), "{}", line.detail);
+    assert!(Verdict::of(&healthy(), DEFAULTS).lines.iter().all(|line| line.what != "left programs"));
 }

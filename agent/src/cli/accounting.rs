@@ -1,10 +1,12 @@
 //! Keeps the kernel's accounting on in every network namespace while the agent runs, as configured.
 
 use crate::config::Config;
+use crate::kernel::bpf::pins;
 use crate::kernel::module;
 use crate::kernel::netns::{self, Namespace, Place};
 use crate::kernel::sysctl::{Adopted, Restored, SysctlError, Sysctls};
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -61,8 +63,28 @@ impl Drop for Accounting {
             let _ = thread.join();
         }
         if let Some(sysctls) = self.sysctls.take() {
-            report_restored(sysctls.release());
+            give_back(&sysctls);
         }
+    }
+}
+
+/// Puts back what agents changed, if none runs.
+pub(super) fn put_back(run_dir: &Path) {
+    match Sysctls::hold(run_dir) {
+        Ok(sysctls) => give_back(&sysctls),
+        Err(error) => {
+            tracing::warn!("nf_conntrack_acct and nf_conntrack_timestamp stay as they are: {error}")
+        }
+    }
+}
+
+/// Kernel programs that outlive their agent need the counters on.
+fn give_back(sysctls: &Sysctls) {
+    if pins::are_left() {
+        sysctls.keep();
+        tracing::info!("accounting stays on for the kernel programs that stay");
+    } else {
+        report_restored(sysctls.release());
     }
 }
 

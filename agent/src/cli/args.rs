@@ -136,6 +136,15 @@ pub(super) enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Remove the kernel programs that outlive agents with a state directory
+    ///
+    /// An agent that keeps state leaves its kernel programs behind, so that the next one misses nothing. This removes
+    /// them and says what it removed. Programs that a running agent uses are left alone; then the exit code is 1.
+    Detach {
+        /// Only those of this state directory
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// Print or check a configuration
     Config {
         #[command(subcommand)]

@@ -7,6 +7,7 @@ mod auditing;
 mod check;
 mod consumer;
 mod deadline;
+mod detach;
 mod generate;
 mod live;
 mod logging;
@@ -59,6 +60,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Record { ref file, .. }) => record::run(&cli, file),
         Some(Command::Check { json, live: true }) => live::run(&cli, json),
         Some(Command::Check { json, live: false }) => check::run(&cli, json),
+        Some(Command::Detach { ref state_dir }) => detach::run(&cli, state_dir.as_deref()),
     }
 }
 

@@ -33,7 +33,7 @@ async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<
     let cannot = || format!("cannot record to {}", file.display());
     refuse_existing(file).with_context(cannot)?;
     let machine = Machine::prepare(config)?;
-    let Opened { mut source, place, .. } = sources::open(config)?;
+    let Opened { mut source, place, .. } = sources::open(config, None)?;
     let since = Anchor::now().context("cannot read the clocks")?;
     let header = Header { boot_id: boot_id()?, accounting_since: since };
     // Last: a start that fails must not leave an empty file, which the next one would refuse to overwrite.

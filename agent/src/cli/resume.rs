@@ -10,6 +10,17 @@ use anyhow::Context;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// By what a source tells flows that an earlier agent knew, beside their start stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// Namespace and tuple.
+    Tuples,
+    /// Also the addresses of the kernel's entries.
+    Addresses,
+    /// Also when the kernel programs met them, as these are the same programs. They kept what happened since.
+    Births,
+}
+
 /// What is in the state directory, being read.
 pub(super) struct Legacy(JoinHandle<Result<(Directory, Option<Past>), StateError>>);
 
@@ -50,8 +61,11 @@ impl Legacy {
         let (directory, past) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
+        let continuity = source.continuity();
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
-        let made = Made { config, visits, by_address: source.tells_addresses() };
+        // What happened meanwhile the programs kept.
+        let gap_ms = if continuity == Continuity::Births { 0 } else { gap_ms };
+        let made = Made { config, visits, continuity };
         let (mut table, begin, unwritten) = match past {
             None => (made.empty(&begin), begin, Vec::new()),
             Some(past) => take_over_from(&past, made, begin),
@@ -67,8 +81,7 @@ impl Legacy {
 struct Made<'a> {
     config: &'a Config,
     visits: Visits,
-    /// The source tells the addresses of entries.
-    by_address: bool,
+    continuity: Continuity,
 }
 
 impl Made<'_> {
@@ -88,15 +101,28 @@ fn take_over_from(past: &Past, made: Made<'_>, begin: Begin) -> (FlowTable, Begi
     }
     let since = if past.is_whole() { past.accounting_since } else { now };
     let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
-    let table = follow_on(made.empty(&begin), past, made.by_address);
+    let table = follow_on(made.empty(&begin), past, made.continuity);
     let gap = Duration::from_millis(gap_ms(past, begin.boot_id, now));
-    tracing::warn!(
-        flows = table.len(),
-        batches = unwritten.len(),
-        "state: flows are followed on, and batches that may not have been written are handed on again; no agent ran \
-         for {gap:.1?}: flows that began and ended meanwhile are not known"
-    );
+    tell_followed_on(&table, &unwritten, gap, made.continuity);
     (table, begin, unwritten)
+}
+
+fn tell_followed_on(table: &FlowTable, unwritten: &[NumberedBatch], gap: Duration, continuity: Continuity) {
+    let (flows, batches) = (table.len(), unwritten.len());
+    let what = "state: flows are followed on, and batches that may not have been written are handed on again";
+    if continuity == Continuity::Births {
+        tracing::info!(
+            flows,
+            batches,
+            "{what}; no agent ran for {gap:.1?}, in which the kernel programs went on"
+        );
+    } else {
+        tracing::warn!(
+            flows,
+            batches,
+            "{what}; no agent ran for {gap:.1?}: flows that began and ended meanwhile are not known"
+        );
+    }
 }
 
 /// For how long no agent ran in this boot, begun milliseconds included.
@@ -122,13 +148,24 @@ fn unwritten(past: &Past) -> Vec<NumberedBatch> {
 }
 
 /// Flows of this boot go on where they were.
-fn follow_on(mut table: FlowTable, past: &Past, by_address: bool) -> FlowTable {
+fn follow_on(mut table: FlowTable, past: &Past, continuity: Continuity) -> FlowTable {
     learn_clock(&mut table, past);
     for flow in past.followed_on() {
-        let conntrack = if by_address { flow.conntrack } else { 0 };
-        table.restore(&SavedFlow { conntrack, ..flow });
+        table.restore(&as_seen(flow, continuity));
+    }
+    for flow in &past.ended {
+        table.restore_ended(&as_seen(*flow, continuity));
     }
     table
+}
+
+/// What of a flow's place in the kernel still means something.
+fn as_seen(flow: SavedFlow, continuity: Continuity) -> SavedFlow {
+    match continuity {
+        Continuity::Tuples => SavedFlow { conntrack: 0, born_ns: 0, ..flow },
+        Continuity::Addresses => SavedFlow { born_ns: 0, ..flow },
+        Continuity::Births => flow,
+    }
 }
 
 /// The steps of the wall clock, which start stamps need.
@@ -211,13 +248,14 @@ mod tests {
             next_batch: 8,
             clock: Vec::new(),
             damage: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
     fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
         let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
         let config = Config::default();
-        let made = Made { config: &config, visits: Visits::Never, by_address: true };
+        let made = Made { config: &config, visits: Visits::Never, continuity: Continuity::Addresses };
         take_over_from(past, made, begin)
     }
 
@@ -246,5 +284,20 @@ mod tests {
         let (table, begin, _) = take_over(&Past { damage, ..past([1; 16]) });
         assert_eq!((table.len(), begin.accounting_since), (2, NOW));
         assert!(table.save(0..table.places()).all(|flow| flow.midlife && flow.no_counters));
+    }
+
+    #[test]
+    fn a_flow_keeps_of_its_place_in_the_kernel_what_the_source_goes_on_with() {
+        let place = |continuity| {
+            let seen = as_seen(SavedFlow { born_ns: 7, ..flow(1, false) }, continuity);
+            (seen.conntrack, seen.born_ns)
+        };
+        assert_eq!(place(Continuity::Births), (5, 7));
+        assert_eq!(
+            place(Continuity::Addresses),
+            (5, 0),
+            "programs that are attached anew call births otherwise"
+        );
+        assert_eq!(place(Continuity::Tuples), (0, 0));
     }
 }

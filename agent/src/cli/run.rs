@@ -11,6 +11,7 @@ use super::signals::{self, Stop};
 use super::sources::{self, LiveSource, Opened};
 use super::{logging, replay, resume, settings};
 use crate::config::{Config, SourceKind};
+use crate::kernel::bpf::pins::Place;
 use crate::kernel::module;
 use crate::sinks::stdout::SinkHandle;
 use crate::source::{Batch, Source};
@@ -68,7 +69,8 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     }
     let legacy = resume::read(config)?;
     let machine = Machine::prepare(config)?;
-    let Opened { mut source, place, visits } = sources::open(config)?;
+    let pins = config.state_dir.as_deref().map(Place::of);
+    let Opened { mut source, place, visits } = sources::open(config, pins)?;
     let mut consumer = match legacy {
         Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
         None => Consumer::live(config, &place, visits)?,

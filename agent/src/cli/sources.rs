@@ -1,8 +1,10 @@
 //! Opens the source that the configuration asks for.
 
 use super::message;
+use super::resume::Continuity;
 use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
+use crate::kernel::bpf::pins::{Left, PinDirectory, Place};
 use crate::kernel::bpf::{
     HookPreference, HookReport, KernelSideOptions, RateStep, RingSizes, Updates, Wanted,
 };
@@ -29,9 +31,13 @@ pub(super) enum LiveSource {
 }
 
 impl LiveSource {
-    /// Whether its observations tell the addresses of the kernel's entries.
-    pub(super) const fn tells_addresses(&self) -> bool {
-        matches!(self, Self::Bpf(_))
+    /// By what its observations tell flows that an earlier agent knew.
+    pub(super) fn continuity(&self) -> Continuity {
+        match self {
+            Self::Bpf(source) if source.was_taken_over() => Continuity::Births,
+            Self::Bpf(_) => Continuity::Addresses,
+            Self::Netlink(_) => Continuity::Tuples,
+        }
     }
 }
 
@@ -81,28 +87,48 @@ impl Source for LiveSource {
     }
 }
 
-/// Opens the source of `source.kind`.
-pub(super) fn open(config: &Config) -> anyhow::Result<Opened> {
+/// Opens the source of `source.kind`. With `pins` its kernel programs outlive the agent.
+pub(super) fn open(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
     match config.source.kind {
-        SourceKind::Auto => bpf(config).or_else(|error| {
+        SourceKind::Auto => bpf(config, pins.clone()).or_else(|error| {
             tracing::warn!("netlink is used instead of the kernel programs: {}", message(&error));
+            remove_pins(pins);
             netlink(config)
         }),
-        SourceKind::Bpf => bpf(config),
-        SourceKind::Netlink => netlink(config),
+        SourceKind::Bpf => bpf(config, pins),
+        SourceKind::Netlink => {
+            remove_pins(pins);
+            netlink(config)
+        }
         SourceKind::Replay => bail!("a recording cannot be recorded; use --source bpf or netlink"),
     }
 }
 
-fn bpf(config: &Config) -> anyhow::Result<Opened> {
+/// What another source tells, programs must not tell once more to a later agent.
+fn remove_pins(pins: Option<Place>) {
+    let found = pins.as_ref().and_then(Place::left);
+    let opened = found.as_ref().map_or(Ok(None), Left::open);
+    let removed = opened.and_then(|found| found.map(PinDirectory::remove).transpose());
+    match removed {
+        Ok(Some(_)) => tracing::info!("the kernel programs that an earlier agent left were removed"),
+        Ok(None) => {}
+        Err(error) => tracing::error!("the kernel programs that an earlier agent left stay: {error}"),
+    }
+}
+
+fn bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
     let source = BpfSource::start(BpfOptions {
-        kernel: kernel_side(config),
+        kernel: KernelSideOptions { pins, ..kernel_side(config) },
         reconcile_every: config.source.reconcile_every,
         last_walk: (config.shutdown_timeout / 4).min(LAST_WALK),
         follows_on: config.state_dir.is_some(),
     })?;
     let report = source.report();
-    tell(&report);
+    if source.was_taken_over() {
+        tracing::info!("the kernel programs of an earlier agent were taken over: {report}");
+    } else {
+        tell(&report);
+    }
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
     let visits = match report.updates {
         _ if !config.output.events.contains(&RecordEvent::Update) => Visits::Never,
@@ -141,6 +167,7 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             new: config.output.events.contains(&RecordEvent::New),
             update: config.output.events.contains(&RecordEvent::Update),
         },
+        pins: None,
         rate_curve: source
             .rate_curve
             .iter()

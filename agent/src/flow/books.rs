@@ -64,6 +64,13 @@ impl Books {
         self.reset += Sum::moved(&entry.flow.totals) - Sum::moved(told);
     }
 
+    /// An end came again that an agent before this one had told: the kernel side counts it, and nobody bills it.
+    pub(super) fn end_again(&mut self, entry: &Entry) {
+        let known = Sum::of_flow(&entry.flow.totals);
+        self.ended += known;
+        self.baseline += known;
+    }
+
     /// A flow was found gone.
     pub(super) fn miss(&mut self, entry: &Entry) {
         self.missed += Sum::of_flow(&entry.flow.totals);

@@ -11,7 +11,7 @@ pub struct SavedFlow {
     pub flow_id: FlowId,
     /// Address of the kernel's entry, 0 while unknown. It stays as long as the entry does.
     pub conntrack: u64,
-    /// When the kernel programs first met it, 0 while unknown. Means nothing to programs that are attached later.
+    /// When the kernel programs first met it, 0 while unknown. Means something only while they stay attached.
     pub born_ns: u64,
     /// The kernel's start stamp, `CLOCK_REALTIME`; 0 while unknown.
     pub start_ns: u64,
@@ -94,13 +94,13 @@ impl FlowState {
         }
     }
 
-    /// A flow that was kept, to be met again. The programs that gave it its birth are gone, and its first record was
-    /// long ago: whatever is announced from now on under its tuple is another flow.
+    /// A flow that was kept, to be met again. Its first record was long ago: whatever is announced from now on under
+    /// its tuple, and by nothing else as this flow, is another one.
     pub(super) fn restored(saved: &SavedFlow) -> Self {
         Self {
             flow_id: saved.flow_id,
             conntrack: saved.conntrack,
-            born_ns: 0,
+            born_ns: saved.born_ns,
             start_ns: saved.start_ns,
             start_boot_ns: saved.start_boot_ns,
             first_seen_ns: 0,

@@ -41,6 +41,9 @@ impl Facts {
     pub(super) const ABSENT: u8 = 1 << 6;
     /// No delta of it was handed out: the next record that is handed out has all of it.
     pub(super) const HELD: u8 = 1 << 7;
+    /// Of an ended flow: an agent before this one told its end, which may be observed once more. Only living flows are
+    /// looked for, so it is the same bit as theirs.
+    pub(super) const TOLD_BEFORE: u8 = Self::ABSENT;
 
     pub(super) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0

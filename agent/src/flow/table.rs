@@ -233,6 +233,18 @@ impl FlowTable {
         self.adopt(FlowState::restored(saved));
     }
 
+    /// Takes in a flow of which an agent that ran before, in this boot, told the end just before it stopped. To be
+    /// called before the first batch. What that agent had read but not given back comes again, and must not count
+    /// twice.
+    pub fn restore_ended(&mut self, saved: &SavedFlow) {
+        let mut flow = FlowState::restored(saved);
+        flow.facts.set(Facts::ENDED, true);
+        flow.facts.set(Facts::MISSED, false);
+        flow.facts.set(Facts::TOLD_BEFORE, true);
+        let position = self.flows.insert_unhashed(flow);
+        self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
+    }
+
     /// Ends every flow as missed, with the totals known: their boot is over.
     pub fn abandon(&mut self, records: &mut Vec<Record>) {
         for position in self.flows.positions() {
@@ -409,6 +421,9 @@ impl FlowTable {
             self.wheel.note_seen(position, o.boot_ns);
         } else if o.kind == ObservationKind::End && facts.has(Facts::MISSED) {
             self.end_after_all(position, o, records);
+        } else if o.kind == ObservationKind::End && facts.has(Facts::TOLD_BEFORE) {
+            facts.set(Facts::TOLD_BEFORE, false);
+            self.books.end_again(entry);
         }
     }
 
@@ -471,6 +486,7 @@ impl FlowTable {
     pub(super) fn end(&mut self, position: u32, ending: Ending, records: &mut Vec<Record>) {
         let Some(entry) = self.flows.entry_mut(position) else { return };
         entry.flow.facts.set(Facts::ENDED, true);
+        entry.flow.facts.set(Facts::ABSENT, false);
         entry.flow.facts.set(Facts::MISSED, ending.told.is_none());
         self.books.change_living(Some(entry), None);
         let delta = entry.flow.release().unwrap_or(ending.delta);

@@ -1,6 +1,6 @@
 //! Reads the files of the state, whatever they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -20,6 +20,9 @@ const BUFFER: usize = 1 << 18;
 
 /// Damages that are told of.
 const TOLD: usize = 32;
+
+/// The ends of so many batches before the last are known. What is read at once makes no more of them.
+const ENDED_BATCHES: u64 = 16;
 
 /// Reads what there is. `None` when there is nothing, or nothing that this version understands: that is set aside.
 pub(super) fn read(directory: &Directory) -> Result<Option<Past>, StateError> {
@@ -95,6 +98,8 @@ struct Reading {
     version: Option<u16>,
     until_boot_ns: u64,
     flows: Flows,
+    /// With the numbers of their batches, ascending.
+    ended: VecDeque<(u64, SavedFlow)>,
     unwritten: BTreeMap<u64, Vec<Record>>,
     written: u64,
     next_batch: u64,
@@ -214,20 +219,28 @@ impl Reading {
             };
             records.push(record);
             if has_flows {
-                self.take_flow(&record, flow);
+                self.take_flow(number, &record, flow);
             }
         }
+        self.forget_ended(number);
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         if number >= self.written {
             self.unwritten.insert(number, records);
         }
     }
 
-    fn take_flow(&mut self, record: &Record, flow: SavedFlow) {
+    fn take_flow(&mut self, number: u64, record: &Record, flow: SavedFlow) {
         if record.kind == RecordKind::End && !flow.missed {
             self.flows.remove(&flow.flow_id);
+            self.ended.push_back((number, flow));
         } else {
             self.flows.insert(flow.flow_id, flow);
+        }
+    }
+
+    fn forget_ended(&mut self, now: u64) {
+        while self.ended.front().is_some_and(|(number, _)| number.saturating_add(ENDED_BATCHES) < now) {
+            self.ended.pop_front();
         }
     }
 
@@ -253,6 +266,7 @@ impl Reading {
             accounting_since: header.accounting_since,
             until_boot_ns: self.until_boot_ns,
             flows: self.flows,
+            ended: self.ended.into_iter().map(|(_, flow)| flow).collect(),
             unwritten: self.unwritten,
             next_batch: self.next_batch,
             clock: self.clock,

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use super::format::FileKind;
 use super::row::{ENTRY_BYTES, read_entries, write_entry, write_record};
 use super::{Begin, Directory, Flows, Past, State, StateError};
-use crate::flow::{FlowTable, FlowTableOptions};
+
+use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::ObservationKind::{End, Existing, New, Update};
 use crate::model::{
     Anchor, Backlog, Counter, EndReason, Family, FlowId, Observation, ObservationKind, Record, RecordKind,
@@ -89,7 +90,9 @@ fn since(past: &Past, now: u64) -> Anchor {
 }
 
 fn restore(table: &mut FlowTable, past: &Past) {
-    past.followed_on().for_each(|flow| table.restore(&flow));
+    let attached_anew = |flow| SavedFlow { born_ns: 0, ..flow };
+    past.followed_on().for_each(|flow| table.restore(&attached_anew(flow)));
+    past.ended.iter().for_each(|flow| table.restore_ended(&attached_anew(*flow)));
 }
 
 /// A sight of a flow of the given port that began a second after `SINCE`.
@@ -211,6 +214,60 @@ fn what_moved_while_no_agent_ran_is_billed_once_and_ids_stay() {
     let mut sums: Vec<u64> = billed.into_values().collect();
     sums.sort_unstable();
     assert_eq!(sums, [100, 100, 200, 900, 1600, 2100, 3000]);
+}
+
+/// The programs that outlive an agent tell the same births.
+fn after_with_programs(dir: &TempDir, past: &Past) -> Agent {
+    Agent::start(dir, past.accounting_since, past.next_batch, |table| {
+        past.followed_on().for_each(|flow| table.restore(&flow));
+        past.ended.iter().for_each(|flow| table.restore_ended(flow));
+    })
+}
+
+#[test]
+fn what_a_killed_agent_had_read_may_come_again_and_is_billed_once() {
+    for is_stamped in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut agent = Agent::fresh(&dir);
+        let stamped = |o: Observation| if is_stamped { o } else { Observation { start_ns: 0, ..o } };
+        let batch = || {
+            let seen = [
+                sight(New, 1, 2, 1),
+                sight(New, 2, 2, 1),
+                sight(Update, 1, 3, 4),
+                sight(End, 2, 3, 5),
+                sight(End, 3, 3, 7),
+            ];
+            seen.map(stamped).to_vec()
+        };
+        agent.see(batch());
+        drop(agent);
+        let mut next = after_with_programs(&dir, &past(&dir).unwrap());
+        assert_eq!(next.see(batch()), [], "stamped: {is_stamped}");
+        let books = next.table.books();
+        assert!(books.balance() && books.ended.flows == 2, "{books:?}");
+        // The next flow of a tuple and address is another one.
+        let successor = Observation {
+            born_ns: SINCE.boot_ns + 4 * SECOND,
+            start_ns: SINCE.real_ns.unsigned_abs() + 4 * SECOND,
+            ..sight(End, 3, 5, 2)
+        };
+        let told = next.see(vec![stamped(successor), stamped(sight(End, 1, 5, 6))]);
+        let told: Vec<_> = told.iter().map(|record| (record.kind, record.delta.original.packets)).collect();
+        assert_eq!(told, [(RecordKind::End, 2), (RecordKind::End, 2)], "stamped: {is_stamped}");
+    }
+}
+
+#[test]
+fn the_ends_of_the_last_batches_are_known_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    for port in 0..100 {
+        agent.see(vec![sight(End, port, 2, 1)]);
+    }
+    drop(agent);
+    let ended: Vec<_> = past(&dir).unwrap().ended.iter().map(|flow| flow.original.src_port).collect();
+    assert_eq!(ended, (83..100).collect::<Vec<_>>());
 }
 
 #[test]

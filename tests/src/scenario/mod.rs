@@ -8,6 +8,7 @@ mod life;
 mod load;
 mod marks;
 mod offload;
+mod pinned;
 mod races;
 mod restart;
 mod stage;
@@ -180,6 +181,8 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("pipe", honesty::pipe),
     harmless("restart", restart::planned).long(),
     harmless("kill9", restart::kill9).long(),
+    guest_only("pinned_restart", pinned::restart),
+    guest_only("pinned_kill9", pinned::kill9).long(),
     harmless("burst", load::burst).long(),
     harmless("flush", load::flush).long().racing(),
     harmless("ns_storm", load::namespace_storm).long(),

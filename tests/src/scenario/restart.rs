@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Settings, Stage};
+use super::{Outcome, Settings, Stage, pinned};
 use crate::agent::{Agent, Output};
 use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
 use crate::traffic::{self, Connection, Ending, Exchange, Path, Sent};
@@ -29,35 +29,50 @@ const PACE: Duration = Duration::from_millis(2);
 /// The netlink source dumps once a second; what it did not dump of a flow older than itself is lost at its end.
 const DUMPED: Duration = Duration::from_millis(2500);
 
-/// Where agents keep their state. Removed when dropped.
-struct StateDir(PathBuf);
+/// Where agents keep their state. Removed when dropped, with the kernel programs that stayed.
+pub(super) struct StateDir {
+    path: PathBuf,
+    program: PathBuf,
+}
 
 impl StateDir {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id())))
+    pub(super) fn new(name: &str, settings: &Settings) -> Self {
+        let path = std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id()));
+        Self { path, program: settings.agent.clone() }
+    }
+
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// The agent.
+    pub(super) fn program(&self) -> &std::path::Path {
+        &self.program
     }
 
     fn command(&self, settings: &Settings) -> Command {
         let mut command = settings.options().command("json");
-        command.arg("--state-dir").arg(&self.0);
+        command.arg("--state-dir").arg(&self.path);
         command
     }
 
     /// Starts the agent that follows another.
-    fn start_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
+    pub(super) fn start_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
         Agent::start_after(earlier, self.command(settings), &settings.agent)
     }
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
+        // Nothing may be there; an agent that still runs is about to be killed.
+        let _ = Command::new(&self.program).args(["-qq", "detach", "--state-dir"]).arg(&self.path).output();
         // It lies in a folder for such things.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
 /// A network whose flows are counted whether or not an agent runs, and live as long as the scenario.
-fn lab() -> Result<Lab> {
+pub(super) fn lab() -> Result<Lab> {
     let mut lab = Lab::direct()?;
     for (key, value) in [
         ("nf_conntrack_acct", 1),
@@ -164,7 +179,7 @@ fn finish(mut stage: Stage<'_>, traffic: Traffic, seed: u64) -> Result<Outcome> 
 
 /// An agent is stopped and another started, while flows move: no line comes twice, no byte is missing.
 pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
-    let (state, seed) = (StateDir::new("restart"), seed());
+    let (state, seed) = (StateDir::new("restart", settings), seed());
     let mut lab = lab()?;
     let mut agent = state.start_after(Output::default(), settings)?;
     let mut traffic = Traffic::open(&lab, seed)?;
@@ -174,7 +189,8 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     for round in 0..2 {
         let ended = agent.stop()?;
         if round == 0 {
-            end_unseen(&mut lab, &doomed)?;
+            let reasons = if pinned::stays(&ended.output) { ["deleted"] } else { ["missed"] };
+            end_unseen(&mut lab, &doomed, &reasons)?;
         }
         problems.extend((!ended.status.success()).then(|| format!("the agent ended with {}", ended.status)));
         run_for(Duration::from_millis(500), &mut traffic, &lab)?;
@@ -192,15 +208,15 @@ pub(super) fn planned(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Flows that end while no agent runs: the next one finds them gone.
-fn end_unseen(lab: &mut Lab, doomed: &[Sent]) -> Result<()> {
+/// Flows that end while no agent runs: the next one finds them gone, or is told by the kernel programs that went on.
+fn end_unseen(lab: &mut Lab, doomed: &[Sent], reasons: &[&'static str]) -> Result<()> {
     for sent in doomed {
         for place in [CLIENT, SERVER] {
             let port = sent.tuple.source_port.to_string();
             lab.namespace(place)?.exec("conntrack", &["-D", "-p", "udp", "--sport", &port])?;
         }
         lab.cut(&sent.tuple);
-        lab.expect(&sent.tuple, |expected| expected.end_reasons = vec!["missed"])?;
+        lab.expect(&sent.tuple, |expected| expected.end_reasons = reasons.to_vec())?;
         lab.promise(*sent);
     }
     Ok(())
@@ -208,7 +224,7 @@ fn end_unseen(lab: &mut Lab, doomed: &[Sent]) -> Result<()> {
 
 /// An agent is killed again and again while flows move: lines may come twice, word for word, and no byte is missing.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
-    let (state, seed) = (StateDir::new("kill9"), seed());
+    let (state, seed) = (StateDir::new("kill9", settings), seed());
     let lab = lab()?;
     let mut agent = state.start_after(Output::default(), settings)?;
     let mut traffic = Traffic::open(&lab, seed)?;
@@ -238,13 +254,13 @@ fn run_for(time: Duration, traffic: &mut Traffic, lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn kills() -> Result<u32> {
+pub(super) fn kills() -> Result<u32> {
     match std::env::var(KILLS_VARIABLE) {
         Ok(text) => text.parse().with_context(|| format!("{KILLS_VARIABLE} is no number")),
         Err(_) => Ok(KILLS),
     }
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos().into())
 }

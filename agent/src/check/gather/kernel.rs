@@ -6,7 +6,10 @@ use caps::{CapSet, Capability};
 use nix::sys::utsname::uname;
 
 use super::Probes;
-use crate::check::facts::{ConntrackState, FunctionFact, Lockdown, NewNamespaces, Presence, TracingSupport};
+use crate::check::facts::{
+    ConntrackState, FunctionFact, Lockdown, NewNamespaces, PinnedFact, Presence, TracingSupport,
+};
+use crate::kernel::bpf::pins;
 use crate::kernel::btf::{self, ReadError};
 use crate::kernel::layout;
 use crate::kernel::symbols::{Conntrack, Hook, Symbols};
@@ -116,6 +119,16 @@ pub(super) fn tracing(conntrack: ConntrackState, probes: &Probes<'_>) -> Tracing
 pub(super) fn new_namespaces() -> NewNamespaces {
     let parameter = |name| switch(&format!("{PARAMETERS}/{name}"));
     NewNamespaces { acct: parameter("acct"), timestamp: parameter("tstamp") }
+}
+
+/// Kernel programs that outlive their agent. Those that cannot be seen are nobody's whom this process could help.
+pub(super) fn pinned() -> Vec<PinnedFact> {
+    let left = pins::left().unwrap_or_default();
+    let fact = |left: pins::Left| PinnedFact {
+        state_dir: left.state_dir.map(|path| path.display().to_string()),
+        in_use: left.user.is_some(),
+    };
+    left.into_iter().map(fact).collect()
 }
 
 #[cfg(test)]

@@ -43,5 +43,6 @@ pub fn gather(probes: &Probes<'_>) -> Facts {
         netlink: (probes.netlink)(),
         new_namespaces: kernel::new_namespaces(),
         namespaces: namespaces::all(),
+        pinned: kernel::pinned(),
     }
 }

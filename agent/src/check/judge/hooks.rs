@@ -1,6 +1,6 @@
 //! Judges by which way updates would come, and what every other way lacks.
 
-use crate::check::facts::{ConntrackState, Facts, HookPlan, Lockdown, Presence, TracingSupport};
+use crate::check::facts::{ConntrackState, Facts, HookPlan, Lockdown, PinnedFact, Presence, TracingSupport};
 use crate::check::verdict::Level::{Fail, Ok, Warn};
 use crate::check::verdict::{Level, Line};
 
@@ -141,4 +141,23 @@ fn why_no_fentry(facts: &Facts) -> Option<String> {
 
 fn list(functions: &[String]) -> String {
     functions.join(" and ")
+}
+
+/// Programs that outlive their agents. There is no line when there are none.
+pub(super) fn pinned(facts: &Facts) -> Option<Line> {
+    let what = "left programs";
+    let unused: Vec<_> = facts.pinned.iter().filter(|pinned| !pinned.in_use).collect();
+    if unused.is_empty() {
+        let is_any = !facts.pinned.is_empty();
+        return is_any.then(|| Line::new(Ok, what, "those that outlive an agent are in use"));
+    }
+    let of =
+        |pinned: &&PinnedFact| pinned.state_dir.clone().unwrap_or_else(|| "no known directory".to_owned());
+    let dirs: Vec<_> = unused.iter().map(of).collect();
+    let detail = format!(
+        "programs of {} look at packets, and no agent runs that reads what they tell; an agent with that state \
+         directory takes them over",
+        dirs.join(", ")
+    );
+    Some(Line::new(Warn, what, detail).mend(["conntally detach"]))
 }

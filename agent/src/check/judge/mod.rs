@@ -14,7 +14,7 @@ pub(super) fn flowtable_words(place: &NamespaceFact, table: &Flowtable) -> Strin
 
 /// Judges every topic, what the rest depends on first.
 pub(super) fn all(facts: &Facts, settings: Settings) -> Vec<Line> {
-    vec![
+    let mut lines = vec![
         machine::privileges(facts),
         machine::kernel(facts),
         machine::lockdown(facts),
@@ -28,5 +28,7 @@ pub(super) fn all(facts: &Facts, settings: Settings) -> Vec<Line> {
         namespaces::new_namespaces(facts, settings),
         namespaces::limits(facts),
         namespaces::flowtables(facts),
-    ]
+    ];
+    lines.extend(hooks::pinned(facts));
+    lines
 }

@@ -1,9 +1,9 @@
 //! What the kernel programs counted by themselves, whether or not anything of it was delivered.
 
-use aya::maps::PerCpuArray;
+use aya::maps::{MapData, PerCpuArray};
 use conntally_common::{LOSS_REASONS, Sum};
 
-use super::{KernelSide, abi::Plain};
+use super::{KernelSide, abi::Plain, pins::Told};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
@@ -16,22 +16,37 @@ impl KernelSide {
         let Ok(map) = self.object.maps.get("LOSSES") else { return Vec::new() };
         let Ok(map) = PerCpuArray::<_, u64>::try_from(map) else { return Vec::new() };
         (0u32..)
-            .zip(LOSS_NAMES)
-            .map(|(index, name)| (name, map.get(&index, 0).map_or(0, |values| values.iter().sum())))
+            .zip(LOSS_NAMES.into_iter().zip(self.told.losses))
+            .map(|(index, (name, told))| (name, sum_of_cpus(&map, index).saturating_sub(told)))
             .chain([("hook_skipped", self.ends_skipped().unwrap_or(0))])
             .collect()
     }
 
-    /// What all flows moved that ended so far.
+    /// What all flows moved that ended so far and of which no earlier agent was told.
     #[must_use]
     pub fn ended(&self) -> Sum {
-        self.sum("ENDED")
+        beyond(self.ended_ever(), self.ended_before)
     }
 
     /// What those of them moved whose end had no room anywhere.
     #[must_use]
     pub fn ends_lost(&self) -> Sum {
-        self.sum("ENDS_LOST")
+        beyond(self.sum("ENDS_LOST"), self.told.ends_lost)
+    }
+
+    /// What all flows moved that ended since the programs were loaded.
+    pub(super) fn ended_ever(&self) -> Sum {
+        self.sum("ENDED")
+    }
+
+    /// All that was counted since the programs were loaded.
+    pub(super) fn counted_ever(&self) -> Told {
+        let mut losses = [0; LOSS_REASONS as usize];
+        if let Ok(map) = self.object.maps.get("LOSSES").and_then(|map| Ok(PerCpuArray::try_from(map)?)) {
+            (0u32..).zip(&mut losses).for_each(|(index, count)| *count = sum_of_cpus(&map, index));
+        }
+        let ends_skipped = self.ends_skipped_ever().unwrap_or(0);
+        Told { losses, ends_lost: self.sum("ENDS_LOST"), ends_skipped }
     }
 
     fn sum(&self, name: &str) -> Sum {
@@ -43,5 +58,18 @@ impl KernelSide {
             packets: all.packets.wrapping_add(one.packets),
             bytes: all.bytes.wrapping_add(one.bytes),
         })
+    }
+}
+
+fn sum_of_cpus(map: &PerCpuArray<&MapData, u64>, index: u32) -> u64 {
+    map.get(&index, 0).map_or(0, |values| values.iter().sum())
+}
+
+/// What came since.
+pub(super) const fn beyond(now: Sum, before: Sum) -> Sum {
+    Sum {
+        flows: now.flows.saturating_sub(before.flows),
+        packets: now.packets.saturating_sub(before.packets),
+        bytes: now.bytes.saturating_sub(before.bytes),
     }
 }

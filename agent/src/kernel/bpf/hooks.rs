@@ -1,9 +1,12 @@
 //! Which kernel functions are hooked, by which programs, and how that is told to a person.
 
+use serde::{Deserialize, Serialize};
+
 use super::loader::Position;
 
 /// How a program is attached to a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HookKind {
     /// A typed trampoline (fentry, fexit): needs BTF of the function.
     Fentry,
@@ -45,7 +48,8 @@ pub enum Updates {
 }
 
 /// What a hook is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     /// The entry is destroyed.
     Destroy,
@@ -114,6 +118,14 @@ impl Role {
             Self::Confirm => "confirm_kprobe",
             Self::AcctAdd => "acct_add_kprobe",
             Self::RefreshAcct => "refresh_acct_kprobe",
+        }
+    }
+
+    /// Name of its program of that kind.
+    pub(super) const fn program(self, kind: HookKind) -> &'static str {
+        match kind {
+            HookKind::Fentry => self.typed_program(),
+            HookKind::Kprobe => self.kprobe_program(),
         }
     }
 

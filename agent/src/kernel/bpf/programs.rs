@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use aya::maps::{Array, MapData, MapError, Queue, RingBuf};
-use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind};
+use aya::maps::{Array, MapError, Queue};
+use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Sum};
 
 use super::{
     abi::Plain,
@@ -15,8 +15,11 @@ use super::{
     clock::Watch,
     constants,
     hooks::{HookKind, HookPreference, HookReport, Role, Updates},
-    loader::{self, Constants, LoadedObject, Probe, Program, RingSizes, Target, Typed},
+    loader::{self, Constants, Link, LoadedObject, Probe, Program, RingSizes, Target},
     log::KernelLog,
+    pinned::Pinned,
+    pins::{Place, Told},
+    ring::Ring,
     selftest::{self, Trial},
     start_error::StartError,
     sweep::Sweeper,
@@ -60,6 +63,8 @@ pub struct KernelSideOptions {
     pub updates: Updates,
     /// What is to be told beside ends.
     pub wanted: Wanted,
+    /// Where programs are pinned, so that they outlive the agent; `None`: they do not.
+    pub pins: Option<Place>,
 }
 
 /// Kinds of event that somebody wants beside ends.
@@ -93,75 +98,85 @@ pub struct KernelSide {
     pub(super) object: LoadedObject,
     pub(super) sweeper: Option<Sweeper>,
     pub(super) walker: Option<Walker>,
-    overflow: Queue<MapData, Plain<Event>>,
     settings: Settings,
-    attached: Vec<Attached>,
-    updates: RingBuf<MapData>,
-    ends: RingBuf<MapData>,
+    pub(super) attached: Vec<Attached>,
+    pub(super) updates: Ring,
+    pub(super) ends: Ring,
     log: KernelLog,
-    announcer: Option<Announcer>,
+    pub(super) announcer: Option<Announcer>,
     /// Of functions to probe, where the kernel is slow to look names up.
     pub(super) addresses: Option<Addresses>,
-    ticks_per_second: u32,
+    pub(super) ticks_per_second: u32,
     wakeup_bytes: u32,
-    kind: HookKind,
-    passed_over: Vec<String>,
-    proven: Result<(), String>,
+    pub(super) kind: HookKind,
+    pub(super) passed_over: Vec<String>,
+    pub(super) proven: Result<(), String>,
     set_aside: Vec<Event>,
     /// What was counted until the programs were detached.
     ends_skipped: Option<u64>,
-    /// What of that was during the self-test.
-    skipped_in_test: u64,
+    /// Where the programs outlive this process, if they do.
+    pub(super) pinned: Option<Pinned>,
+    /// What earlier agents told of the counters, and what happened during the self-test.
+    pub(super) told: Told,
+    /// What flows moved whose ends earlier agents were handed.
+    pub(super) ended_before: Sum,
 }
 
-/// A program on a function. Dropping it detaches the program.
-struct Attached {
-    role: Role,
-    function: String,
-    program: Program,
-    _link: Link,
-}
-
-#[expect(dead_code, reason = "held so that the program stays attached")]
-enum Link {
-    Typed(Typed),
-    Probe(Probe),
+/// A program on a function. Dropping it detaches the program, unless it is pinned.
+pub(super) struct Attached {
+    pub(super) role: Role,
+    pub(super) function: String,
+    pub(super) program: Program,
+    pub(super) link: Link,
 }
 
 impl KernelSide {
-    /// Loads, attaches and proves the programs.
+    /// Loads, attaches and proves the programs, or takes over those that an earlier agent left.
     ///
     /// # Errors
     /// When no hook can be used; nothing stays attached then.
     pub fn start(options: &KernelSideOptions) -> Result<Self, StartError> {
         let btf = constants::kernel_btf().map_err(StartError::of)?;
         let constants = constants::constants(&btf, options)?;
-        let mut side = Self::load(&constants, options)?;
+        match &options.pins {
+            Some(place) => Self::start_pinned(place, &constants, options, &btf),
+            None => Self::start_anew(&constants, options, &btf),
+        }
+    }
+
+    /// Loads, attaches and proves the programs.
+    pub(super) fn start_anew(
+        constants: &Constants,
+        options: &KernelSideOptions,
+        btf: &Btf,
+    ) -> Result<Self, StartError> {
+        let object = LoadedObject::load(constants).map_err(StartError::of)?;
+        let mut side = Self::on(object, constants, options).map_err(StartError::of)?;
         let watch = Watch::load(&side.object).map_err(StartError::of)?;
         let tick = watch.next_tick(&side.object).map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
-        side.attach_all(options.hook, &btf)?;
+        side.attach_all(options.hook, btf)?;
         side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
-        side.skipped_in_test = side.ends_skipped().unwrap_or(0);
+        side.told.ends_skipped = side.ends_skipped().unwrap_or(0);
         Ok(side)
     }
 
-    fn load(constants: &Constants, options: &KernelSideOptions) -> Result<Self, StartError> {
-        let mut object = LoadedObject::load(constants).map_err(StartError::of)?;
-        let updates = take_ring(&mut object, "UPDATES").map_err(StartError::of)?;
-        let ends = take_ring(&mut object, "ENDS").map_err(StartError::of)?;
-        let overflow = object.maps.take("ENDS_OVERFLOW").and_then(|map| Ok(Queue::try_from(map)?));
+    /// With nothing attached yet.
+    pub(super) fn on(
+        object: LoadedObject,
+        constants: &Constants,
+        options: &KernelSideOptions,
+    ) -> anyhow::Result<Self> {
         let settings =
             Settings { curve: options.rate_curve.clone(), updates: options.updates, wanted: options.wanted };
         Ok(Self {
             sweeper: None,
             walker: None,
-            overflow: overflow.map_err(StartError::of)?,
             settings,
             attached: Vec::new(),
-            updates,
-            ends,
+            updates: object.maps.ring("UPDATES")?,
+            ends: object.maps.ring("ENDS")?,
             log: KernelLog::new(),
             object,
             announcer: None,
@@ -174,17 +189,19 @@ impl KernelSide {
             proven: Ok(()),
             set_aside: Vec::new(),
             ends_skipped: None,
-            skipped_in_test: 0,
+            pinned: None,
+            told: Told::default(),
+            ended_before: Sum::default(),
         })
     }
 
     /// The ring of new flows and updates.
-    pub fn updates(&mut self) -> &mut RingBuf<MapData> {
+    pub fn updates(&mut self) -> &mut Ring {
         &mut self.updates
     }
 
     /// The ring of ends.
-    pub fn ends(&mut self) -> &mut RingBuf<MapData> {
+    pub fn ends(&mut self) -> &mut Ring {
         &mut self.ends
     }
 
@@ -194,7 +211,8 @@ impl KernelSide {
     /// # Errors
     /// When the kernel does not hand it over.
     pub fn overflowed_end(&mut self) -> anyhow::Result<Option<Event>> {
-        match self.overflow.pop(0) {
+        let mut overflow = Queue::<_, Plain<Event>>::try_from(self.object.maps.get_mut("ENDS_OVERFLOW")?)?;
+        match overflow.pop(0) {
             Ok(Plain(event)) => Ok(Some(event)),
             Err(MapError::ElementNotFound) => Ok(None),
             Err(error) => Err(error).context("the ends that the ring had no room for cannot be read"),
@@ -228,10 +246,16 @@ impl KernelSide {
         self.set_aside.append(&mut events);
     }
 
-    /// Detaches all programs. What they submitted stays in the rings.
+    /// Keeps events that are older than all others.
+    pub(super) fn set_aside_first(&mut self, mut events: Vec<Event>) {
+        events.append(&mut self.set_aside);
+        self.set_aside = events;
+    }
+
+    /// Detaches all programs, also those that were to outlive this process. What they submitted stays in the rings.
     pub fn detach(&mut self) {
-        let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
-        self.ends_skipped = ends.map_or(self.ends_skipped, |ends| ends.program.skipped());
+        self.ends_skipped = self.ends_skipped_ever();
+        self.unpin();
         self.attached.clear();
     }
 
@@ -259,9 +283,13 @@ impl KernelSide {
     /// `None` where the kernel does not count that (before 5.12).
     #[must_use]
     pub fn ends_skipped(&self) -> Option<u64> {
+        self.ends_skipped_ever().map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
+    }
+
+    /// The same since the program was loaded.
+    pub(super) fn ends_skipped_ever(&self) -> Option<u64> {
         let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
-        let now = ends.map_or(self.ends_skipped, |ends| ends.program.skipped());
-        now.map(|skipped| skipped.saturating_sub(self.skipped_in_test))
+        ends.map_or(self.ends_skipped, |ends| ends.program.skipped())
     }
 
     /// Tells the programs how often flows speak; in `selftest_netns` every packet does.
@@ -448,7 +476,7 @@ impl KernelSide {
         let name = role.typed_program();
         let program = Program::load_typed(&self.object, name, role.position(), target)?;
         let link = Link::Typed(program.attach_typed(name)?);
-        Ok(Attached { role, function: function.to_owned(), program, _link: link })
+        Ok(Attached { role, function: function.to_owned(), program, link })
     }
 
     fn attach_kprobe(&mut self, role: Role) -> Result<Attached, StartError> {
@@ -469,7 +497,7 @@ impl KernelSide {
             match Probe::attach(&program, function, address(function)) {
                 Ok(probe) => {
                     let link = Link::Probe(probe);
-                    return Ok(Attached { role, function: (*function).to_owned(), program, _link: link });
+                    return Ok(Attached { role, function: (*function).to_owned(), program, link });
                 }
                 Err(error) => refusals.push(error),
             }
@@ -485,8 +513,4 @@ impl KernelSide {
 fn addresses() -> std::io::Result<Addresses> {
     let functions = Role::ALL.iter().flat_map(|role| role.functions()).copied();
     Addresses::find(functions.chain(table::VARIABLES))
-}
-
-fn take_ring(object: &mut LoadedObject, name: &str) -> anyhow::Result<RingBuf<MapData>> {
-    Ok(RingBuf::try_from(object.maps.take(name)?)?)
 }

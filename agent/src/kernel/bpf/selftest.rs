@@ -11,12 +11,11 @@ use std::{
 };
 
 use anyhow::Context;
-use aya::maps::{MapData, RingBuf};
 use conntally_common::{Event, EventFlags, EventKind, SELFTEST_ADDRESS, Visit};
 use nix::sched::{CloneFlags, unshare};
 use zerocopy::FromBytes;
 
-use super::KernelSide;
+use super::{KernelSide, ring::Ring};
 use crate::kernel::{
     interface,
     netlink::{conntrack, socket::NetfilterSocket},
@@ -234,9 +233,9 @@ fn sweep(side: &mut KernelSide, (conntrack, born_ns): (u64, u64), seen: &mut See
     side.sweep(&mut [known], |event| seen.note(event)).map(drop)
 }
 
-fn read_ring(ring: &mut RingBuf<MapData>, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {
-    while let Some(item) = ring.next() {
-        match Event::read_from_bytes(&item) {
+fn read_ring(ring: &mut Ring, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {
+    while let Some(item) = ring.take() {
+        match Event::read_from_bytes(item) {
             Ok(event) if event.netns == netns => seen.note(&event),
             Ok(event) => others.push(event),
             Err(_) => {
@@ -244,6 +243,7 @@ fn read_ring(ring: &mut RingBuf<MapData>, netns: u32, seen: &mut Seen, others: &
             }
         }
     }
+    ring.give_back();
 }
 
 fn sender(receiver: &UdpSocket) -> io::Result<UdpSocket> {

@@ -167,6 +167,12 @@ impl<K: Kernel> Sysctls<K> {
         restored
     }
 
+    /// Gives the hold back and leaves every switch as it is. The last agent that releases its hold puts them back, also
+    /// what this one changed.
+    pub fn keep(&self) {
+        drop(self.presence.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     fn turn_on(&self, owner: Owner<'_>) -> Result<Adopted, SysctlError> {
         let presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
         let mut adopted = Adopted::default();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use self::{decode::observation, rings::take as take_events};
 use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
 use super::{Batch, Counted, Losses, Progress, Source, SourceError};
+pub use crate::kernel::bpf::Ring;
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
     model::{Observation, Sum, Visit},
@@ -64,6 +65,8 @@ pub struct BpfSource {
     /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
     past_counted: Counted,
+    /// What was counted when this agent left its programs to a later one.
+    counted_at_end: Option<Counted>,
 }
 
 /// How far the end of this source is.
@@ -71,7 +74,10 @@ enum Draining {
     No,
     /// The last look is under way; it is given up at this moment.
     Walking(Instant),
+    /// Nothing is told any more, or nothing that this agent has to wait for.
     Detached,
+    /// All that was taken was handed over; what comes now is for a later agent.
+    Left,
 }
 
 impl BpfSource {
@@ -87,6 +93,7 @@ impl BpfSource {
         // Begun after the programs were attached: what the first does not see, they do.
         let mut looks = Looks::new(options.reconcile_every);
         if options.follows_on {
+            // Flows that an earlier agent knew may have ended unseen.
             looks.suspect();
         }
         Ok(Self {
@@ -102,6 +109,7 @@ impl BpfSource {
             ends_missed: 0,
             past_losses: Vec::new(),
             past_counted: Counted::default(),
+            counted_at_end: None,
             options,
         })
     }
@@ -110,6 +118,12 @@ impl BpfSource {
     #[must_use]
     pub fn report(&self) -> HookReport {
         self.side.report()
+    }
+
+    /// Whether the programs are those of an earlier agent, so that the births they tell are still the same.
+    #[must_use]
+    pub fn was_taken_over(&self) -> bool {
+        self.side.was_taken_over()
     }
 
     /// Waits for events, a part of a dump, or the next tick.
@@ -150,6 +164,7 @@ impl BpfSource {
         self.watched = tokio::time::Instant::now();
         self.slot_watch.look();
         self.look_for_missed_ends();
+        self.side.note_told();
         if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
             self.attach_anew().await;
         }
@@ -198,6 +213,12 @@ impl BpfSource {
         Ok(())
     }
 
+    /// The same without ends that wait for a later agent.
+    fn counted_until_now(&mut self) -> Counted {
+        let ended = sum(self.past_counted.ended, self.side.ended_until_now());
+        Counted { ended, ..self.counted_so_far() }
+    }
+
     fn counted_so_far(&self) -> Counted {
         let Counted { ended, ends_lost, ends_skipped } = &self.past_counted;
         Counted {
@@ -221,18 +242,32 @@ impl BpfSource {
             Draining::Walking(until) if !self.looks.is_walking() || Instant::now() > until => {
                 self.draining = Draining::Detached;
             }
-            Draining::Walking(_) | Draining::Detached => {}
+            Draining::Walking(_) | Draining::Detached | Draining::Left => {}
         }
         if matches!(self.draining, Draining::Detached) {
             self.looks.give_up();
-            self.visits.report(self.side.sweeps());
-            self.side.detach();
+            if !self.side.is_pinned() {
+                self.side.detach();
+            }
         }
+    }
+
+    fn leave(&mut self) {
+        self.visits.report(self.side.sweeps());
+        if self.side.is_pinned() {
+            self.counted_at_end = Some(self.counted_until_now());
+            self.side.note_told();
+            tracing::info!(
+                "the kernel programs stay, so that the next agent misses nothing; `conntally detach` removes them"
+            );
+        }
+        self.draining = Draining::Left;
     }
 }
 
 impl Source for BpfSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
+        Rings::give_back(&mut self.side);
         self.wait().await;
         self.fill(batch);
         if self.rings.was_emptied() {
@@ -242,13 +277,18 @@ impl Source for BpfSource {
     }
 
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        if matches!(self.draining, Draining::Walking(_)) {
-            tokio::time::sleep(PAUSE).await;
+        Rings::give_back(&mut self.side);
+        match self.draining {
+            Draining::Left => return Ok(Progress::Finished),
+            Draining::Walking(_) => tokio::time::sleep(PAUSE).await,
+            Draining::No | Draining::Detached => {}
         }
         self.wind_down();
         self.fill(batch);
-        let is_over = matches!(self.draining, Draining::Detached) && batch.settled;
-        Ok(if is_over { Progress::Finished } else { Progress::More })
+        if matches!(self.draining, Draining::Detached) && batch.settled {
+            self.leave();
+        }
+        Ok(Progress::More)
     }
 
     fn losses(&self) -> Losses {
@@ -262,7 +302,7 @@ impl Source for BpfSource {
     }
 
     fn counted(&self) -> Option<Counted> {
-        Some(self.counted_so_far())
+        Some(self.counted_at_end.clone().unwrap_or_else(|| self.counted_so_far()))
     }
 }
 

@@ -6,13 +6,16 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use aya::maps::{MapData, RingBuf};
 use conntally_common::Event;
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
 
 use super::decode;
-use crate::{kernel::bpf::KernelSide, model::Observation, source::Batch};
+use crate::{
+    kernel::bpf::{KernelSide, Ring},
+    model::Observation,
+    source::Batch,
+};
 
 /// Events that one read takes from a ring at most, so that a flood cannot starve the rest of the agent.
 const READ_LIMIT: usize = 16_384;
@@ -51,6 +54,13 @@ impl Rings {
         }
     }
 
+    /// Gives the room back of all that earlier reads took. To be called when that was handed over and is kept: until
+    /// then a later agent would find it in the rings again.
+    pub(super) fn give_back(side: &mut KernelSide) {
+        side.ends().give_back();
+        side.updates().give_back();
+    }
+
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
@@ -65,7 +75,7 @@ impl Rings {
     }
 }
 
-fn wakeable(ring: &RingBuf<MapData>) -> io::Result<AsyncFd<OwnedFd>> {
+fn wakeable(ring: &Ring) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = ring.as_fd().try_clone_to_owned()?;
     // SAFETY: the descriptor is owned by the `AsyncFd`, so it stays open and the same while it is registered.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
@@ -78,13 +88,13 @@ fn clear(ready: io::Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>>) {
 }
 
 /// Takes at most 16,384 events from a ring and appends what they say; true when the ring was emptied.
-pub fn take(ring: &mut RingBuf<MapData>, observations: &mut Vec<Observation>) -> bool {
+pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
-        let Some(item) = ring.next() else { return true };
-        match Event::ref_from_bytes(&item) {
+        let Some(record) = ring.take() else { return true };
+        match Event::ref_from_bytes(record) {
             Ok(event) => observations.extend(decode::reported(event)),
             Err(_) => tracing::error!(
-                bytes = item.len(),
+                bytes = record.len(),
                 expected = size_of::<Event>(),
                 "an event of the wrong size came from the kernel side and is lost"
             ),

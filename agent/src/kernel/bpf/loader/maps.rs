@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use aya::maps::{Map, MapData, MapError};
 use aya_obj::{EbpfSectionKind, generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF};
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::syscall;
+use crate::kernel::bpf::ring::{Ring, page_bytes};
 
 /// Every map by its name in the programs.
 pub(in super::super) struct Maps(HashMap<String, Map>);
@@ -21,6 +22,9 @@ pub(in super::super) enum MapsError {
     /// The kernel refuses it.
     #[error("the map {0} cannot be made")]
     Create(String, #[source] MapError),
+    /// The one of another process is not there.
+    #[error("the map {0} cannot be opened")]
+    Open(String, #[source] MapError),
     /// What the programs take as constant cannot be put into it.
     #[error("the map {0} cannot be filled")]
     Fill(String, #[source] std::io::Error),
@@ -44,15 +48,40 @@ impl Maps {
         self.0.get_mut(name).with_context(|| missing(name))
     }
 
-    /// A map to keep. It stays the same map for programs that are loaded later, but is not found here any more.
-    pub(in super::super) fn take(&mut self, name: &str) -> anyhow::Result<Map> {
-        self.0.remove(name).with_context(|| missing(name))
+    /// Opens those that another process made; `pin` says where each is. A map of constants is made anew: it has no pin,
+    /// and what it holds is the same.
+    pub(super) fn reopen(
+        definitions: &HashMap<String, aya_obj::Map>,
+        pin: &dyn Fn(&str) -> PathBuf,
+    ) -> Result<Self, MapsError> {
+        let maps = definitions.iter().map(|(name, map)| {
+            let map = if is_pinned(name) { open(name, &pin(name)) } else { create(name, map) };
+            Ok((name.clone(), map?))
+        });
+        Ok(Self(maps.collect::<Result<_, MapsError>>()?))
+    }
+
+    /// The maps that another process has to find, by their names.
+    pub(in super::super) fn to_pin(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let pinned = self.0.iter().filter(|(name, _)| is_pinned(name));
+        pinned.filter_map(|(name, map)| Some((name.as_str(), descriptor(map)?)))
+    }
+
+    /// A ring to read.
+    pub(in super::super) fn ring(&self, name: &str) -> anyhow::Result<Ring> {
+        ring(self.get(name)?).with_context(|| format!("the ring {name} cannot be read"))
     }
 
     /// Number of the descriptor of each map.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = (&str, i32)> {
         self.0.iter().filter_map(|(name, map)| Some((name.as_str(), descriptor(map)?.as_raw_fd())))
     }
+}
+
+/// A map to read as a ring.
+pub(in super::super) fn ring(map: &Map) -> anyhow::Result<Ring> {
+    let Map::RingBuf(data) = map else { bail!("it is no ring") };
+    Ok(Ring::open(data)?)
 }
 
 /// The descriptor of a map; `None` for a kind of map that no program here has.
@@ -63,6 +92,16 @@ pub(in super::super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
         }
         _ => None,
     }
+}
+
+/// A name that no file may have is that of data of the object, which are constants.
+fn is_pinned(name: &str) -> bool {
+    !name.starts_with('.')
+}
+
+fn open(name: &str, pin: &Path) -> Result<Map, MapsError> {
+    let failed = |error| MapsError::Open(name.to_owned(), error);
+    Map::from_map_data(MapData::from_pin(pin).map_err(failed)?).map_err(failed)
 }
 
 fn create(name: &str, definition: &aya_obj::Map) -> Result<Map, MapsError> {
@@ -88,12 +127,6 @@ fn fill(map: BorrowedFd<'_>, data: &[u8], is_constant: bool) -> std::io::Result<
 /// A ring's size must be a power of two and whole pages.
 fn ring_bytes(asked: u32, page: u32) -> u32 {
     asked.checked_next_power_of_two().unwrap_or(1 << 31).max(page)
-}
-
-fn page_bytes() -> u32 {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    // 64 KiB are whole pages on every machine.
-    page.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1 << 16)
 }
 
 fn missing(name: &str) -> String {

@@ -5,6 +5,7 @@
 //! program types of its own making.
 
 mod code;
+mod link;
 mod maps;
 mod object;
 mod perf;
@@ -14,9 +15,10 @@ mod runnable;
 mod subprograms;
 mod syscall;
 
-pub(super) use maps::descriptor;
+pub(super) use link::{Link, pin};
+pub(super) use maps::{descriptor, ring};
 pub use object::RingSizes;
-pub(super) use object::{Constants, LoadedObject};
+pub(super) use object::{Constants, LoadedObject, object_digest};
 pub(super) use probe::Probe;
 pub(super) use program::{LoadError, Position, Program, Target, Typed, module_btf};
 pub(super) use runnable::Runnable;

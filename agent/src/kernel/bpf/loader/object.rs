@@ -1,6 +1,9 @@
 //! The built object, with its maps made and its programs linked with them.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use aya_obj::Object;
 use conntally_common::{LOSS_REASONS, Layout};
@@ -14,6 +17,9 @@ use crate::kernel::bpf::abi::Plain;
 
 /// What `cargo xtask ebpf` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../conntally.bpf.o");
+
+/// What is recorded of it: of which sources, by which tools.
+const RECORD: &str = include_str!("../../conntally.bpf.sha256");
 
 /// Functions that the verifier looks at once, not at each of their calls.
 const GLOBAL_FUNCTIONS: &[Global] = &[
@@ -43,6 +49,11 @@ pub(in super::super) struct Constants {
     pub(in super::super) rings: RingSizes,
 }
 
+/// The digest of the built object, which no other has.
+pub(in super::super) fn object_digest() -> &'static str {
+    RECORD.lines().find_map(|line| line.strip_prefix("object ")).unwrap_or(RECORD).trim()
+}
+
 /// The object with its maps made and frozen.
 pub(in super::super) struct LoadedObject {
     pub(in super::super) maps: Maps,
@@ -67,11 +78,26 @@ pub(in super::super) enum ObjectError {
 impl LoadedObject {
     /// Makes the maps and links the programs with them.
     pub(in super::super) fn load(constants: &Constants) -> Result<Self, ObjectError> {
+        Self::load_with(constants, Maps::create)
+    }
+
+    /// Links the programs with the maps of another process, of which `pin` says where they are.
+    pub(in super::super) fn load_onto(
+        constants: &Constants,
+        pin: &dyn Fn(&str) -> PathBuf,
+    ) -> Result<Self, ObjectError> {
+        Self::load_with(constants, |definitions| Maps::reopen(definitions, pin))
+    }
+
+    fn load_with(
+        constants: &Constants,
+        maps: impl FnOnce(&HashMap<String, aya_obj::Map>) -> Result<Maps, MapsError>,
+    ) -> Result<Self, ObjectError> {
         let mut object = Object::parse(OBJECT)?;
         set_constants(&mut object, constants)?;
         let mut definitions = std::mem::take(&mut object.maps);
         set_sizes(&mut definitions, constants);
-        let maps = Maps::create(&definitions)?;
+        let maps = maps(&definitions)?;
         let globals = link(&mut object, &maps, &definitions)?;
         Ok(Self { maps, linked: object, globals })
     }
@@ -141,6 +167,12 @@ fn known(object: &Object, global: &'static Global) -> Option<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_object_has_a_digest() {
+        let digest = object_digest();
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+    }
 
     #[test]
     fn the_object_has_every_function_that_is_to_be_verified_once() {

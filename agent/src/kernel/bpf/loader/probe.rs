@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use super::{
@@ -17,10 +17,9 @@ use super::{
 /// <https://github.com/torvalds/linux/blob/v5.10/Documentation/ABI/testing/sysfs-bus-event_source-devices-format>
 const PMU: &str = "/sys/bus/event_source/devices/kprobe/type";
 
-/// A probe with its program. Dropping it detaches the program and removes the probe.
-#[expect(dead_code, reason = "held so that the program stays attached")]
+/// A probe with its program. Dropping it detaches the program and removes the probe, unless the link is pinned.
 pub(in super::super) struct Probe {
-    event: OwnedFd,
+    _event: OwnedFd,
     /// `None` before 5.15: there the event itself holds the program.
     link: Option<OwnedFd>,
 }
@@ -48,7 +47,12 @@ impl Probe {
         let pmu = pmu().map_err(failed("the kernel offers no probes"))?;
         let event = open(pmu, &name, address).map_err(failed("the probe cannot be set"))?;
         let link = link(program, &event).map_err(failed("the program cannot be attached to the probe"))?;
-        Ok(Self { event, link })
+        Ok(Self { _event: event, link })
+    }
+
+    /// What can be pinned.
+    pub(super) fn link(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(AsFd::as_fd)
     }
 }
 

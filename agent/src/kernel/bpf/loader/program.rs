@@ -46,8 +46,7 @@ pub(in super::super) struct Target<'a> {
 /// A loaded program. It is gone when nothing is attached to it and this is dropped.
 pub(in super::super) struct Program(OwnedFd);
 
-/// A typed program on its function. Dropping it detaches the program.
-#[expect(dead_code, reason = "held so that the program stays attached")]
+/// A typed program on its function. Dropping it detaches the program, unless it is pinned.
 pub(in super::super) struct Typed(OwnedFd);
 
 /// Why a program could not be loaded or attached.
@@ -117,6 +116,11 @@ impl Program {
         Self::load(object, name, bpf_prog_type::BPF_PROG_TYPE_SYSCALL, None)
     }
 
+    /// One that is loaded already.
+    pub(super) const fn of(program: OwnedFd) -> Self {
+        Self(program)
+    }
+
     /// Attaches a typed program.
     pub(in super::super) fn attach_typed(&self, name: &str) -> Result<Typed, LoadError> {
         syscall::attach_tracing_program(self.as_fd())
@@ -154,6 +158,12 @@ impl Program {
                 .map(|(btf, declared)| Functions { btf: btf.as_fd(), records: &declared.records }),
         };
         load(&program).map(Self)
+    }
+}
+
+impl AsFd for Typed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "system calls with raw attribute structs")]
 
 use std::{
+    ffi::CStr,
     io,
     mem::offset_of,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -9,7 +10,7 @@ use std::{
 
 use aya_obj::generated::{
     BPF_F_SLEEPABLE, bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn,
-    bpf_prog_info, bpf_prog_type,
+    bpf_link_info, bpf_prog_info, bpf_prog_type,
 };
 
 /// `(info.btf_size + name)` of a BTF object in the kernel.
@@ -147,6 +148,35 @@ pub(super) fn attach_tracing_program(program: BorrowedFd<'_>) -> io::Result<Owne
     let mut attr = zeroed_attr();
     attr.raw_tracepoint.prog_fd = number(program);
     bpf_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+}
+
+/// `BPF_OBJ_PIN`: the object outlives this process, under this name in a bpf file system.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = number(object);
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// `BPF_OBJ_GET`: an object by its name in a bpf file system.
+pub(super) fn open_pin(path: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
+}
+
+/// The program that a link keeps attached.
+pub(super) fn linked_program(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the struct is made of integers.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    let mut attr = zeroed_attr();
+    attr.info.bpf_fd = number(link);
+    attr.info.info = &raw mut info as u64;
+    attr.info.info_len = size_of::<bpf_link_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
+    bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
 }
 
 /// The id of the BTF object after `id`, `None` after the last.

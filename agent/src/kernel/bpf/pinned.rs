@@ -1,0 +1,314 @@
+//! Takes over the programs that an earlier agent left in the kernel, and leaves them for a later one.
+
+use std::io;
+
+use anyhow::{Context, bail};
+use aya::maps::{Map, MapData, Queue};
+use conntally_common::{Event, EventKind, Sum};
+use zerocopy::FromBytes;
+
+use super::{
+    KernelSide, KernelSideOptions, StartError,
+    abi::Plain,
+    announce::Announcer,
+    counted::beyond,
+    hooks::HookKind,
+    loader::{self, Constants, Link, LoadedObject, object_digest},
+    pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
+    programs::Attached,
+    ring::Ring,
+    selftest::is_selftest,
+};
+use crate::kernel::{btf::Btf, module};
+
+/// How often the sums are read again that flows change meanwhile.
+const TRIES: usize = 20;
+
+/// Where the programs outlive this process.
+pub(super) struct Pinned {
+    directory: PinDirectory,
+    board: Board,
+    /// Whether an earlier agent attached them.
+    were_taken_over: bool,
+}
+
+impl KernelSide {
+    /// Whether the programs are those of an earlier agent, which saw all that happened meanwhile.
+    #[must_use]
+    pub fn was_taken_over(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.were_taken_over)
+    }
+
+    /// Whether the programs outlive this process.
+    #[must_use]
+    pub const fn is_pinned(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// Notes that everything counted so far was told, for a later agent.
+    pub fn note_told(&mut self) {
+        let told = self.counted_ever();
+        if let Some(pinned) = &mut self.pinned {
+            pinned.board.note(&told);
+        }
+    }
+
+    /// Takes over the programs that are pinned, if they are those that are wanted; else removes them, keeps what they
+    /// still had to say, and starts anew.
+    pub(super) fn start_pinned(
+        place: &Place,
+        constants: &Constants,
+        options: &KernelSideOptions,
+        btf: &Btf,
+    ) -> Result<Self, StartError> {
+        let directory = match PinDirectory::make(place) {
+            Ok(directory) => directory,
+            Err(error) => {
+                tell_unpinned(&error.into());
+                return Self::start_anew(constants, options, btf);
+            }
+        };
+        let left = match Self::take_over(&directory, place, constants, options) {
+            Ok(Some((mut side, board))) => {
+                side.pinned = Some(Pinned { directory, board, were_taken_over: true });
+                return Ok(side);
+            }
+            Ok(None) => Vec::new(),
+            Err(reason) => {
+                tracing::info!("the kernel programs that an earlier agent left are replaced: {reason:#}");
+                salvage(&directory)
+            }
+        };
+        directory.clear().map_err(StartError::of)?;
+        let mut side = Self::start_anew(constants, options, btf).inspect_err(|_| {
+            if !left.is_empty() {
+                tracing::error!(events = left.len(), "the earlier programs' last events are lost");
+            }
+        })?;
+        side.set_aside_first(left);
+        side.pin(directory, place, &constants_digest(constants, options), constants.bucket_bits);
+        Ok(side)
+    }
+
+    /// The programs that are pinned, and where is noted what of their counters was told; `None` when there are none.
+    fn take_over(
+        directory: &PinDirectory,
+        place: &Place,
+        constants: &Constants,
+        options: &KernelSideOptions,
+    ) -> anyhow::Result<Option<(Self, Board)>> {
+        let Some(found) = Description::read(directory)? else { return Ok(None) };
+        let digest = constants_digest(constants, options);
+        if let Some(difference) = found.difference(constants, &digest, module::incarnation()) {
+            bail!(difference);
+        }
+        let constants = Constants { bucket_bits: found.bucket_bits, ..*constants };
+        let object = LoadedObject::load_onto(&constants, &|map| directory.map(map))?;
+        let mut side = Self::on(object, &constants, options)?;
+        side.adopt(&found, directory)?;
+        side.configure(0)?;
+        Description { process: std::process::id(), state_dir: shown(place), ..found }.write(directory)?;
+        let board = Board::open(directory)?;
+        side.told = board.read();
+        side.find_ended_before()?;
+        Ok(Some((side, board)))
+    }
+
+    /// Takes the links, and what was found out when the programs were attached.
+    fn adopt(&mut self, found: &Description, directory: &PinDirectory) -> anyhow::Result<()> {
+        for (role, function) in &found.attached {
+            let program = role.program(found.hooks);
+            let opened = Link::open(&directory.link(program));
+            let (program, link) =
+                opened.with_context(|| format!("the link of {program} cannot be opened"))?;
+            self.attached.push(Attached { role: *role, function: function.clone(), program, link });
+        }
+        if found.hooks == HookKind::Kprobe {
+            self.announcer = Some(Announcer::load(&self.object)?);
+        }
+        self.kind = found.hooks;
+        self.ticks_per_second = found.ticks_per_second;
+        self.passed_over.clone_from(&found.passed_over);
+        self.proven = found.unproven.clone().map_or(Ok(()), Err);
+        Ok(())
+    }
+
+    /// What flows moved whose ends were taken out of their ring, or had no room there, since the programs were loaded.
+    /// Both sums are read until no flow ends in between.
+    fn ended_and_taken(&mut self) -> Sum {
+        let mut taken = Sum::default();
+        for _ in 0..TRIES {
+            let ended = self.ended_ever();
+            let mut waiting = Sum::default();
+            self.ends.look(|record| {
+                waiting = Event::ref_from_bytes(record).map_or(waiting, |event| add(waiting, moved(event)));
+            });
+            taken = beyond(ended, waiting);
+            if self.ended_ever() == ended {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
+    pub fn ended_until_now(&mut self) -> Sum {
+        beyond(self.ended_and_taken(), self.ended_before)
+    }
+
+    /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
+    fn find_ended_before(&mut self) -> anyhow::Result<()> {
+        let mut overflowed = Vec::new();
+        while let Some(event) = self.overflowed_end()? {
+            overflowed.push(event);
+        }
+        let ours = overflowed.iter().map(moved).fold(self.ends_lost(), add);
+        self.ended_before = beyond(self.ended_and_taken(), ours);
+        self.set_aside(overflowed);
+        Ok(())
+    }
+
+    /// Has the programs outlive this process. Where that is not possible, they go with it.
+    fn pin(&mut self, directory: PinDirectory, place: &Place, constants: &str, bucket_bits: u32) {
+        let description = Description {
+            object: object_digest().to_owned(),
+            constants: constants.to_owned(),
+            bucket_bits,
+            event_bytes: size_of::<Event>(),
+            module: module::incarnation(),
+            hooks: self.kind,
+            attached: self.attached.iter().map(|each| (each.role, each.function.clone())).collect(),
+            passed_over: self.passed_over.clone(),
+            unproven: self.proven.clone().err(),
+            ticks_per_second: self.ticks_per_second,
+            state_dir: shown(place),
+            process: std::process::id(),
+        };
+        match self.pin_all(&directory, &description) {
+            Ok(board) => self.pinned = Some(Pinned { directory, board, were_taken_over: false }),
+            Err(error) => {
+                tell_unpinned(&error);
+                if let Err(error) = directory.remove() {
+                    tracing::error!("what was pinned already stays: {error}; `conntally detach` removes it");
+                }
+            }
+        }
+    }
+
+    fn pin_all(&self, directory: &PinDirectory, description: &Description) -> anyhow::Result<Board> {
+        for Attached { role, link, .. } in &self.attached {
+            let program = role.program(self.kind);
+            link.pin(&directory.link(program)).with_context(|| format!("program {program}"))?;
+        }
+        for (name, map) in self.object.maps.to_pin() {
+            loader::pin(map, &directory.map(name)).with_context(|| format!("map {name}"))?;
+        }
+        let mut board = Board::open(directory)?;
+        board.note(&self.told);
+        description.write(directory)?;
+        Ok(board)
+    }
+
+    /// Removes the pins, if there are any.
+    pub(super) fn unpin(&mut self) {
+        let Some(pinned) = self.pinned.take() else { return };
+        if let Err(error) = pinned.directory.remove() {
+            tracing::error!("kernel programs stay attached: {error}; `conntally detach` removes them");
+        }
+    }
+}
+
+/// Detaches the programs of a directory and takes the events that nobody has read. What they call the births of living
+/// flows, the programs that come now call otherwise.
+fn salvage(directory: &PinDirectory) -> Vec<Event> {
+    let known = Description::read(directory).ok().flatten();
+    if let Err(error) = directory.remove_links() {
+        tracing::error!("{error}");
+    }
+    let is_same_size = known.is_some_and(|known| known.event_bytes == size_of::<Event>());
+    let (mut found, mut unread) = (Vec::new(), 0);
+    for ring in ["UPDATES", "ENDS"] {
+        match open_ring(directory, ring) {
+            Ok(mut ring) if is_same_size => found.append(&mut events(&mut ring, &mut unread)),
+            Ok(mut ring) => {
+                while ring.take().is_some() {
+                    unread += 1;
+                }
+            }
+            Err(error) => tracing::debug!("{ring}: {error:#}"),
+        }
+    }
+    if is_same_size {
+        found.append(&mut overflowed(directory).unwrap_or_default());
+    }
+    tell_salvaged(found.len(), unread);
+    let living = found.iter_mut().filter(|event| event.kind != EventKind::END);
+    living.for_each(|event| event.born_ns = 0);
+    found
+}
+
+fn tell_salvaged(read: usize, unread: usize) {
+    if unread > 0 {
+        tracing::error!(unread, "events of the earlier programs have another size and are lost");
+    }
+    if read > 0 {
+        tracing::info!(events = read, "the earlier programs' last events were read");
+    }
+}
+
+fn open_ring(directory: &PinDirectory, name: &str) -> anyhow::Result<Ring> {
+    let data = MapData::from_pin(directory.map(name))?;
+    loader::ring(&Map::from_map_data(data)?)
+}
+
+fn overflowed(directory: &PinDirectory) -> anyhow::Result<Vec<Event>> {
+    let data = MapData::from_pin(directory.map("ENDS_OVERFLOW"))?;
+    let mut queue = Queue::<_, Plain<Event>>::try_from(Map::from_map_data(data)?)?;
+    Ok(std::iter::from_fn(|| queue.pop(0).ok()).map(|Plain(event)| event).collect())
+}
+
+/// Takes all events of a ring; counts records of another size.
+fn events(ring: &mut Ring, others: &mut usize) -> Vec<Event> {
+    let mut found = Vec::new();
+    while let Some(record) = ring.take() {
+        match Event::read_from_bytes(record) {
+            Ok(event) => found.push(event),
+            Err(_) => *others += 1,
+        }
+    }
+    found
+}
+
+/// What the flow of an end moved, as the kernel side sums it up.
+fn moved(end: &Event) -> Sum {
+    let [original, reply] = end.counters;
+    let packets = original.packets.wrapping_add(reply.packets);
+    let bytes = original.bytes.wrapping_add(reply.bytes);
+    if is_selftest(end) { Sum::default() } else { Sum { flows: 1, packets, bytes } }
+}
+
+const fn add(a: Sum, b: Sum) -> Sum {
+    Sum {
+        flows: a.flows.wrapping_add(b.flows),
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+    }
+}
+
+fn shown(place: &Place) -> String {
+    place.state_dir.to_string_lossy().into_owned()
+}
+
+/// Without pins, ends between two agents are not seen.
+fn tell_unpinned(error: &anyhow::Error) {
+    let is_old = error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::Unsupported)
+    });
+    let what =
+        "the kernel programs end with this agent: flows that end before the next one runs will end as missed";
+    if is_old || matches!(error.downcast_ref(), Some(PinError::NoFileSystem)) {
+        tracing::warn!("{what} ({error:#})");
+    } else {
+        tracing::error!("{what} ({error:#})");
+    }
+}

@@ -1,0 +1,331 @@
+//! What is said of pinned programs, in maps of their own: which they are, and what of their counters was told.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use aya::maps::{Array, Map, MapData};
+use aya_obj::{
+    EbpfSectionKind,
+    generated::bpf_map_type::BPF_MAP_TYPE_ARRAY,
+    maps::{LegacyMap, PinningType, bpf_map_def},
+};
+use conntally_common::{LOSS_REASONS, Sum};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{PinDirectory, directory};
+use crate::kernel::bpf::{
+    abi::Plain,
+    hooks::{HookKind, Role, Updates},
+    loader::{self, Constants, object_digest},
+    programs::KernelSideOptions,
+};
+
+/// Bytes of the description at most.
+const BYTES: usize = 16 << 10;
+
+/// What is said of it: its length, then the text.
+type Text = [u8; BYTES];
+
+/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends.
+type Counts = [u64; COUNTS];
+const REASONS: usize = LOSS_REASONS as usize;
+const COUNTS: usize = REASONS + 4;
+
+/// Which programs they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Description {
+    /// Digest of the object.
+    pub(in super::super) object: String,
+    /// Digest of what was fixed when they were loaded, and of what decides which are attached.
+    pub(in super::super) constants: String,
+    /// Binary logarithm of the number of buckets in the slot table.
+    pub(in super::super) bucket_bits: u32,
+    /// Bytes of an event.
+    pub(in super::super) event_bytes: usize,
+    /// Which load of the module they are attached to.
+    pub(in super::super) module: Option<u64>,
+    /// How.
+    pub(in super::super) hooks: HookKind,
+    /// Which programs, to which functions.
+    pub(in super::super) attached: Vec<(Role, String)>,
+    /// What was not used, and why.
+    pub(in super::super) passed_over: Vec<String>,
+    /// Why they could not be proven, if so.
+    pub(in super::super) unproven: Option<String>,
+    /// Jiffies per second.
+    pub(in super::super) ticks_per_second: u32,
+    /// The state directory to which they belong.
+    pub(in super::super) state_dir: String,
+    /// The agent that uses them, or used them last.
+    pub(in super::super) process: u32,
+}
+
+impl Description {
+    /// Reads that of a directory; `None` when it has none.
+    ///
+    /// # Errors
+    /// When it cannot be read or is that of an agent which wrote others.
+    pub(in super::super) fn read(directory: &PinDirectory) -> anyhow::Result<Option<Self>> {
+        Self::read_at(directory.path())
+    }
+
+    pub(super) fn read_at(directory: &Path) -> anyhow::Result<Option<Self>> {
+        let path = directory::description(directory);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text: Text = array(open(&path)?)?.get(&0, 0).context("the description cannot be read")?;
+        decode(&text).map(Some)
+    }
+
+    /// Pins it, in place of an earlier one.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub(in super::super) fn write(&self, directory: &PinDirectory) -> anyhow::Result<()> {
+        let text = encode(self)?;
+        let path = directory::description(directory.path());
+        let pinned = if path.exists() { open(&path)? } else { make("description", BYTES)? };
+        if !path.exists() {
+            let new = loader::descriptor(&pinned).context("no descriptor")?;
+            // Empty for a moment, which is as good as none.
+            loader::pin(new, &path).context("the description cannot be pinned")?;
+        }
+        array(pinned)?.set(0, text, 0).context("the description cannot be written")
+    }
+
+    /// Why programs that are wanted now are not these; `None` when they are.
+    pub(in super::super) fn difference(
+        &self,
+        wanted: &Constants,
+        digest: &str,
+        module: Option<u64>,
+    ) -> Option<&'static str> {
+        // A table that is a little larger than need be does as well: the number of namespaces changes its size.
+        let fits = (wanted.bucket_bits..=wanted.bucket_bits.saturating_add(1)).contains(&self.bucket_bits);
+        if self.object != object_digest() {
+            Some("they are of another version")
+        } else if self.constants != digest || !fits {
+            Some("the configuration or the kernel's types are others")
+        } else if self.module != module {
+            Some("nf_conntrack was loaded anew")
+        } else {
+            None
+        }
+    }
+}
+
+/// The digest of what programs depend on. The number of slots is told apart.
+pub(in super::super) fn constants_digest(constants: &Constants, options: &KernelSideOptions) -> String {
+    let layout = Plain(constants.layout);
+    let sizes = [constants.rings.updates, constants.rings.ends, constants.rings.ends_overflow];
+    let fixed = [constants.head_bytes, constants.tail_offset];
+    let hook = options.hook as u32;
+    let choices = [hook, u32::from(options.updates == Updates::Sweep), u32::from(options.wanted.update)];
+    let numbers = sizes.into_iter().chain(fixed).chain(choices).flat_map(u32::to_le_bytes);
+    let bytes: Vec<u8> = layout.bytes().iter().copied().chain(numbers).collect();
+    format!("{:032x}", xxh3_128(&bytes))
+}
+
+/// What of the counters of pinned programs agents have told already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Told {
+    /// By number of reason.
+    pub(in super::super) losses: [u64; REASONS],
+    pub(in super::super) ends_lost: Sum,
+    pub(in super::super) ends_skipped: u64,
+}
+
+/// Where it is noted.
+pub(in super::super) struct Board(Array<MapData, Counts>);
+
+impl Board {
+    /// Opens that of a directory, or pins a new one.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub(in super::super) fn open(directory: &PinDirectory) -> anyhow::Result<Self> {
+        let path = path(directory);
+        if path.exists() {
+            return Ok(Self(Array::try_from(open(&path)?)?));
+        }
+        let map = make("told", size_of::<Counts>())?;
+        loader::pin(loader::descriptor(&map).context("no descriptor")?, &path)?;
+        Ok(Self(Array::try_from(map)?))
+    }
+
+    pub(in super::super) fn read(&self) -> Told {
+        let counts = self.0.get(&0, 0).unwrap_or([0; COUNTS]);
+        let mut told = Told::default();
+        let (losses, rest) = counts.split_at(REASONS);
+        told.losses.copy_from_slice(losses);
+        if let [flows, packets, bytes, skipped] = *rest {
+            told.ends_lost = Sum { flows, packets, bytes };
+            told.ends_skipped = skipped;
+        }
+        told
+    }
+
+    pub(in super::super) fn note(&mut self, told: &Told) {
+        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped } = *told;
+        let mut counts = [0; COUNTS];
+        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped]);
+        counts.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        // What cannot be noted is told again by the next agent.
+        let _ = self.0.set(0, counts, 0);
+    }
+}
+
+fn path(directory: &PinDirectory) -> PathBuf {
+    directory.path().join("told")
+}
+
+fn encode(description: &Description) -> anyhow::Result<Text> {
+    let text = serde_json::to_vec(description)?;
+    let mut bytes = [0; BYTES];
+    let (len, room) = bytes.split_at_mut(4);
+    ensure!(text.len() <= room.len(), "the description is too long");
+    len.copy_from_slice(&u32::try_from(text.len())?.to_le_bytes());
+    room.iter_mut().zip(text).for_each(|(to, from)| *to = from);
+    Ok(bytes)
+}
+
+fn decode(bytes: &Text) -> anyhow::Result<Description> {
+    let (len, text) = bytes.split_at(4);
+    let len = u32::from_le_bytes(len.try_into()?) as usize;
+    let text = text.get(..len).context("the description has an impossible length")?;
+    serde_json::from_slice(text).context("the description is of another version")
+}
+
+fn open(path: &Path) -> anyhow::Result<Map> {
+    let failed = || format!("{} cannot be opened", path.display());
+    let data = MapData::from_pin(path).with_context(failed)?;
+    Map::from_map_data(data).with_context(failed)
+}
+
+fn make(name: &str, bytes: usize) -> anyhow::Result<Map> {
+    let definition = bpf_map_def {
+        map_type: BPF_MAP_TYPE_ARRAY as u32,
+        key_size: 4,
+        value_size: u32::try_from(bytes)?,
+        max_entries: 1,
+        map_flags: 0,
+        id: 0,
+        pinning: PinningType::None,
+    };
+    let map = aya_obj::Map::Legacy(LegacyMap {
+        def: definition,
+        inner_def: None,
+        section_index: 0,
+        section_kind: EbpfSectionKind::Maps,
+        symbol_index: None,
+        data: Vec::new(),
+    });
+    Ok(Map::from_map_data(MapData::create(map, name, None)?)?)
+}
+
+fn array(map: Map) -> anyhow::Result<Array<MapData, Text>> {
+    Ok(Array::try_from(map)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use conntally_common::{Event, Layout};
+
+    use super::*;
+    use crate::kernel::bpf::{HookPreference, RingSizes, programs::Wanted};
+
+    fn constants() -> Constants {
+        Constants {
+            layout: Layout::UNKNOWN,
+            head_bytes: 200,
+            tail_offset: 128,
+            bucket_bits: 18,
+            rings: RingSizes { updates: 1 << 16, ends: 1 << 17, ends_overflow: 77 },
+        }
+    }
+
+    fn options() -> KernelSideOptions {
+        KernelSideOptions {
+            hook: HookPreference::Auto,
+            slots: 1,
+            rings: constants().rings,
+            rate_curve: Vec::new(),
+            updates: Updates::Packet,
+            wanted: Wanted::ALL,
+            pins: None,
+        }
+    }
+
+    fn description() -> Description {
+        Description {
+            object: object_digest().to_owned(),
+            constants: constants_digest(&constants(), &options()),
+            bucket_bits: 18,
+            event_bytes: size_of::<Event>(),
+            module: Some(7),
+            hooks: HookKind::Kprobe,
+            attached: vec![(Role::Destroy, "nf_ct_destroy".into())],
+            passed_over: vec!["fentry: no".into()],
+            unproven: None,
+            ticks_per_second: 250,
+            state_dir: "/var/lib/conntally".into(),
+            process: 9,
+        }
+    }
+
+    #[test]
+    fn every_choice_and_every_constant_is_in_the_digest() {
+        let digest = constants_digest(&constants(), &options());
+        let others = [
+            constants_digest(&Constants { head_bytes: 208, ..constants() }, &options()),
+            constants_digest(&Constants { tail_offset: 120, ..constants() }, &options()),
+            constants_digest(
+                &Constants { layout: Layout { ext: 9, ..Layout::UNKNOWN }, ..constants() },
+                &options(),
+            ),
+            constants_digest(&constants(), &KernelSideOptions { hook: HookPreference::Kprobe, ..options() }),
+            constants_digest(&constants(), &KernelSideOptions { updates: Updates::Sweep, ..options() }),
+            constants_digest(
+                &constants(),
+                &KernelSideOptions { wanted: Wanted { update: false, new: true }, ..options() },
+            ),
+        ];
+        assert!(others.iter().all(|other| *other != digest));
+        let told_anew = KernelSideOptions { wanted: Wanted { new: false, update: true }, ..options() };
+        assert_eq!(
+            constants_digest(&constants(), &told_anew),
+            digest,
+            "programs are told what they need not tell"
+        );
+    }
+
+    #[test]
+    fn only_the_same_programs_are_taken_over() {
+        let digest = constants_digest(&constants(), &options());
+        assert_eq!(description().difference(&constants(), &digest, Some(7)), None);
+        let smaller = Constants { bucket_bits: 17, ..constants() };
+        assert_eq!(description().difference(&smaller, &digest, Some(7)), None);
+        let larger = Constants { bucket_bits: 19, ..constants() };
+        assert!(description().difference(&larger, &digest, Some(7)).is_some());
+        assert!(description().difference(&constants(), &digest, Some(8)).is_some());
+        assert!(description().difference(&constants(), &digest, None).is_some());
+        assert!(description().difference(&constants(), "", Some(7)).is_some());
+        let newer = Description { object: "0".repeat(64), ..description() };
+        assert!(newer.difference(&constants(), &digest, Some(7)).is_some());
+    }
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        assert_eq!(decode(&encode(&description()).unwrap()).unwrap(), description());
+        let long = Description { passed_over: vec!["x".repeat(BYTES)], ..description() };
+        assert!(encode(&long).is_err());
+    }
+
+    #[test]
+    fn what_is_no_description_is_refused() {
+        assert!(decode(&[0; BYTES]).is_err());
+        assert!(decode(&[0xff; BYTES]).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! A directory of pins: its lock, its names, its removal.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::{
+    Description, Place,
+    place::{BPF_FS, ROOT},
+};
+
+const LINK: &str = "link_";
+const MAP: &str = "map_";
+
+/// Who only looks at a directory has it locked for less than this.
+const GLANCE: Duration = Duration::from_millis(20);
+const GLANCES: usize = 10;
+
+/// A directory of pins that no other process uses.
+#[derive(Debug)]
+pub struct PinDirectory {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Programs that were attached.
+    pub links: usize,
+    /// Maps.
+    pub maps: usize,
+}
+
+/// Why pins cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// There is no place for them.
+    #[error("no bpf file system is mounted at {BPF_FS}; `mount -t bpf bpf {BPF_FS}` mends it")]
+    NoFileSystem,
+    /// Another process has locked them.
+    #[error("{path} is in use{}", .by.map_or_else(String::new, |by| format!(" by process {by}; stop it first")))]
+    InUse {
+        /// Where they are.
+        path: PathBuf,
+        /// The process, if it told its number.
+        by: Option<u32>,
+        /// Its state directory, if it told it.
+        state_dir: Option<PathBuf>,
+    },
+    /// The file system refuses something.
+    #[error("cannot {what} {path}")]
+    FileSystem {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system call said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl PinDirectory {
+    /// Makes the directory if need be, for its owner alone, and locks it.
+    ///
+    /// # Errors
+    /// When there is no bpf file system, or another process uses the directory.
+    pub fn make(place: &Place) -> Result<Self, PinError> {
+        let is_there = statfs(BPF_FS).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+        if !is_there {
+            return Err(PinError::NoFileSystem);
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&place.path);
+        made.map_err(|cause| failed("make", &place.path, cause))?;
+        let mut opened = Self::open(&place.path);
+        for _ in 0..GLANCES {
+            if !matches!(opened, Err(PinError::InUse { .. })) {
+                break;
+            }
+            thread::sleep(GLANCE);
+            opened = Self::open(&place.path);
+        }
+        opened
+    }
+
+    /// Locks one that is there.
+    ///
+    /// # Errors
+    /// When another process uses it.
+    pub(super) fn open(path: &Path) -> Result<Self, PinError> {
+        let lock = File::open(path).map_err(|cause| failed("open", path, cause))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(in_use(path)),
+            Err(TryLockError::Error(cause)) => Err(failed("lock", path, cause)),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the link of a program.
+    pub(in super::super) fn link(&self, program: &str) -> PathBuf {
+        self.path.join(format!("{LINK}{program}"))
+    }
+
+    /// The name of a map.
+    pub(in super::super) fn map(&self, map: &str) -> PathBuf {
+        self.path.join(format!("{MAP}{map}"))
+    }
+
+    /// Removes the links, so that the programs are detached. What they submitted stays in their maps.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub(in super::super) fn remove_links(&self) -> Result<usize, PinError> {
+        let _ = fs::remove_file(description(&self.path));
+        self.remove_named(|name| name.starts_with(LINK))
+    }
+
+    /// Removes all pins.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn clear(&self) -> Result<Removed, PinError> {
+        let links = self.remove_links()?;
+        let maps = self.remove_named(|name| name.starts_with(MAP))?;
+        self.remove_named(|_| true)?;
+        Ok(Removed { links, maps })
+    }
+
+    /// Removes all pins, and the directory.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn remove(self) -> Result<Removed, PinError> {
+        let removed = self.clear()?;
+        fs::remove_dir(&self.path).map_err(|cause| failed("remove", &self.path, cause))?;
+        // It stays as long as others have directories there.
+        let _ = fs::remove_dir(ROOT);
+        Ok(removed)
+    }
+
+    fn remove_named(&self, is_meant: impl Fn(&str) -> bool) -> Result<usize, PinError> {
+        let entries = fs::read_dir(&self.path).map_err(|cause| failed("read", &self.path, cause))?;
+        let mut removed = 0;
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_meant)) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|cause| failed("remove", &path, cause))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// The name of the map that describes the rest.
+pub(super) fn description(directory: &Path) -> PathBuf {
+    directory.join("description")
+}
+
+fn in_use(path: &Path) -> PinError {
+    let known = Description::read_at(path).ok().flatten();
+    let state_dir = known.as_ref().map(|known| known.state_dir.clone().into());
+    PinError::InUse { path: path.to_path_buf(), by: known.map(|known| known.process), state_dir }
+}
+
+fn failed(what: &'static str, path: &Path, cause: io::Error) -> PinError {
+    PinError::FileSystem { what, path: path.to_path_buf(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of another file system, which does for names and locks.
+    fn directory() -> (tempfile::TempDir, PinDirectory) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("pins");
+        fs::create_dir(&path).unwrap();
+        let directory = PinDirectory::open(&path).unwrap();
+        (temp, directory)
+    }
+
+    #[test]
+    fn a_directory_in_use_is_refused() {
+        let (_temp, directory) = directory();
+        assert!(matches!(PinDirectory::open(directory.path()), Err(PinError::InUse { .. })));
+        let path = directory.path().to_path_buf();
+        drop(directory);
+        assert!(PinDirectory::open(&path).is_ok());
+    }
+
+    #[test]
+    fn removing_counts_links_and_maps_and_leaves_nothing() {
+        let (temp, directory) = directory();
+        let others = [description(directory.path()), directory.path().join("told")];
+        for path in
+            [directory.link("destroy"), directory.map("ENDS"), directory.map("SLOTS")].iter().chain(&others)
+        {
+            fs::write(path, "").unwrap();
+        }
+        assert_eq!(directory.remove().unwrap(), Removed { links: 1, maps: 2 });
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn without_links_the_rest_is_known_to_be_of_no_use() {
+        let (_temp, directory) = directory();
+        for path in [directory.link("destroy"), directory.map("ENDS"), description(directory.path())] {
+            fs::write(path, "").unwrap();
+        }
+        assert_eq!(directory.remove_links().unwrap(), 1);
+        assert!(directory.map("ENDS").exists() && !description(directory.path()).exists());
+    }
+}

@@ -1,0 +1,247 @@
+//! Scenarios about kernel programs that go on while no agent runs.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::restart::{StateDir, kills, lab, seed};
+use super::{Outcome, Settings, Stage};
+use crate::agent::{Agent, Ended, Output};
+use crate::compare::Verdict;
+use crate::lab::{FAMILIES, Family, Lab};
+use crate::traffic::{self, Ending, Exchange};
+
+/// An agent lives at most so long.
+const LIFE_MS: u64 = 1000;
+
+/// Between two steps of the traffic.
+const PACE: Duration = Duration::from_millis(2);
+
+/// Between two looks at the kernel's table, and as much again.
+const TWO_LOOKS: Duration = Duration::from_secs(10);
+
+/// The kernel removes programs and maps some time after the last reference to them is gone.
+const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+
+const STAYS: &str = "the kernel programs stay";
+const GOES: &str = "the kernel programs end with this agent";
+const TAKEN_OVER: &str = "of an earlier agent were taken over";
+
+/// Flows of which every one may end at any time.
+struct Flows {
+    exchanges: Vec<Exchange>,
+    next_port: u16,
+    random: u64,
+}
+
+impl Flows {
+    fn open(lab: &Lab, seed: u64) -> Result<Self> {
+        let mut exchanges = Vec::new();
+        for family in FAMILIES {
+            let path = lab.path(family)?;
+            for port in 0..5 {
+                exchanges.push(Exchange::open(&path, 20_100 + port, 7100 + port)?);
+            }
+        }
+        let mut flows = Self { exchanges, next_port: 21_000, random: seed | 1 };
+        flows.move_all()?;
+        Ok(flows)
+    }
+
+    fn move_all(&mut self) -> Result<()> {
+        self.exchanges.iter_mut().try_for_each(|exchange| exchange.ask(77).and_then(|()| exchange.answer(33)))
+    }
+
+    /// Moves one of the flows, and opens some.
+    fn step(&mut self, lab: &Lab) -> Result<()> {
+        let (chosen, size) = (self.draw(self.exchanges.len() as u64), self.draw(1000));
+        if let Some(exchange) = self.exchanges.get_mut(usize::try_from(chosen)?) {
+            exchange.ask(usize::try_from(size)?)?;
+            exchange.answer(usize::try_from(size / 2)?)?;
+        }
+        if self.draw(4) == 0 && self.next_port < 60_000 {
+            let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
+            traffic::burst(&lab.path(family)?, self.next_port..self.next_port + 5, 7003)?;
+            self.next_port += 5;
+        }
+        Ok(())
+    }
+
+    fn run_for(&mut self, time: Duration, lab: &Lab) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.step(lab)?;
+            thread::sleep(PACE);
+        }
+        Ok(())
+    }
+
+    /// Xorshift.
+    const fn draw(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % below
+    }
+}
+
+/// Ends every flow. Those that move again are others.
+fn end_all(lab: &Lab) -> Result<()> {
+    lab.expect_remaining(&["deleted", "closed"]);
+    lab.flush()
+}
+
+/// An agent is stopped; while none runs flows move, end, and begin and end; the next one tells all of it, once.
+pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
+    let objects = kernel_objects();
+    let (state, mut lab, seed) = (StateDir::new("pinned", settings), lab()?, seed());
+    let mut agent = state.start_after(Output::default(), settings)?;
+    if agent.ready_line.contains("netlink") {
+        return Ok(Outcome::skip("there are no kernel programs"));
+    }
+    let mut flows = Flows::open(&lab, seed)?;
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let ended = agent.stop()?;
+    if says(&ended.output, GOES) {
+        return unpinned(settings, &lab, &state, ended);
+    }
+    ensure!(stays(&ended.output), "the agent does not say that its programs stay");
+    while_none_runs(&mut flows, &lab)?;
+    agent = state.start_after(ended.output, settings)?;
+    let mut problems = Vec::new();
+    if !says(&agent.output(), TAKEN_OVER) {
+        problems.push("the programs were not taken over".to_owned());
+    }
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let sent = traffic::transfer(&lab.path(Family::V4)?, 20_003, 7004, (50_000, 50_000), Ending::Close)?;
+    lab.promise(sent);
+    let repeated = agent.output().repeated;
+    problems.extend((repeated > 0).then(|| format!("{repeated} lines came twice after a planned end")));
+    let mut outcome = finish(settings, lab, agent, seed)?;
+    problems.extend(state.detach()?);
+    problems.extend(left_behind(objects));
+    problems.into_iter().for_each(|words| outcome.verdict.problem(words));
+    Ok(outcome)
+}
+
+fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
+    for _ in 0..2 {
+        flows.run_for(Duration::from_millis(300), lab)?;
+        end_all(lab)?;
+    }
+    flows.run_for(Duration::from_millis(300), lab)
+}
+
+/// Agents are killed again and again; flows end while none runs, and at any other time.
+pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
+    let (state, lab, seed) = (StateDir::new("pinned9", settings), lab()?, seed());
+    let mut agent = state.start_after(Output::default(), settings)?;
+    if agent.ready_line.contains("netlink") {
+        return Ok(Outcome::skip("there are no kernel programs"));
+    }
+    if says(&agent.output(), GOES) {
+        return Ok(Outcome::skip("the kernel does not let its programs outlive the agent"));
+    }
+    let mut flows = Flows::open(&lab, seed)?;
+    for round in 0..kills()? {
+        let life = Duration::from_millis(flows.draw(LIFE_MS));
+        flows.run_for(life, &lab)?;
+        if round % 2 == 0 {
+            end_all(&lab)?;
+        }
+        let earlier = agent.kill()?.output;
+        flows.run_for(Duration::from_millis(100), &lab)?;
+        if round % 3 != 0 {
+            end_all(&lab)?;
+        }
+        agent = thread::scope(|scope| -> Result<Agent> {
+            let starting = scope.spawn(|| state.start_after(earlier, settings));
+            while !starting.is_finished() {
+                flows.step(&lab)?;
+                thread::sleep(PACE);
+            }
+            starting.join().map_err(|_| anyhow::anyhow!("the start panicked"))?
+        })?;
+    }
+    flows.run_for(Duration::from_millis(300), &lab)?;
+    let mut outcome = finish(settings, lab, agent, seed)?;
+    state.detach()?.into_iter().for_each(|words| outcome.verdict.problem(words));
+    Ok(outcome)
+}
+
+fn finish(settings: &Settings, lab: Lab, agent: Agent, seed: u64) -> Result<Outcome> {
+    let promised = 2 * 5 * FAMILIES.len();
+    let mut outcome = Stage::around(settings, lab, agent).finish(promised)?;
+    if !outcome.verdict.exact() {
+        outcome.verdict.problem(format!("the traffic was drawn with seed {seed}"));
+    }
+    Ok(outcome)
+}
+
+/// Where programs go with their agent, flows that end before the next one runs are missed, and it says so.
+fn unpinned(settings: &Settings, lab: &Lab, state: &StateDir, ended: Ended) -> Result<Outcome> {
+    let namespaces = lab.tracked();
+    let known: Vec<_> =
+        ended.output.records.accounts().filter(|flow| namespaces.contains(&flow.key.netns)).collect();
+    let known = known.len();
+    lab.flush()?;
+    let mut agent = state.start_after(ended.output, settings)?;
+    let is_told = agent.wait(TWO_LOOKS, |records| {
+        let missed = |end: &Option<String>| end.as_deref() == Some("missed");
+        records.accounts().filter(|flow| missed(&flow.end_reason)).count() >= known
+    });
+    let (ready_line, ready_ms) = (agent.ready_line.clone(), agent.ready_after.as_millis());
+    agent.stop()?;
+    let mut verdict = Verdict::new(known, 1, 0);
+    if is_told {
+        verdict.matched = known;
+    } else {
+        verdict.problem(format!("not each of {known} flows that ended unseen was told as missed"));
+    }
+    Ok(Outcome { verdict, ready_line, ready_ms, skipped: None })
+}
+
+/// Whether the agent left its programs to the next one.
+pub(super) fn stays(output: &Output) -> bool {
+    says(output, STAYS)
+}
+
+fn says(output: &Output, words: &str) -> bool {
+    output.log.iter().any(|line| line.contains(words))
+}
+
+/// How many programs, maps and links the kernel has; `None` where nothing tells.
+fn kernel_objects() -> Option<[usize; 3]> {
+    let mut counts = [0; 3];
+    for (count, kind) in counts.iter_mut().zip(["prog", "map", "link"]) {
+        let output = Command::new("bpftool").args(["-j", kind, "show"]).output().ok()?;
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).ok()?;
+        *count = list.len();
+    }
+    Some(counts)
+}
+
+/// What is there that was not before.
+fn left_behind(before: Option<[usize; 3]>) -> Option<String> {
+    let until = Instant::now() + REMOVED_WITHIN;
+    let mut now = kernel_objects();
+    while now > before && Instant::now() < until {
+        thread::sleep(Duration::from_millis(200));
+        now = kernel_objects();
+    }
+    (now > before).then(|| format!("programs, maps and links were {before:?} before and are {now:?} after"))
+}
+
+impl StateDir {
+    /// Removes the programs that outlived their agent; says what is wrong with that.
+    fn detach(&self) -> Result<Option<String>> {
+        let mut command = Command::new(self.program());
+        let output = command.arg("detach").arg("--state-dir").arg(self.path()).output();
+        let output = output.with_context(|| format!("cannot run {}", self.program().display()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let is_right = output.status.success() && said.contains("removed ");
+        Ok((!is_right).then(|| format!("detach ended with {} and said {said:?}", output.status)))
+    }
+}
