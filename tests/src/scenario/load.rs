@@ -138,8 +138,9 @@ pub(super) fn promise(stage: &mut Stage<'_>, loads: Vec<Load>) -> usize {
     let sent: Vec<Sent> = loads.into_iter().flat_map(|load| [load.short, load.long].concat()).collect();
     let flows = sent.len();
     sent.into_iter().for_each(|sent| stage.lab.promise(sent));
-    // On a slow machine the trouble takes longer than the timeout of a short flow.
-    stage.lab.expect_remaining(&stage.reasons(&["deleted", "closed", "timeout"]));
+    // On a slow machine the trouble takes longer than the timeout of a short flow. And the kernel may skip the program
+    // that sees who deletes an entry, while another run of it is preempted on that CPU.
+    stage.lab.expect_remaining(&stage.reasons(&["deleted", "closed", "timeout", "unknown"]));
     flows
 }
 
