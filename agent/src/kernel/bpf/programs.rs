@@ -2,6 +2,8 @@
 
 use std::{
     os::fd::AsFd,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -128,6 +130,24 @@ pub(super) struct Attached {
     pub(super) function: String,
     pub(super) program: Program,
     pub(super) link: Link,
+}
+
+/// What came of attaching a program.
+type Outcome = Result<Attached, StartError>;
+
+/// A typed program for a function, before it is attached.
+struct Loaded {
+    role: Role,
+    function: &'static str,
+    program: Program,
+}
+
+impl Loaded {
+    fn attach(self) -> Result<Attached, StartError> {
+        let Self { role, function, program } = self;
+        let link = Link::Typed(program.attach_typed(role.typed_program())?);
+        Ok(Attached { role, function: function.to_owned(), program, link })
+    }
 }
 
 impl KernelSide {
@@ -361,14 +381,34 @@ impl KernelSide {
 
     /// Attaches what tells of the life of flows.
     fn attach_life(&mut self, btf: &Btf) -> Result<(), StartError> {
-        for role in Role::LIFE {
-            match self.attach(role, btf) {
-                Ok(()) => {}
+        let attached = match self.kind {
+            HookKind::Fentry => self.attach_typed_in_turn(btf)?,
+            HookKind::Kprobe => Role::LIFE.map(|role| (role, self.attach_kprobe(role))).into(),
+        };
+        for (role, attached) in attached {
+            match attached {
+                Ok(attached) => self.attached.push(attached),
                 Err(error) if role.is_required() => return Err(error),
                 Err(error) => self.passed_over.push(format!("{}: {error}", role.name())),
             }
         }
         Ok(())
+    }
+
+    /// Attaches typed programs in their order, while the next ones are loaded: attaching is mostly waiting, until no
+    /// CPU runs the code that is replaced, and loading is work for the verifier.
+    fn attach_typed_in_turn(&self, btf: &Btf) -> Result<Vec<(Role, Outcome)>, StartError> {
+        thread::scope(|scope| {
+            let (hand_on, loaded) = mpsc::channel::<(Role, Result<Loaded, StartError>)>();
+            let attach = |(role, loaded): (Role, Result<Loaded, _>)| (role, loaded.and_then(Loaded::attach));
+            let attaching = scope.spawn(move || loaded.into_iter().map(attach).collect());
+            for role in Role::LIFE {
+                // If nobody takes it any more, that thread has panicked, which is told below.
+                let _ = hand_on.send((role, self.load_typed(role, btf)));
+            }
+            drop(hand_on);
+            attaching.join().map_err(|_| StartError::Other(anyhow!("the thread that attaches panicked")))
+        })
     }
 
     /// Attaches a packet hook that sees every packet exactly once: the accounting function if the kernel really
@@ -455,14 +495,14 @@ impl KernelSide {
 
     fn attach(&mut self, role: Role, btf: &Btf) -> Result<(), StartError> {
         let attached = match self.kind {
-            HookKind::Fentry => self.attach_typed(role, btf)?,
+            HookKind::Fentry => self.load_typed(role, btf)?.attach()?,
             HookKind::Kprobe => self.attach_kprobe(role)?,
         };
         self.attached.push(attached);
         Ok(())
     }
 
-    fn attach_typed(&self, role: Role, btf: &Btf) -> Result<Attached, StartError> {
+    fn load_typed(&self, role: Role, btf: &Btf) -> Result<Loaded, StartError> {
         let (function, id) =
             role.functions().iter().find_map(|name| Some((*name, btf.find_func(name)?))).ok_or_else(
                 || StartError::Other(anyhow!("no BTF of function {}", role.functions().join(" or "))),
@@ -473,10 +513,8 @@ impl KernelSide {
             None
         };
         let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
-        let name = role.typed_program();
-        let program = Program::load_typed(&self.object, name, role.position(), target)?;
-        let link = Link::Typed(program.attach_typed(name)?);
-        Ok(Attached { role, function: function.to_owned(), program, link })
+        let program = Program::load_typed(&self.object, role.typed_program(), role.position(), target)?;
+        Ok(Loaded { role, function, program })
     }
 
     fn attach_kprobe(&mut self, role: Role) -> Result<Attached, StartError> {
