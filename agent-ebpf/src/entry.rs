@@ -89,12 +89,6 @@ impl Head {
         self.copy_part(conntrack, layout!(status), 4)
     }
 
-    /// Copies what lies before the tail.
-    #[inline(always)]
-    pub fn copy_front(&mut self, conntrack: Conntrack) -> bool {
-        self.copy_part(conntrack, FIRST, constant(&TAIL_OFFSET) - FIRST)
-    }
-
     /// Copies all up to the end of the first tuple, with the node before it.
     #[inline(always)]
     pub fn copy_node(&mut self, conntrack: Conntrack) -> bool {
@@ -126,7 +120,14 @@ impl Head {
     fn field<T: Copy>(&self, offset: u32) -> T {
         // SAFETY: the copied head is initialised up to [`HEAD_BYTES`], which covers every offset of the layout;
         // the verifier checks that too.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast::<T>().read() }
+        unsafe { self.at::<T>(offset).read() }
+    }
+
+    /// Where the field at an offset below [`HEAD_BYTES`] is.
+    #[inline(always)]
+    fn at<T>(&self, offset: u32) -> *const T {
+        // SAFETY: the head has that many bytes.
+        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast() }
     }
 
     /// `enum ip_conntrack_status`
@@ -218,11 +219,11 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
 /// `tuple` points to memory for a tuple, 8-byte aligned as in [`Event`].
 #[inline(always)]
 unsafe fn copy_tuple(tuple: *mut KernelTuple, head: &Head, offset: u32) {
-    let words = tuple.cast::<u64>();
+    let (words, from) = (tuple.cast::<u64>(), head.at::<u64>(offset));
     let mut i = 0;
     while i < 5 {
-        // SAFETY: a tuple is five words.
-        unsafe { words.add(i).write(head.field(offset + 8 * i as u32)) };
+        // SAFETY: a tuple is five words, and so many lie at its offset in the head.
+        unsafe { words.add(i).write(from.add(i).read()) };
         i += 1;
     }
 }

@@ -12,7 +12,7 @@ use conntally_common::{
     VISITS as VISITS_LEN, Visit, Walk,
 };
 
-use crate::{tour::Tour, walk::Stride};
+use crate::tour::Tour;
 
 /// New flows and updates. Sized at load.
 #[map]
@@ -73,10 +73,6 @@ pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, 0);
 /// Where the program `walk` stands between two runs.
 #[map]
 pub static WALK: Array<Walk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Where it stands within a run.
-#[map]
-pub static STRIDE: Array<Stride> = Array::with_max_entries(1, 0);
 
 /// What the program keeps during a run that looks at many flows.
 #[map]

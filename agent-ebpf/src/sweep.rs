@@ -3,17 +3,12 @@
 //! Nothing keeps an entry alive meanwhile. Its memory always holds some entry (the kernel allocates them typesafe by
 //! RCU), and its slot tells whose: slot, status, extensions and start are looked at before and after the rest is read.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use conntally_common::{
-    Control, Event, EventFlags, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict,
-};
+use conntally_common::{EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict};
 
 use crate::{
     entry::{Conntrack, Head},
-    event::{About, begin, jiffies},
-    extensions::{Counters, zero},
+    event::{About, begin},
     maps::{CONTROL, SIGHTS, SWEEPS, TOUR, VISITS},
     slots,
     speak::{interval, is_due, mark_announced},
@@ -57,26 +52,21 @@ pub fn run() {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sweep_visit(index: u32) -> u32 {
-    let (Some(visit), Some(control), Some(tour)) =
-        (VISITS.get_ptr_mut(index), CONTROL.get_ptr(0), TOUR.get_ptr_mut(0))
-    else {
-        return 0;
-    };
-    let Some(event) = SIGHTS.get_ptr_mut(index) else { return 0 };
-    // SAFETY: all pointers are map values.
+    let (Some(visit), Some(tour)) = (VISITS.get_ptr_mut(index), TOUR.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: both pointers are map values.
     unsafe {
         if (*visit).conntrack == 0 {
             return 0;
         }
-        (*visit).verdict = look(visit, control, tour, event);
+        (*visit).verdict = look(visit, tour, index);
     }
     1
 }
 
 /// # Safety
-/// All pointers are values of their maps.
+/// Both pointers are values of their maps.
 #[inline(always)]
-unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, event: *mut Event) -> u32 {
+unsafe fn look(visit: *const Visit, tour: *mut Tour, index: u32) -> u32 {
     // SAFETY: the caller's promise.
     let conntrack = Conntrack(unsafe { (*visit).conntrack });
     let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
@@ -84,10 +74,10 @@ unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, ev
     };
     // SAFETY: as above; the slot lies in a map value.
     unsafe {
-        if !is_same(slot, visit) {
+        if (&raw const (*slot).born_ns).read_volatile() != (*visit).born_ns {
             return VisitVerdict::GONE;
         }
-        if (*control).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
+        if (*tour).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
             return VisitVerdict::NOT_DUE;
         }
         let mut head = Head::room();
@@ -95,91 +85,63 @@ unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, ev
             return VisitVerdict::GONE;
         }
         let Some(block) = tour::extensions(tour, &head) else { return VisitVerdict::GONE };
-        let sight = Sight::of(block);
-        if sight.is_known(visit, &head) {
+        if is_known(visit, &head, block) {
             return VisitVerdict::UNCHANGED;
         }
-        if !head.copy_front(conntrack) {
+        tell(visit, tour, slot, &mut head, block, index)
+    }
+}
+
+/// Makes the event of a flow that has changed. Its head is read after its extensions, status and their address last:
+/// so what it says also tells whether all was still the same flow's.
+///
+/// # Safety
+/// All pointers are, or lie in, values of their maps.
+#[inline(always)]
+unsafe fn tell(
+    visit: *const Visit,
+    tour: *mut Tour,
+    slot: *mut Slot,
+    head: &mut Head,
+    block: Block,
+    index: u32,
+) -> u32 {
+    let (Some(event), Some(control)) = (SIGHTS.get_ptr_mut(index), CONTROL.get_ptr(0)) else {
+        return VisitVerdict::GONE;
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (conntrack, ext) = (Conntrack((*visit).conntrack), head.ext());
+        if !head.copy(conntrack) || !head.is_live() || head.ext() != ext {
             return VisitVerdict::GONE;
         }
-        let netns = tour::netns(tour, &head);
-        let (born_ns, now_ns) = ((*visit).born_ns, (*tour).now_ns);
-        let flags = (*slot).flags;
+        let netns = tour::netns(tour, head);
+        let (born_ns, now_ns, flags) = ((*visit).born_ns, (*tour).now_ns, (*slot).flags);
         let about = About { kind: EventKind::UPDATE, now_ns, born_ns, flags: flags as u8, netns };
-        begin(event, conntrack, &head, &about);
-        sight.tell(event, block);
-        let ext = head.ext();
-        let is_untouched = head.copy_tail(conntrack)
-            && head.is_live()
-            && head.ext() == ext
-            && block.start_now() == (*event).start_ns
-            && is_same(slot, visit);
-        if !is_untouched {
+        begin(event, conntrack, head, &about);
+        block.describe(event);
+        if !is_same(slot, visit) {
             return VisitVerdict::GONE;
         }
         let wait = interval(control, now_ns.saturating_sub(born_ns), || netns);
         mark_announced(slot, flags);
-        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
+        (&raw mut (*slot).due).write_volatile((*event).jiffies.wrapping_add(wait));
     }
     VisitVerdict::CHANGED
 }
 
-/// What a record shows of a flow beside its head.
-struct Sight {
-    counters: Counters,
-    labels: [u64; 2],
-    has_counters: bool,
-}
-
-impl Sight {
-    #[inline(always)]
-    fn of(block: Block) -> Self {
-        let mut counters = MaybeUninit::<Counters>::uninit();
-        let mut labels = MaybeUninit::<[u64; 2]>::uninit();
-        // SAFETY: both are as long as zeroed.
-        unsafe {
-            zero::<4>(counters.as_mut_ptr().cast());
-            zero::<2>(labels.as_mut_ptr().cast());
-        }
-        let has_counters = block.counters(counters.as_mut_ptr());
-        block.labels(labels.as_mut_ptr());
-        // SAFETY: zeroed, then perhaps filled.
-        unsafe { Self { counters: counters.assume_init(), labels: labels.assume_init(), has_counters } }
-    }
-
-    /// Puts it into an event, with the times.
-    ///
-    /// # Safety
-    /// `event` points to an event's memory, of which `flags` is set.
-    #[inline(always)]
-    unsafe fn tell(&self, event: *mut Event, block: Block) {
-        // SAFETY: every write is to a field of the caller's event.
-        unsafe {
-            zero::<2>((&raw mut (*event).start_ns).cast());
-            block.times((&raw mut (*event).start_ns).cast());
-            (&raw mut (*event).counters).cast::<Counters>().write(self.counters);
-            (&raw mut (*event).labels).cast::<[u64; 2]>().write(self.labels);
-            if self.has_counters {
-                (*event).flags |= EventFlags::COUNTERS;
-            }
-        }
-    }
-
-    /// Whether user space knows all that.
-    ///
-    /// # Safety
-    /// `visit` is a value of the map `VISITS`.
-    #[inline(always)]
-    unsafe fn is_known(&self, visit: *const Visit, head: &Head) -> bool {
-        let [original, _, reply, _] = self.counters;
-        let [low, high] = self.labels;
-        // SAFETY: the caller's promise.
-        unsafe {
-            original.wrapping_add(reply) == (*visit).packets
-                && (head.status() ^ (*visit).status) & SHOWN_STATUS == 0
-                && head.mark() == (*visit).mark
-                && low ^ high == (*visit).labels
-        }
+/// Whether user space knows all that a record would show.
+///
+/// # Safety
+/// `visit` is a value of the map `VISITS`.
+#[inline(always)]
+unsafe fn is_known(visit: *const Visit, head: &Head, block: Block) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        block.packets() == (*visit).packets
+            && (head.status() ^ (*visit).status) & SHOWN_STATUS == 0
+            && head.mark() == (*visit).mark
+            && block.joined_labels() == (*visit).labels
     }
 }
 

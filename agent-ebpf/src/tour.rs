@@ -1,12 +1,13 @@
 //! What a program keeps during a run in which it looks at many flows: reads that every flow would repeat.
 
-use conntally_common::ABSENT;
+use conntally_common::{ABSENT, Event, EventFlags};
 
 use crate::{
-    entry::{Head, read_into},
+    entry::{Head, read, read_into},
     event::boot_ns,
-    extensions::Counters,
-    maps::{TOUR, layout},
+    extensions::{Counters, zero},
+    maps::{CONTROL, TOUR, layout},
+    walk::Stride,
 };
 
 /// Words at the start of an entry's extensions that are read at once. They hold the positions of all, and on the usual
@@ -25,8 +26,13 @@ pub struct Tour {
     net: u64,
     /// Its inode.
     inode: u64,
+    /// [`conntally_common::Control::sweeps`]
+    pub sweeps: u32,
+    padding: u32,
     /// The start of the extensions of the flow at hand.
     extensions: [u64; WORDS],
+    /// Where a walk stands.
+    pub stride: Stride,
 }
 
 /// The extensions of the flow at hand, of which the start was read at once.
@@ -39,10 +45,11 @@ pub struct Block {
 /// Begins a run.
 #[inline(always)]
 pub fn begin() -> Option<*mut Tour> {
-    let tour = TOUR.get_ptr_mut(0)?;
-    // SAFETY: the pointer is the map's value.
+    let (tour, control) = (TOUR.get_ptr_mut(0)?, CONTROL.get_ptr(0)?);
+    // SAFETY: both pointers are map values.
     unsafe {
         (*tour).now_ns = boot_ns();
+        (*tour).sweeps = (*control).sweeps;
         (*tour).net = 0;
     }
     Some(tour)
@@ -79,20 +86,63 @@ pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
 impl Block {
     /// Copies the counters; false when the entry has none, the place is then left as it is.
     #[inline(always)]
-    pub fn counters(self, place: *mut Counters) -> bool {
+    fn counters(self, place: *mut Counters) -> bool {
         self.words(layout!(ext_acct), place)
     }
 
     /// The same for start and stop of the timestamps.
     #[inline(always)]
-    pub fn times(self, place: *mut [u64; 2]) -> bool {
+    fn times(self, place: *mut [u64; 2]) -> bool {
         layout!(ext_tstamp) != ABSENT && self.words(layout!(ext_tstamp), place)
     }
 
     /// The same for the labels.
     #[inline(always)]
-    pub fn labels(self, place: *mut [u64; 2]) -> bool {
+    fn labels(self, place: *mut [u64; 2]) -> bool {
         layout!(ext_labels) != ABSENT && self.words(layout!(ext_labels), place)
+    }
+
+    /// Fills in all that the extensions say.
+    ///
+    /// # Safety
+    /// `event` points to an event's memory, of which `flags` is set.
+    #[inline(always)]
+    pub unsafe fn describe(self, event: *mut Event) {
+        // SAFETY: every write is to a field of the caller's event.
+        unsafe {
+            if self.counters((&raw mut (*event).counters).cast()) {
+                (*event).flags |= EventFlags::COUNTERS;
+            } else {
+                zero::<4>((&raw mut (*event).counters).cast());
+            }
+            if !self.times((&raw mut (*event).start_ns).cast()) {
+                zero::<2>((&raw mut (*event).start_ns).cast());
+            }
+            if !self.labels((&raw mut (*event).labels).cast()) {
+                zero::<2>((&raw mut (*event).labels).cast());
+            }
+        }
+    }
+
+    /// Packets of both directions; 0 when the entry has no counters.
+    #[inline(always)]
+    pub fn packets(self) -> u64 {
+        match self.position(layout!(ext_acct)) {
+            0 => 0,
+            position => self.word(position).wrapping_add(self.word(position + 16)),
+        }
+    }
+
+    /// Both words of the labels, joined by exclusive or; 0 when the entry has none.
+    #[inline(always)]
+    pub fn joined_labels(self) -> u64 {
+        if layout!(ext_labels) == ABSENT {
+            return 0;
+        }
+        match self.position(layout!(ext_labels)) {
+            0 => 0,
+            position => self.word(position) ^ self.word(position + 8),
+        }
     }
 
     /// The start stamp as it is in the kernel's memory now; 0 when the entry has none.
@@ -115,6 +165,17 @@ impl Block {
         }
         // SAFETY: the positions are the first 16 bytes of the block.
         unsafe { u64::from((&raw const (*self.tour).extensions).cast::<u8>().add(index as usize).read()) }
+    }
+
+    #[inline(always)]
+    fn word(self, position: u64) -> u64 {
+        if position > 8 * (WORDS as u64 - 1) {
+            return read(self.address + position).unwrap_or(0);
+        }
+        // SAFETY: the position was compared just now.
+        unsafe {
+            (&raw const (*self.tour).extensions).cast::<u8>().add(position as usize).cast::<u64>().read()
+        }
     }
 
     #[inline(always)]
