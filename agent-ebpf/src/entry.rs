@@ -89,6 +89,12 @@ impl Head {
         self.copy_part(conntrack, layout!(status), 4)
     }
 
+    /// Copies what lies before the tail, and the status after it.
+    #[inline(always)]
+    pub fn copy_front(&mut self, conntrack: Conntrack) -> bool {
+        self.copy_part(conntrack, FIRST, layout!(status) + 4 - FIRST)
+    }
+
     /// Copies all up to the end of the first tuple, with the node before it.
     #[inline(always)]
     pub fn copy_node(&mut self, conntrack: Conntrack) -> bool {
@@ -139,7 +145,8 @@ impl Head {
     /// Connection mark, 0 where the kernel has none.
     #[inline(always)]
     pub fn mark(&self) -> u32 {
-        if layout!(mark) == ABSENT { 0 } else { self.field(layout!(mark)) }
+        let offset = layout!(mark);
+        if offset == ABSENT { 0 } else { self.field(offset) }
     }
 
     /// Address of the extensions (`struct nf_ct_ext`).
@@ -175,7 +182,7 @@ impl Head {
     /// Whether the entry is in the table and stays there.
     #[inline(always)]
     pub fn is_live(&self) -> bool {
-        self.status() & (CONFIRMED | DYING) == CONFIRMED
+        is_live(self.status())
     }
 
     /// Whether the entry's network namespace is being removed.
@@ -192,6 +199,12 @@ impl Head {
     }
 }
 
+/// Whether an entry of this status is in the table and stays there.
+#[inline(always)]
+pub fn is_live(status: u32) -> bool {
+    status & (CONFIRMED | DYING) == CONFIRMED
+}
+
 /// Fills in all that the entry's head says; its extensions are apart, see [`crate::extensions`].
 ///
 /// # Safety
@@ -203,7 +216,8 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
         (*event).conntrack = conntrack.0;
         (*event).status = head.status();
         (*event).timeout = head.field(layout!(timeout));
-        (*event).zone = if layout!(zone) == ABSENT { 0 } else { head.field(layout!(zone)) };
+        let zone = layout!(zone);
+        (*event).zone = if zone == ABSENT { 0 } else { head.field(zone) };
         (*event).mark = head.mark();
         copy_tuple(&raw mut (*event).tuples[0], head, layout!(tuple_original));
         copy_tuple(&raw mut (*event).tuples[1], head, layout!(tuple_reply));

@@ -23,7 +23,7 @@ struct Seat {
 /// while it was read.
 ///
 /// # Safety
-/// Both pointers are values of their maps.
+/// Both pointers lie in map values.
 #[inline(always)]
 pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event: *mut Event) -> bool {
     // SAFETY: the caller's promise.

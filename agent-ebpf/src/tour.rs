@@ -1,13 +1,12 @@
 //! What a program keeps during a run in which it looks at many flows: reads that every flow would repeat.
 
-use conntally_common::{ABSENT, Event, EventFlags};
+use conntally_common::{Event, EventFlags};
 
 use crate::{
     entry::{Head, read, read_into},
     event::boot_ns,
     extensions::{Counters, zero},
-    maps::{CONTROL, TOUR, layout},
-    walk::Stride,
+    maps::layout,
 };
 
 /// Words at the start of an entry's extensions that are read at once. They hold the positions of all, and on the usual
@@ -16,7 +15,7 @@ const WORDS: usize = 8;
 /// The words that still hold four others behind them.
 const LAST: u64 = 8 * (WORDS as u64 - 4);
 
-/// The value of the map `TOUR`.
+/// Part of the values of the maps `VISITS` and `WALK`.
 #[repr(C)]
 pub struct Tour {
     /// When the run began, `CLOCK_BOOTTIME`: the time of all its sights.
@@ -26,13 +25,8 @@ pub struct Tour {
     net: u64,
     /// Its inode.
     inode: u64,
-    /// [`conntally_common::Control::sweeps`]
-    pub sweeps: u32,
-    padding: u32,
     /// The start of the extensions of the flow at hand.
     extensions: [u64; WORDS],
-    /// Where a walk stands.
-    pub stride: Stride,
 }
 
 /// The extensions of the flow at hand, of which the start was read at once.
@@ -43,22 +37,22 @@ pub struct Block {
 }
 
 /// Begins a run.
+///
+/// # Safety
+/// `tour` lies in a map's value.
 #[inline(always)]
-pub fn begin() -> Option<*mut Tour> {
-    let (tour, control) = (TOUR.get_ptr_mut(0)?, CONTROL.get_ptr(0)?);
-    // SAFETY: both pointers are map values.
+pub unsafe fn begin(tour: *mut Tour) {
+    // SAFETY: the caller's promise.
     unsafe {
         (*tour).now_ns = boot_ns();
-        (*tour).sweeps = (*control).sweeps;
         (*tour).net = 0;
     }
-    Some(tour)
 }
 
 /// Inode of an entry's namespace.
 ///
 /// # Safety
-/// `tour` is the map's value.
+/// `tour` lies in a map's value.
 #[inline(always)]
 pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
     let net = head.net();
@@ -75,7 +69,7 @@ pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
 /// Reads the start of an entry's extensions; `None` when it cannot be read.
 ///
 /// # Safety
-/// `tour` is the map's value.
+/// `tour` lies in a map's value.
 #[inline(always)]
 pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
     let address = head.ext();
@@ -93,13 +87,13 @@ impl Block {
     /// The same for start and stop of the timestamps.
     #[inline(always)]
     fn times(self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_tstamp) != ABSENT && self.words(layout!(ext_tstamp), place)
+        self.words(layout!(ext_tstamp), place)
     }
 
     /// The same for the labels.
     #[inline(always)]
     fn labels(self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_labels) != ABSENT && self.words(layout!(ext_labels), place)
+        self.words(layout!(ext_labels), place)
     }
 
     /// Fills in all that the extensions say.
@@ -129,19 +123,22 @@ impl Block {
     pub fn packets(self) -> u64 {
         match self.position(layout!(ext_acct)) {
             0 => 0,
-            position => self.word(position).wrapping_add(self.word(position + 16)),
+            position => {
+                let [original, reply] = self.pair::<2>(position);
+                original.wrapping_add(reply)
+            }
         }
     }
 
     /// Both words of the labels, joined by exclusive or; 0 when the entry has none.
     #[inline(always)]
     pub fn joined_labels(self) -> u64 {
-        if layout!(ext_labels) == ABSENT {
-            return 0;
-        }
         match self.position(layout!(ext_labels)) {
             0 => 0,
-            position => self.word(position) ^ self.word(position + 8),
+            position => {
+                let [low, high] = self.pair::<1>(position);
+                low ^ high
+            }
         }
     }
 
@@ -149,15 +146,14 @@ impl Block {
     #[inline(always)]
     pub fn start_now(self) -> u64 {
         let mut start = 0u64;
-        if layout!(ext_tstamp) != ABSENT {
-            let position = self.position(layout!(ext_tstamp));
-            if position != 0 {
-                read_into(&raw mut start, self.address + position);
-            }
+        let position = self.position(layout!(ext_tstamp));
+        if position != 0 {
+            read_into(&raw mut start, self.address + position);
         }
         start
     }
 
+    /// Where an extension lies, 0 when the entry has none or the kernel does not know it ([`conntally_common::ABSENT`]).
     #[inline(always)]
     fn position(self, index: u32) -> u64 {
         if index >= 16 {
@@ -167,14 +163,17 @@ impl Block {
         unsafe { u64::from((&raw const (*self.tour).extensions).cast::<u8>().add(index as usize).read()) }
     }
 
+    /// The word at a position and the one so many words further.
     #[inline(always)]
-    fn word(self, position: u64) -> u64 {
-        if position > 8 * (WORDS as u64 - 1) {
-            return read(self.address + position).unwrap_or(0);
+    fn pair<const FURTHER: usize>(self, position: u64) -> [u64; 2] {
+        if position > 8 * (WORDS - 1 - FURTHER) as u64 {
+            let address = self.address + position;
+            return [read(address).unwrap_or(0), read(address + 8 * FURTHER as u64).unwrap_or(0)];
         }
         // SAFETY: the position was compared just now.
         unsafe {
-            (&raw const (*self.tour).extensions).cast::<u8>().add(position as usize).cast::<u64>().read()
+            let from = (&raw const (*self.tour).extensions).cast::<u8>().add(position as usize).cast::<u64>();
+            [from.read(), from.add(FURTHER).read()]
         }
     }
 

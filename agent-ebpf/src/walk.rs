@@ -12,7 +12,7 @@ use conntally_common::{SIGHTS as SIGHTS_LEN, Walk, WalkState};
 use crate::{
     entry::{Conntrack, Head, read, read_into},
     existing,
-    maps::{SIGHTS, TOUR, WALK},
+    maps::{SIGHTS, WALK},
     tour::{self, Tour},
 };
 
@@ -21,7 +21,7 @@ const STEPS: u32 = 512;
 /// A run takes no longer, plus the steps between two looks at the clock. The kernel runs it without preemption.
 const BUDGET_NS: u64 = 300_000;
 /// Steps between two looks at the clock.
-const CLOCK_EVERY: u32 = 16;
+const CLOCK_EVERY: u32 = 32;
 /// Heads of buckets that are read at once.
 const HEADS: usize = 16;
 /// No bucket's number.
@@ -32,6 +32,15 @@ const NULLS: u64 = 1;
 /// What [`walk_step`] returns.
 const GO_ON: u32 = 0;
 const STOP: u32 = 1;
+
+/// The value of the map `WALK`.
+#[repr(C)]
+pub struct Walking {
+    /// What user space sees.
+    walk: Walk,
+    tour: Tour,
+    stride: Stride,
+}
 
 /// Where the walk stands within a run. No address of an entry is kept for the next run,
 /// when it may be another's.
@@ -53,10 +62,12 @@ pub struct Stride {
 /// Goes on where the run before stopped, until the steps, the time or the table are over.
 #[inline(always)]
 pub fn run() {
-    let Some(walk) = WALK.get_ptr_mut(0) else { return };
+    let Some(walking) = WALK.get_ptr_mut(0) else { return };
     let started = now();
     // SAFETY: the pointer is the map's value.
-    let Some(stride) = (unsafe { begin(walk) }) else { return };
+    if !unsafe { begin(walking) } {
+        return;
+    }
     let mut steps = 0;
     while steps < STEPS {
         if steps % CLOCK_EVERY == CLOCK_EVERY - 1 && now() - started > BUDGET_NS {
@@ -68,32 +79,33 @@ pub fn run() {
         steps += 1;
     }
     // SAFETY: as above.
-    unsafe { pause(walk, stride, now() - started) }
+    unsafe { pause(&raw mut (*walking).walk, &raw const (*walking).stride, now() - started) }
 }
 
-/// Looks at the table anew; `None` when there is nothing to go on with.
+/// Looks at the table anew; false when there is nothing to go on with.
 ///
 /// # Safety
-/// `walk` is the map's value.
+/// `walking` is the map's value.
 #[inline(always)]
-unsafe fn begin(walk: *mut Walk) -> Option<*mut Stride> {
-    // SAFETY: the caller's promise; the tour is a map's value.
+unsafe fn begin(walking: *mut Walking) -> bool {
+    // SAFETY: the caller's promise.
     unsafe {
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
         (*walk).told = 0;
         if (*walk).state != WalkState::UNDER_WAY {
-            return None;
+            return false;
         }
-        let stride = &raw mut (*tour::begin()?).stride;
+        tour::begin(&raw mut (*walking).tour);
         (*walk).state = state_of_table(walk);
         (*stride).node = 0;
         (*stride).first = NONE;
         (*stride).began = (*walk).bucket;
-        ((*walk).state == WalkState::UNDER_WAY).then_some(stride)
+        (*walk).state == WalkState::UNDER_WAY
     }
 }
 
 /// # Safety
-/// `walk` is the map's value.
+/// `walk` lies in a map's value.
 #[inline(always)]
 unsafe fn state_of_table(walk: *mut Walk) -> u32 {
     // SAFETY: the caller's promise.
@@ -123,9 +135,9 @@ unsafe fn state_of_table(walk: *mut Walk) -> u32 {
 /// long that a run does not get through it.
 ///
 /// # Safety
-/// Both pointers are, or lie in, values of their maps.
+/// Both pointers lie in the map's value.
 #[inline(always)]
-unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
+unsafe fn pause(walk: *mut Walk, stride: *const Stride, took_ns: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let is_long = (*stride).node != 0 && (*stride).began == (*walk).bucket;
@@ -140,15 +152,16 @@ unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn walk_step() -> u32 {
-    let (Some(walk), Some(tour)) = (WALK.get_ptr_mut(0), TOUR.get_ptr_mut(0)) else { return STOP };
-    // SAFETY: both pointers are map values.
+    let Some(walking) = WALK.get_ptr_mut(0) else { return STOP };
+    // SAFETY: the pointer is the map's value.
     unsafe {
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
         let mut state = WalkState::UNDER_WAY;
-        if (*tour).stride.node == 0 {
-            state = enter_bucket(walk, &raw mut (*tour).stride);
+        if (*stride).node == 0 {
+            state = enter_bucket(walk, stride);
         }
-        if (*tour).stride.node != 0 {
-            state = look_at_entry(walk, tour);
+        if (*stride).node != 0 {
+            state = look_at_entry(walking);
         }
         let has_room = (*walk).told < SIGHTS_LEN;
         if state == WalkState::UNDER_WAY && has_room {
@@ -162,7 +175,7 @@ pub extern "C" fn walk_step() -> u32 {
 /// Goes to the next bucket that is not empty, within the heads that are read at once.
 ///
 /// # Safety
-/// Both pointers are, or lie in, values of their maps.
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn enter_bucket(walk: *mut Walk, stride: *mut Stride) -> u32 {
     // SAFETY: the caller's promise.
@@ -215,18 +228,18 @@ unsafe fn head_at(stride: *const Stride, place: u32) -> u64 {
 /// be read through it means nothing.
 ///
 /// # Safety
-/// Both pointers are values of their maps.
+/// `walking` is the map's value.
 #[inline(always)]
-unsafe fn look_at_entry(walk: *mut Walk, tour: *mut Tour) -> u32 {
+unsafe fn look_at_entry(walking: *mut Walking) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        let stride = &raw mut (*tour).stride;
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
         let conntrack = Conntrack::of_node((*stride).node);
         let mut head = Head::room();
         if !head.copy_node(conntrack) {
             return WalkState::UNREADABLE;
         }
-        if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walk, tour, conntrack, &mut head) {
+        if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walking, conntrack, &mut head) {
             (*walk).torn += 1;
             repeat(walk, stride);
             return WalkState::UNDER_WAY;
@@ -243,14 +256,15 @@ unsafe fn look_at_entry(walk: *mut Walk, tour: *mut Tour) -> u32 {
 /// # Safety
 /// As for [`look_at_entry`].
 #[inline(always)]
-unsafe fn tell(walk: *mut Walk, tour: *mut Tour, conntrack: Conntrack, head: &mut Head) -> bool {
+unsafe fn tell(walking: *mut Walking, conntrack: Conntrack, head: &mut Head) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         if !head.copy_behind_node(conntrack) || !head.is_live() {
             return true;
         }
+        let walk = &raw mut (*walking).walk;
         let Some(event) = SIGHTS.get_ptr_mut((*walk).told) else { return false };
-        let is_told = existing::tell(conntrack, head, tour, event);
+        let is_told = existing::tell(conntrack, head, &raw mut (*walking).tour, event);
         if is_told {
             (*walk).flows += 1;
             (*walk).told += 1;
@@ -262,7 +276,7 @@ unsafe fn tell(walk: *mut Walk, tour: *mut Tour, conntrack: Conntrack, head: &mu
 /// Walks the bucket again from its start.
 ///
 /// # Safety
-/// Both pointers are, or lie in, values of their maps.
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn repeat(walk: *mut Walk, stride: *mut Stride) {
     // SAFETY: the caller's promise.
@@ -274,7 +288,7 @@ unsafe fn repeat(walk: *mut Walk, stride: *mut Stride) {
 }
 
 /// # Safety
-/// Both pointers are, or lie in, values of their maps.
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn go_to(walk: *mut Walk, stride: *mut Stride, next: u64) {
     // SAFETY: the caller's promise.
