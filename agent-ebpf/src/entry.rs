@@ -89,10 +89,10 @@ impl Head {
         self.copy_part(conntrack, layout!(status), 4)
     }
 
-    /// Copies what lies before the tail.
+    /// Copies what lies before the tail, and the status after it.
     #[inline(always)]
     pub fn copy_front(&mut self, conntrack: Conntrack) -> bool {
-        self.copy_part(conntrack, FIRST, constant(&TAIL_OFFSET) - FIRST)
+        self.copy_part(conntrack, FIRST, layout!(status) + 4 - FIRST)
     }
 
     /// Copies all up to the end of the first tuple, with the node before it.
@@ -126,7 +126,14 @@ impl Head {
     fn field<T: Copy>(&self, offset: u32) -> T {
         // SAFETY: the copied head is initialised up to [`HEAD_BYTES`], which covers every offset of the layout;
         // the verifier checks that too.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast::<T>().read() }
+        unsafe { self.at::<T>(offset).read() }
+    }
+
+    /// Where the field at an offset below [`HEAD_BYTES`] is.
+    #[inline(always)]
+    fn at<T>(&self, offset: u32) -> *const T {
+        // SAFETY: the head has that many bytes.
+        unsafe { self.0.as_ptr().cast::<u8>().add(offset as usize).cast() }
     }
 
     /// `enum ip_conntrack_status`
@@ -138,7 +145,8 @@ impl Head {
     /// Connection mark, 0 where the kernel has none.
     #[inline(always)]
     pub fn mark(&self) -> u32 {
-        if layout!(mark) == ABSENT { 0 } else { self.field(layout!(mark)) }
+        let offset = layout!(mark);
+        if offset == ABSENT { 0 } else { self.field(offset) }
     }
 
     /// Address of the extensions (`struct nf_ct_ext`).
@@ -174,7 +182,7 @@ impl Head {
     /// Whether the entry is in the table and stays there.
     #[inline(always)]
     pub fn is_live(&self) -> bool {
-        self.status() & (CONFIRMED | DYING) == CONFIRMED
+        is_live(self.status())
     }
 
     /// Whether the entry's network namespace is being removed.
@@ -191,6 +199,12 @@ impl Head {
     }
 }
 
+/// Whether an entry of this status is in the table and stays there.
+#[inline(always)]
+pub fn is_live(status: u32) -> bool {
+    status & (CONFIRMED | DYING) == CONFIRMED
+}
+
 /// Fills in all that the entry's head says; its extensions are apart, see [`crate::extensions`].
 ///
 /// # Safety
@@ -202,7 +216,8 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
         (*event).conntrack = conntrack.0;
         (*event).status = head.status();
         (*event).timeout = head.field(layout!(timeout));
-        (*event).zone = if layout!(zone) == ABSENT { 0 } else { head.field(layout!(zone)) };
+        let zone = layout!(zone);
+        (*event).zone = if zone == ABSENT { 0 } else { head.field(zone) };
         (*event).mark = head.mark();
         copy_tuple(&raw mut (*event).tuples[0], head, layout!(tuple_original));
         copy_tuple(&raw mut (*event).tuples[1], head, layout!(tuple_reply));
@@ -218,11 +233,11 @@ pub unsafe fn describe(event: *mut Event, conntrack: Conntrack, head: &Head) {
 /// `tuple` points to memory for a tuple, 8-byte aligned as in [`Event`].
 #[inline(always)]
 unsafe fn copy_tuple(tuple: *mut KernelTuple, head: &Head, offset: u32) {
-    let words = tuple.cast::<u64>();
+    let (words, from) = (tuple.cast::<u64>(), head.at::<u64>(offset));
     let mut i = 0;
     while i < 5 {
-        // SAFETY: a tuple is five words.
-        unsafe { words.add(i).write(head.field(offset + 8 * i as u32)) };
+        // SAFETY: a tuple is five words, and so many lie at its offset in the head.
+        unsafe { words.add(i).write(from.add(i).read()) };
         i += 1;
     }
 }

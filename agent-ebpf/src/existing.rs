@@ -1,15 +1,14 @@
 //! Tells of a flow that a walk met alive, and gives it a slot if it has none.
 
-use conntally_common::{Event, EventFlags, EventKind, Slot};
+use conntally_common::{Event, EventKind, Slot};
 
 use crate::{
     entry::{Conntrack, Head},
     event::{About, begin, jiffies},
-    extensions::zero,
     maps::CONTROL,
     slots,
     speak::{ANNOUNCED, MIDLIFE, interval, mark_announced},
-    tour::{self, Block, Tour},
+    tour::{self, Tour},
 };
 
 /// A flow's slot, as it was when the flow was met.
@@ -24,7 +23,7 @@ struct Seat {
 /// while it was read.
 ///
 /// # Safety
-/// Both pointers are values of their maps.
+/// Both pointers lie in map values.
 #[inline(always)]
 pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event: *mut Event) -> bool {
     // SAFETY: the caller's promise.
@@ -41,7 +40,7 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
         begin(event, conntrack, head, &about);
         let is_untouched = match tour::extensions(tour, head) {
             Some(block) => {
-                describe(event, block);
+                block.describe(event);
                 if seat.tells_the_flow() {
                     head.copy_status(conntrack) && head.is_live()
                 } else {
@@ -63,23 +62,6 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
         }
         seat.give_back(conntrack);
         false
-    }
-}
-
-/// # Safety
-/// `event` points to an event's memory, of which `flags` is set.
-#[inline(always)]
-unsafe fn describe(event: *mut Event, block: Block) {
-    // SAFETY: every write is to a field of the caller's event.
-    unsafe {
-        zero::<4>((&raw mut (*event).counters).cast());
-        zero::<2>((&raw mut (*event).start_ns).cast());
-        zero::<2>((&raw mut (*event).labels).cast());
-        if block.counters((&raw mut (*event).counters).cast()) {
-            (*event).flags |= EventFlags::COUNTERS;
-        }
-        block.times((&raw mut (*event).start_ns).cast());
-        block.labels((&raw mut (*event).labels).cast());
     }
 }
 

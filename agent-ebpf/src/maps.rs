@@ -9,10 +9,9 @@ use aya_ebpf::{
 };
 use conntally_common::{
     Bucket, Clock, Control, Event, LOSS_REASONS, Layout, Runs, SIGHTS as SIGHTS_LEN, Sum, Unannounced,
-    VISITS as VISITS_LEN, Visit, Walk,
 };
 
-use crate::{tour::Tour, walk::Stride};
+use crate::{sweep::Visits, walk::Walking};
 
 /// New flows and updates. Sized at load.
 #[map]
@@ -58,9 +57,9 @@ pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0)
 #[map]
 pub static TAKEN: Array<u32> = Array::with_max_entries(1, 0);
 
-/// The flows that the next run of the program `sweep` looks at.
+/// The flows that the next run of the program `sweep` looks at. User space has the list in its memory, at the start.
 #[map]
-pub static VISITS: Array<Visit> = Array::with_max_entries(VISITS_LEN, BPF_F_MMAPABLE);
+pub static VISITS: Array<Visits> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// How the runs of the program `sweep` went.
 #[map]
@@ -70,17 +69,9 @@ pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, 0);
 #[map]
 pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, 0);
 
-/// Where the program `walk` stands between two runs.
+/// Where the program `walk` stands. User space has the start in its memory, what is kept between two runs.
 #[map]
-pub static WALK: Array<Walk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Where it stands within a run.
-#[map]
-pub static STRIDE: Array<Stride> = Array::with_max_entries(1, 0);
-
-/// What the program keeps during a run that looks at many flows.
-#[map]
-pub static TOUR: Array<Tour> = Array::with_max_entries(1, 0);
+pub static WALK: Array<Walking> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What the last run of the program `sweep` or `walk` saw.
 #[map]

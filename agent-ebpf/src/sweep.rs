@@ -1,20 +1,15 @@
 //! Looks at flows that user space says are due, without a packet: the program `sweep`.
 //!
 //! Nothing keeps an entry alive meanwhile. Its memory always holds some entry (the kernel allocates them typesafe by
-//! RCU), and its slot tells whose: slot, status, extensions and start are looked at before and after the rest is read.
-
-use core::mem::MaybeUninit;
+//! RCU), and its slot tells whose: slot and status are looked at before and after the rest is read.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use conntally_common::{
-    Control, Event, EventFlags, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict,
-};
+use conntally_common::{Event, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict};
 
 use crate::{
-    entry::{Conntrack, Head},
-    event::{About, begin, jiffies},
-    extensions::{Counters, zero},
-    maps::{CONTROL, SIGHTS, SWEEPS, TOUR, VISITS},
+    entry::{Conntrack, Head, is_live},
+    event::{About, begin},
+    maps::{CONTROL, SIGHTS, SWEEPS, VISITS},
     slots,
     speak::{interval, is_due, mark_announced},
     tour::{self, Block, Tour},
@@ -23,14 +18,27 @@ use crate::{
 /// A run takes no longer, plus the flows between two looks at the clock. The kernel runs it without preemption.
 const BUDGET_NS: u64 = 300_000;
 /// Flows between two looks at the clock.
-const CLOCK_EVERY: u32 = 16;
+const CLOCK_EVERY: u32 = 32;
+
+/// The value of the map `VISITS`.
+#[repr(C)]
+pub struct Visits {
+    /// The list that user space writes.
+    list: [Visit; VISITS_LEN as usize],
+    tour: Tour,
+    /// [`conntally_common::Control::sweeps`]
+    sweeps: u64,
+}
 
 /// Looks at the flows of the map `VISITS` until the list or the time is over.
 #[inline(always)]
 pub fn run() {
     let began = now();
-    if tour::begin().is_none() {
-        return;
+    let (Some(visits), Some(control)) = (VISITS.get_ptr_mut(0), CONTROL.get_ptr(0)) else { return };
+    // SAFETY: both pointers are map values.
+    unsafe {
+        tour::begin(&raw mut (*visits).tour);
+        (*visits).sweeps = u64::from((*control).sweeps);
     }
     let mut index = 0;
     while index < VISITS_LEN {
@@ -57,26 +65,25 @@ pub fn run() {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sweep_visit(index: u32) -> u32 {
-    let (Some(visit), Some(control), Some(tour)) =
-        (VISITS.get_ptr_mut(index), CONTROL.get_ptr(0), TOUR.get_ptr_mut(0))
-    else {
+    let Some(visits) = VISITS.get_ptr_mut(0) else { return 0 };
+    if index >= VISITS_LEN {
         return 0;
-    };
-    let Some(event) = SIGHTS.get_ptr_mut(index) else { return 0 };
-    // SAFETY: all pointers are map values.
+    }
+    // SAFETY: the pointer is the map's value, the index was compared just now.
     unsafe {
+        let visit = (&raw mut (*visits).list).cast::<Visit>().add(index as usize);
         if (*visit).conntrack == 0 {
             return 0;
         }
-        (*visit).verdict = look(visit, control, tour, event);
+        (*visit).verdict = look(visit, visits, index);
     }
     1
 }
 
 /// # Safety
-/// All pointers are values of their maps.
+/// `visits` is the map's value, `visit` lies in it.
 #[inline(always)]
-unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, event: *mut Event) -> u32 {
+unsafe fn look(visit: *const Visit, visits: *mut Visits, index: u32) -> u32 {
     // SAFETY: the caller's promise.
     let conntrack = Conntrack(unsafe { (*visit).conntrack });
     let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
@@ -84,109 +91,100 @@ unsafe fn look(visit: *const Visit, control: *const Control, tour: *mut Tour, ev
     };
     // SAFETY: as above; the slot lies in a map value.
     unsafe {
-        if !is_same(slot, visit) {
+        if (&raw const (*slot).born_ns).read_volatile() != (*visit).born_ns {
             return VisitVerdict::GONE;
         }
-        if (*control).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
+        if (*visits).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
             return VisitVerdict::NOT_DUE;
         }
         let mut head = Head::room();
-        if !head.copy_tail(conntrack) || !head.is_live() {
+        if !head.copy_tail(conntrack) {
             return VisitVerdict::GONE;
         }
+        let status = head.status();
+        if !is_live(status) {
+            return VisitVerdict::GONE;
+        }
+        let tour = &raw mut (*visits).tour;
         let Some(block) = tour::extensions(tour, &head) else { return VisitVerdict::GONE };
-        let sight = Sight::of(block);
-        if sight.is_known(visit, &head) {
+        if is_known(visit, status, head.mark(), block) {
             return VisitVerdict::UNCHANGED;
         }
-        if !head.copy_front(conntrack) {
+        tell(visit, visits, slot, &mut head, block, index)
+    }
+}
+
+/// Makes the event of a flow that has changed. What was not read yet is read after its extensions, and the status once
+/// more: with the slot it tells whether all was the same flow's.
+///
+/// # Safety
+/// `visits` is the map's value, `visit` lies in it, and `slot` in one.
+#[inline(always)]
+unsafe fn tell(
+    visit: *const Visit,
+    visits: *mut Visits,
+    slot: *mut Slot,
+    head: &mut Head,
+    block: Block,
+    index: u32,
+) -> u32 {
+    let Some(event) = SIGHTS.get_ptr_mut(index) else { return VisitVerdict::GONE };
+    // SAFETY: the caller's promise; the event is a map's value.
+    unsafe {
+        let (conntrack, tour) = (Conntrack((*visit).conntrack), &raw mut (*visits).tour);
+        if !head.copy_front(conntrack) || !head.is_live() {
             return VisitVerdict::GONE;
         }
-        let netns = tour::netns(tour, &head);
-        let (born_ns, now_ns) = ((*visit).born_ns, (*tour).now_ns);
-        let flags = slots::flags(slot);
+        let netns = tour::netns(tour, head);
+        let (born_ns, now_ns, flags) = ((*visit).born_ns, (*tour).now_ns, slots::flags(slot));
         let about = About { kind: EventKind::UPDATE, now_ns, born_ns, flags: flags as u8, netns };
-        begin(event, conntrack, &head, &about);
-        sight.tell(event, block);
-        let ext = head.ext();
-        let is_untouched = head.copy_tail(conntrack)
-            && head.is_live()
-            && head.ext() == ext
-            && block.start_now() == (*event).start_ns
-            && is_same(slot, visit);
-        if !is_untouched {
+        begin(event, conntrack, head, &about);
+        block.describe(event);
+        if !is_same(slot, visit) {
             return VisitVerdict::GONE;
         }
-        let wait = interval(control, now_ns.saturating_sub(born_ns), || netns);
         mark_announced(slot, flags);
-        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
+        if (*visits).sweeps == 0 {
+            put_off(slot, event);
+        }
     }
     VisitVerdict::CHANGED
 }
 
-/// What a record shows of a flow beside its head.
-struct Sight {
-    counters: Counters,
-    labels: [u64; 2],
-    has_counters: bool,
+/// Has the flow's packets wait for its next time, where packets speak.
+///
+/// # Safety
+/// `slot` lies in a map's value, `event` tells of its flow.
+#[inline(always)]
+unsafe fn put_off(slot: *mut Slot, event: *const Event) {
+    let Some(control) = CONTROL.get_ptr(0) else { return };
+    // SAFETY: the caller's promise; the control is a map's value.
+    unsafe {
+        let age_ns = (*event).boot_ns.saturating_sub((*event).born_ns);
+        let wait = interval(control, age_ns, || (*event).netns);
+        (&raw mut (*slot).due).write_volatile((*event).jiffies.wrapping_add(wait));
+    }
 }
 
-impl Sight {
-    #[inline(always)]
-    fn of(block: Block) -> Self {
-        let mut counters = MaybeUninit::<Counters>::uninit();
-        let mut labels = MaybeUninit::<[u64; 2]>::uninit();
-        // SAFETY: both are as long as zeroed.
-        unsafe {
-            zero::<4>(counters.as_mut_ptr().cast());
-            zero::<2>(labels.as_mut_ptr().cast());
-        }
-        let has_counters = block.counters(counters.as_mut_ptr());
-        block.labels(labels.as_mut_ptr());
-        // SAFETY: zeroed, then perhaps filled.
-        unsafe { Self { counters: counters.assume_init(), labels: labels.assume_init(), has_counters } }
-    }
-
-    /// Puts it into an event, with the times.
-    ///
-    /// # Safety
-    /// `event` points to an event's memory, of which `flags` is set.
-    #[inline(always)]
-    unsafe fn tell(&self, event: *mut Event, block: Block) {
-        // SAFETY: every write is to a field of the caller's event.
-        unsafe {
-            zero::<2>((&raw mut (*event).start_ns).cast());
-            block.times((&raw mut (*event).start_ns).cast());
-            (&raw mut (*event).counters).cast::<Counters>().write(self.counters);
-            (&raw mut (*event).labels).cast::<[u64; 2]>().write(self.labels);
-            if self.has_counters {
-                (*event).flags |= EventFlags::COUNTERS;
-            }
-        }
-    }
-
-    /// Whether user space knows all that.
-    ///
-    /// # Safety
-    /// `visit` is a value of the map `VISITS`.
-    #[inline(always)]
-    unsafe fn is_known(&self, visit: *const Visit, head: &Head) -> bool {
-        let [original, _, reply, _] = self.counters;
-        let [low, high] = self.labels;
-        // SAFETY: the caller's promise.
-        unsafe {
-            original.wrapping_add(reply) == (*visit).packets
-                && (head.status() ^ (*visit).status) & SHOWN_STATUS == 0
-                && head.mark() == (*visit).mark
-                && low ^ high == (*visit).labels
-        }
+/// Whether user space knows all that a record would show.
+///
+/// # Safety
+/// `visit` lies in a map's value.
+#[inline(always)]
+unsafe fn is_known(visit: *const Visit, status: u32, mark: u32, block: Block) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        block.packets() == (*visit).packets
+            && (status ^ (*visit).status) & SHOWN_STATUS == 0
+            && mark == (*visit).mark
+            && block.joined_labels() == (*visit).labels
     }
 }
 
 /// Whether a slot is that of the flow that user space means.
 ///
 /// # Safety
-/// Both pointers are map values.
+/// Both pointers lie in map values.
 #[inline(always)]
 unsafe fn is_same(slot: *const Slot, visit: *const Visit) -> bool {
     // SAFETY: the caller's promise. Volatile, because other CPUs write it.

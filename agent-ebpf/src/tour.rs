@@ -1,12 +1,12 @@
 //! What a program keeps during a run in which it looks at many flows: reads that every flow would repeat.
 
-use conntally_common::ABSENT;
+use conntally_common::{Event, EventFlags};
 
 use crate::{
-    entry::{Head, read_into},
+    entry::{Head, read, read_into},
     event::boot_ns,
-    extensions::Counters,
-    maps::{TOUR, layout},
+    extensions::{Counters, zero},
+    maps::layout,
 };
 
 /// Words at the start of an entry's extensions that are read at once. They hold the positions of all, and on the usual
@@ -15,7 +15,7 @@ const WORDS: usize = 8;
 /// The words that still hold four others behind them.
 const LAST: u64 = 8 * (WORDS as u64 - 4);
 
-/// The value of the map `TOUR`.
+/// Part of the values of the maps `VISITS` and `WALK`.
 #[repr(C)]
 pub struct Tour {
     /// When the run began, `CLOCK_BOOTTIME`: the time of all its sights.
@@ -37,21 +37,22 @@ pub struct Block {
 }
 
 /// Begins a run.
+///
+/// # Safety
+/// `tour` lies in a map's value.
 #[inline(always)]
-pub fn begin() -> Option<*mut Tour> {
-    let tour = TOUR.get_ptr_mut(0)?;
-    // SAFETY: the pointer is the map's value.
+pub unsafe fn begin(tour: *mut Tour) {
+    // SAFETY: the caller's promise.
     unsafe {
         (*tour).now_ns = boot_ns();
         (*tour).net = 0;
     }
-    Some(tour)
 }
 
 /// Inode of an entry's namespace.
 ///
 /// # Safety
-/// `tour` is the map's value.
+/// `tour` lies in a map's value.
 #[inline(always)]
 pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
     let net = head.net();
@@ -68,7 +69,7 @@ pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
 /// Reads the start of an entry's extensions; `None` when it cannot be read.
 ///
 /// # Safety
-/// `tour` is the map's value.
+/// `tour` lies in a map's value.
 #[inline(always)]
 pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
     let address = head.ext();
@@ -79,35 +80,80 @@ pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
 impl Block {
     /// Copies the counters; false when the entry has none, the place is then left as it is.
     #[inline(always)]
-    pub fn counters(self, place: *mut Counters) -> bool {
+    fn counters(self, place: *mut Counters) -> bool {
         self.words(layout!(ext_acct), place)
     }
 
     /// The same for start and stop of the timestamps.
     #[inline(always)]
-    pub fn times(self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_tstamp) != ABSENT && self.words(layout!(ext_tstamp), place)
+    fn times(self, place: *mut [u64; 2]) -> bool {
+        self.words(layout!(ext_tstamp), place)
     }
 
     /// The same for the labels.
     #[inline(always)]
-    pub fn labels(self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_labels) != ABSENT && self.words(layout!(ext_labels), place)
+    fn labels(self, place: *mut [u64; 2]) -> bool {
+        self.words(layout!(ext_labels), place)
+    }
+
+    /// Fills in all that the extensions say.
+    ///
+    /// # Safety
+    /// `event` points to an event's memory, of which `flags` is set.
+    #[inline(always)]
+    pub unsafe fn describe(self, event: *mut Event) {
+        // SAFETY: every write is to a field of the caller's event.
+        unsafe {
+            if self.counters((&raw mut (*event).counters).cast()) {
+                (*event).flags |= EventFlags::COUNTERS;
+            } else {
+                zero::<4>((&raw mut (*event).counters).cast());
+            }
+            if !self.times((&raw mut (*event).start_ns).cast()) {
+                zero::<2>((&raw mut (*event).start_ns).cast());
+            }
+            if !self.labels((&raw mut (*event).labels).cast()) {
+                zero::<2>((&raw mut (*event).labels).cast());
+            }
+        }
+    }
+
+    /// Packets of both directions; 0 when the entry has no counters.
+    #[inline(always)]
+    pub fn packets(self) -> u64 {
+        match self.position(layout!(ext_acct)) {
+            0 => 0,
+            position => {
+                let [original, reply] = self.pair::<2>(position);
+                original.wrapping_add(reply)
+            }
+        }
+    }
+
+    /// Both words of the labels, joined by exclusive or; 0 when the entry has none.
+    #[inline(always)]
+    pub fn joined_labels(self) -> u64 {
+        match self.position(layout!(ext_labels)) {
+            0 => 0,
+            position => {
+                let [low, high] = self.pair::<1>(position);
+                low ^ high
+            }
+        }
     }
 
     /// The start stamp as it is in the kernel's memory now; 0 when the entry has none.
     #[inline(always)]
     pub fn start_now(self) -> u64 {
         let mut start = 0u64;
-        if layout!(ext_tstamp) != ABSENT {
-            let position = self.position(layout!(ext_tstamp));
-            if position != 0 {
-                read_into(&raw mut start, self.address + position);
-            }
+        let position = self.position(layout!(ext_tstamp));
+        if position != 0 {
+            read_into(&raw mut start, self.address + position);
         }
         start
     }
 
+    /// Where an extension lies, 0 when the entry has none or the kernel does not know it ([`conntally_common::ABSENT`]).
     #[inline(always)]
     fn position(self, index: u32) -> u64 {
         if index >= 16 {
@@ -115,6 +161,20 @@ impl Block {
         }
         // SAFETY: the positions are the first 16 bytes of the block.
         unsafe { u64::from((&raw const (*self.tour).extensions).cast::<u8>().add(index as usize).read()) }
+    }
+
+    /// The word at a position and the one so many words further.
+    #[inline(always)]
+    fn pair<const FURTHER: usize>(self, position: u64) -> [u64; 2] {
+        if position > 8 * (WORDS - 1 - FURTHER) as u64 {
+            let address = self.address + position;
+            return [read(address).unwrap_or(0), read(address + 8 * FURTHER as u64).unwrap_or(0)];
+        }
+        // SAFETY: the position was compared just now.
+        unsafe {
+            let from = (&raw const (*self.tour).extensions).cast::<u8>().add(position as usize).cast::<u64>();
+            [from.read(), from.add(FURTHER).read()]
+        }
     }
 
     #[inline(always)]

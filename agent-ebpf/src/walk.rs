@@ -12,18 +12,16 @@ use conntally_common::{SIGHTS as SIGHTS_LEN, Walk, WalkState};
 use crate::{
     entry::{Conntrack, Head, read, read_into},
     existing,
-    maps::{SIGHTS, STRIDE, TOUR, WALK},
-    tour,
+    maps::{SIGHTS, WALK},
+    tour::{self, Tour},
 };
 
-/// Entries that a step looks at, at most.
-const ENTRIES: u32 = 4;
-/// Steps of one run at most. Each passes up to 16 buckets that are empty, and looks at some entries of the next.
+/// Steps of one run at most. Each passes up to 16 buckets that are empty, and looks at one entry of the next.
 const STEPS: u32 = 512;
 /// A run takes no longer, plus the steps between two looks at the clock. The kernel runs it without preemption.
 const BUDGET_NS: u64 = 300_000;
 /// Steps between two looks at the clock.
-const CLOCK_EVERY: u32 = 8;
+const CLOCK_EVERY: u32 = 32;
 /// Heads of buckets that are read at once.
 const HEADS: usize = 16;
 /// No bucket's number.
@@ -35,7 +33,16 @@ const NULLS: u64 = 1;
 const GO_ON: u32 = 0;
 const STOP: u32 = 1;
 
-/// Where the walk stands within a run: the value of the map `STRIDE`. No address of an entry is kept for the next run,
+/// The value of the map `WALK`.
+#[repr(C)]
+pub struct Walking {
+    /// What user space sees.
+    walk: Walk,
+    tour: Tour,
+    stride: Stride,
+}
+
+/// Where the walk stands within a run. No address of an entry is kept for the next run,
 /// when it may be another's.
 #[repr(C)]
 pub struct Stride {
@@ -55,10 +62,10 @@ pub struct Stride {
 /// Goes on where the run before stopped, until the steps, the time or the table are over.
 #[inline(always)]
 pub fn run() {
-    let (Some(walk), Some(stride)) = (WALK.get_ptr_mut(0), STRIDE.get_ptr_mut(0)) else { return };
+    let Some(walking) = WALK.get_ptr_mut(0) else { return };
     let started = now();
-    // SAFETY: both pointers are map values.
-    if !unsafe { begin(walk, stride) } {
+    // SAFETY: the pointer is the map's value.
+    if !unsafe { begin(walking) } {
         return;
     }
     let mut steps = 0;
@@ -72,21 +79,23 @@ pub fn run() {
         steps += 1;
     }
     // SAFETY: as above.
-    unsafe { pause(walk, stride, now() - started) }
+    unsafe { pause(&raw mut (*walking).walk, &raw const (*walking).stride, now() - started) }
 }
 
 /// Looks at the table anew; false when there is nothing to go on with.
 ///
 /// # Safety
-/// Both pointers are values of their maps.
+/// `walking` is the map's value.
 #[inline(always)]
-unsafe fn begin(walk: *mut Walk, stride: *mut Stride) -> bool {
+unsafe fn begin(walking: *mut Walking) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
         (*walk).told = 0;
-        if (*walk).state != WalkState::UNDER_WAY || tour::begin().is_none() {
+        if (*walk).state != WalkState::UNDER_WAY {
             return false;
         }
+        tour::begin(&raw mut (*walking).tour);
         (*walk).state = state_of_table(walk);
         (*stride).node = 0;
         (*stride).first = NONE;
@@ -96,7 +105,7 @@ unsafe fn begin(walk: *mut Walk, stride: *mut Stride) -> bool {
 }
 
 /// # Safety
-/// `walk` is the map's value.
+/// `walk` lies in a map's value.
 #[inline(always)]
 unsafe fn state_of_table(walk: *mut Walk) -> u32 {
     // SAFETY: the caller's promise.
@@ -126,9 +135,9 @@ unsafe fn state_of_table(walk: *mut Walk) -> u32 {
 /// long that a run does not get through it.
 ///
 /// # Safety
-/// As for [`begin`].
+/// Both pointers lie in the map's value.
 #[inline(always)]
-unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
+unsafe fn pause(walk: *mut Walk, stride: *const Stride, took_ns: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let is_long = (*stride).node != 0 && (*stride).began == (*walk).bucket;
@@ -139,25 +148,34 @@ unsafe fn pause(walk: *mut Walk, stride: *mut Stride, took_ns: u64) {
     }
 }
 
-/// One step. A global function: verified once, not once for each call.
+/// One step: to the next entry, and a look at it. A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn walk_step() -> u32 {
-    let (Some(walk), Some(stride)) = (WALK.get_ptr_mut(0), STRIDE.get_ptr_mut(0)) else { return STOP };
-    // SAFETY: both pointers are map values.
+    let Some(walking) = WALK.get_ptr_mut(0) else { return STOP };
+    // SAFETY: the pointer is the map's value.
     unsafe {
-        let state =
-            if (*stride).node == 0 { enter_bucket(walk, stride) } else { look_at_entry(walk, stride) };
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
+        let mut state = WalkState::UNDER_WAY;
+        if (*stride).node == 0 {
+            state = enter_bucket(walk, stride);
+        }
+        if (*stride).node != 0 {
+            state = look_at_entry(walking);
+        }
+        let has_room = (*walk).told < SIGHTS_LEN;
+        if state == WalkState::UNDER_WAY && has_room {
+            return GO_ON;
+        }
         (*walk).state = state;
-        let has_room = (*walk).told + ENTRIES <= SIGHTS_LEN;
-        if state == WalkState::UNDER_WAY && has_room { GO_ON } else { STOP }
+        STOP
     }
 }
 
 /// Goes to the next bucket that is not empty, within the heads that are read at once.
 ///
 /// # Safety
-/// As for [`begin`].
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn enter_bucket(walk: *mut Walk, stride: *mut Stride) -> u32 {
     // SAFETY: the caller's promise.
@@ -210,17 +228,18 @@ unsafe fn head_at(stride: *const Stride, place: u32) -> u64 {
 /// be read through it means nothing.
 ///
 /// # Safety
-/// As for [`begin`].
+/// `walking` is the map's value.
 #[inline(always)]
-unsafe fn look_at_entry(walk: *mut Walk, stride: *mut Stride) -> u32 {
+unsafe fn look_at_entry(walking: *mut Walking) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
+        let (walk, stride) = (&raw mut (*walking).walk, &raw mut (*walking).stride);
         let conntrack = Conntrack::of_node((*stride).node);
         let mut head = Head::room();
         if !head.copy_node(conntrack) {
             return WalkState::UNREADABLE;
         }
-        if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walk, conntrack, &mut head) {
+        if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walking, conntrack, &mut head) {
             (*walk).torn += 1;
             repeat(walk, stride);
             return WalkState::UNDER_WAY;
@@ -235,18 +254,17 @@ unsafe fn look_at_entry(walk: *mut Walk, stride: *mut Stride) -> u32 {
 /// Tells of an entry if it lives; false if it did when its reading began, and not any more when it was over.
 ///
 /// # Safety
-/// `walk` is the map's value.
+/// As for [`look_at_entry`].
 #[inline(always)]
-unsafe fn tell(walk: *mut Walk, conntrack: Conntrack, head: &mut Head) -> bool {
+unsafe fn tell(walking: *mut Walking, conntrack: Conntrack, head: &mut Head) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         if !head.copy_behind_node(conntrack) || !head.is_live() {
             return true;
         }
-        let (Some(tour), Some(event)) = (TOUR.get_ptr_mut(0), SIGHTS.get_ptr_mut((*walk).told)) else {
-            return false;
-        };
-        let is_told = existing::tell(conntrack, head, tour, event);
+        let walk = &raw mut (*walking).walk;
+        let Some(event) = SIGHTS.get_ptr_mut((*walk).told) else { return false };
+        let is_told = existing::tell(conntrack, head, &raw mut (*walking).tour, event);
         if is_told {
             (*walk).flows += 1;
             (*walk).told += 1;
@@ -258,7 +276,7 @@ unsafe fn tell(walk: *mut Walk, conntrack: Conntrack, head: &mut Head) -> bool {
 /// Walks the bucket again from its start.
 ///
 /// # Safety
-/// As for [`begin`].
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn repeat(walk: *mut Walk, stride: *mut Stride) {
     // SAFETY: the caller's promise.
@@ -270,7 +288,7 @@ unsafe fn repeat(walk: *mut Walk, stride: *mut Stride) {
 }
 
 /// # Safety
-/// As for [`begin`].
+/// Both pointers lie in the map's value.
 #[inline(always)]
 unsafe fn go_to(walk: *mut Walk, stride: *mut Stride, next: u64) {
     // SAFETY: the caller's promise.

@@ -1,14 +1,15 @@
 //! What user space and the program `sweep` tell each other: which flows to look at, and what came of it.
 
-/// Flows that one run of the program `sweep` looks at, at most: the number of elements of the map `VISITS`.
+/// Flows that one run of the program `sweep` looks at, at most: the length of the list in the map
+/// `VISITS`.
 pub const VISITS: u32 = 128;
 
 /// Events that one run of the program `sweep` or `walk` leaves in the map `SIGHTS` at most. They take no way through a
 /// ring: user space has the map in its memory and reads it after the run.
 pub const SIGHTS: u32 = 512;
 
-/// A flow that is due: an element of the map `VISITS`, which both sides have in their memory. The first element whose
-/// address is 0 ends the list.
+/// A flow that is due: an element of the list at the start of the map `VISITS`, which both sides have in their memory.
+/// The first element whose address is 0 ends the list.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Visit {

@@ -34,6 +34,9 @@ struct Options {
     /// Lines of a flow on standard input; 0 if nobody writes
     #[arg(long, default_value_t = 2)]
     lines: u64,
+    /// Only send: one packet of each flow, the same flows each time; none ends and nothing is measured
+    #[arg(long)]
+    only_send: bool,
 }
 
 /// Destination ports of each source port.
@@ -47,6 +50,9 @@ static READING_NS: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.only_send {
+        return send(&options);
+    }
     let idle = Idle::start()?;
     if options.lines > 0 {
         thread::spawn(read_lines);

@@ -1,5 +1,6 @@
 # Runs in a guest whose clock counts instructions: what one packet of a known flow costs without and with the agent.
-# HOOKS: the hooks to measure. PACKETS: how many are timed. Prints lines that xtask reads: `CONFIG MEDIAN MEAN`,
+# HOOKS: the hooks to measure. PACKETS: how many are timed. Prints lines that xtask reads: `CONFIG MEDIAN MEAN`
+# (`HOOK` and `sweep-HOOK` for the two ways of `source.updates`),
 # for the proof `proof HOOK PACKETS RUNS UPDATES STARTS`, and `map HOOK NAME ENTRIES` for each map.
 set -eu
 
@@ -25,6 +26,7 @@ NFT
 [source]
 rate_curve = [{ age = "0s", every = "1h" }]
 TOML
+    { cat /tmp/bench.toml; echo 'updates = "sweep"'; } >/tmp/sweep.toml
 }
 
 set_in_a() { ip netns exec a sysctl -qw "net.netfilter.$1=$2"; }
@@ -47,8 +49,8 @@ measure() {
     done
 }
 
-start_agent() { # HOOK
-    conntally run -c /tmp/bench.toml --source bpf --hook "$1" --output json >/tmp/records 2>/tmp/log &
+start_agent() { # HOOK FILE
+    conntally run -c "/tmp/$2.toml" --source bpf --hook "$1" --output json >/tmp/records 2>/tmp/log &
     agent=$!
     for _ in $(seq 300); do
         grep -q 'ready' /tmp/log && return
@@ -101,9 +103,12 @@ measure none
 set_in_a nf_conntrack_acct 1
 measure base
 for hook in $HOOKS; do
-    start_agent "$hook"
+    start_agent "$hook" bench
     measure "$hook"
     prove "$hook"
     maps "$hook"
     stop_agent "$hook"
+    start_agent "$hook" sweep
+    measure "sweep-$hook"
+    stop_agent "sweep-$hook"
 done

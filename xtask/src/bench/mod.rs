@@ -2,6 +2,7 @@
 
 mod flow;
 mod kernel;
+mod scale;
 mod size;
 mod start;
 mod user;
@@ -14,7 +15,8 @@ use crate::paths::Paths;
 /// What to measure.
 #[derive(Subcommand)]
 pub(crate) enum Task {
-    /// Instructions added to a packet of a known flow that is not due, by kernel and hook
+    /// Instructions added to a packet of a known flow that is not due, by kernel and hook; of a flow that is swept and
+    /// one that is walked
     Kernel(kernel::Options),
     /// Guest time to the agent's `ready` line and to its first record, by kernel and hook
     Start(start::Options),

@@ -1,6 +1,6 @@
 //! A program that user space runs when it wants, and that hangs on nothing.
 
-use std::{io, os::fd::AsFd};
+use std::{io, os::fd::AsFd, time::Instant};
 
 use super::{
     object::LoadedObject,
@@ -14,7 +14,14 @@ pub(in super::super) struct Runnable(Program);
 impl Runnable {
     /// Loads a program of type `raw_tracepoint`.
     pub(in super::super) fn load(object: &LoadedObject, name: &str) -> Result<Self, LoadError> {
-        Program::load_raw_tracepoint(object, name).map(Self)
+        let began = Instant::now();
+        let program = Program::load_raw_tracepoint(object, name)?;
+        tracing::debug!(
+            program = name,
+            took_ns = began.elapsed().as_nanos() as u64,
+            "the kernel took a program"
+        );
+        Ok(Self(program))
     }
 
     /// Loads a program of the object as one of type `syscall` (5.14), which may call what others may not.
