@@ -52,10 +52,7 @@ pub(crate) fn of_each<'a>(tuples: impl ExactSizeIterator<Item = &'a Tuple>) -> [
     for (place, tuple) in blocks.iter_mut().zip(tuples) {
         *place = block(tuple);
     }
-    if let ([block, ..], 1) = (&blocks, count) {
-        return [CommunityId::print(&block.digest()); TOGETHER];
-    }
-    digests(&blocks).map(|digest| CommunityId::print(&digest))
+    digests(&blocks, count).map(|digest| CommunityId::print(&digest))
 }
 
 /// What is hashed.

@@ -109,15 +109,20 @@ fn rounds(state: &mut [u32; 5], words: &[u32; 20], mix: impl Fn(u32, u32, u32) -
 }
 
 /// How many messages are hashed at once.
-pub(super) const TOGETHER: usize = 4;
+pub(super) const TOGETHER: usize = 8;
 
-/// The digests of several messages at once.
-pub(super) fn digests(blocks: &[Block; TOGETHER]) -> [[u8; 20]; TOGETHER] {
+/// The digests of that many of the messages; of further ones something else.
+pub(super) fn digests(blocks: &[Block; TOGETHER], count: usize) -> [[u8; 20]; TOGETHER] {
     let ended = blocks.each_ref().map(Block::ended);
     #[cfg(target_arch = "x86_64")]
-    return super::sha1_lanes::digests(&ended);
-    #[cfg(not(target_arch = "x86_64"))]
-    ended.each_ref().map(compress)
+    if count > 1 {
+        return super::sha1_lanes::digests(&ended, count);
+    }
+    let mut digests = [[0; 20]; TOGETHER];
+    for (digest, block) in digests.iter_mut().zip(&ended).take(count) {
+        *digest = compress(block);
+    }
+    digests
 }
 
 #[cfg(test)]
@@ -142,12 +147,15 @@ mod tests {
     #[test]
     fn several_messages_at_once_have_the_digests_that_each_has_alone() {
         for seed in 0..64u8 {
-            let blocks: [Block; 4] = std::array::from_fn(|lane| {
+            let blocks: [Block; TOGETHER] = std::array::from_fn(|lane| {
                 let mut block = Block::new();
                 (0..seed % 56).for_each(|at| block.put([seed.wrapping_mul(at) ^ lane as u8]));
                 block
             });
-            assert_eq!(digests(&blocks), std::array::from_fn(|lane| blocks[lane].digest()));
+            for count in 0..=TOGETHER {
+                let alone = blocks.iter().take(count).map(Block::digest);
+                assert!(digests(&blocks, count).into_iter().take(count).eq(alone), "{count}");
+            }
         }
     }
 }

@@ -52,22 +52,12 @@ pub(super) fn v6(ip: Ipv6Addr) -> ([u8; LENGTH], usize) {
     let digits = hex(u128::from_be_bytes(ip.octets()));
     let left_out = longest_zeros(groups);
     // A group that was written has its colon behind it.
-    let colons = if left_out.start == 0 { 2 } else { 1 };
-    for (position, (&group, digits)) in groups.iter().zip(digits.as_chunks::<4>().0).enumerate() {
-        if left_out.contains(&position) {
-            continue;
-        }
-        if position == left_out.end {
-            out.put(*b"::", colons);
-        }
-        // Without the zeros before it.
-        let zeros = (group | 1).leading_zeros() / 4;
-        let text = (u64::from(u32::from_le_bytes(*digits)) | u64::from(b':') << 32) >> (8 * zeros);
-        out.put(text.to_le_bytes(), 5 - zeros as usize);
+    out.put_groups(groups.iter().zip(digits.as_chunks().0).take(left_out.start));
+    if left_out.end <= groups.len() {
+        out.put(*b"::", if left_out.start == 0 { 2 } else { 1 });
     }
-    if left_out.end == groups.len() {
-        out.put(*b"::", colons);
-    } else {
+    if left_out.end != groups.len() {
+        out.put_groups(groups.iter().zip(digits.as_chunks().0).skip(left_out.end));
         out.length -= 1;
     }
     (out.bytes, out.length)
@@ -87,6 +77,16 @@ impl Text {
             *place = piece;
         }
         self.length += length;
+    }
+
+    /// Groups with their four digits: without the zeros before them.
+    #[inline(always)]
+    fn put_groups<'a>(&mut self, groups: impl Iterator<Item = (&'a u16, &'a [u8; 4])>) {
+        for (group, digits) in groups {
+            let zeros = (group | 1).leading_zeros() / 4;
+            let text = (u64::from(u32::from_le_bytes(*digits)) | u64::from(b':') << 32) >> (8 * zeros);
+            self.put(text.to_le_bytes(), 5 - zeros as usize);
+        }
     }
 }
 

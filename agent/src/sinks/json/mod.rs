@@ -128,29 +128,26 @@ macro_rules! ecs_version {
 
 const ECS_VERSION: &str = ecs_version!();
 
-/// What stands between the first two moments of a line.
-macro_rules! happened {
-    ($type:literal) => {
-        concat!(
-            r#"","ecs":{"version":""#,
-            ecs_version!(),
-            r#""},"#,
-            r#""event":{"kind":"event","category":["network"],"type":["connection",""#,
-            $type,
-            r#""],"action":"network_flow","dataset":"conntally.flow","start":""#,
-        )
-    };
-}
+/// What stands between the first two moments of a line, but for the type of event in the middle.
+const HAPPENED: &str = concat!(
+    r#"","ecs":{"version":""#,
+    ecs_version!(),
+    r#""},"event":{"kind":"event","category":["network"],"type":["connection",""#,
+);
+const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","start":""#;
 
 /// The moment, the schema's version and what happened.
 fn event(json: &mut Writer, record: &Record) {
     json.raw(r#"{"@timestamp":""#);
     let observed = json.timestamp(record.observed_ns);
-    json.raw(match record.kind {
-        RecordKind::New => happened!("start"),
-        RecordKind::Update => happened!("info"),
-        RecordKind::End => happened!("end"),
-    });
+    json.raw(HAPPENED);
+    // Each by itself, so that its length is known.
+    match record.kind {
+        RecordKind::New => json.raw("start"),
+        RecordKind::Update => json.raw("info"),
+        RecordKind::End => json.raw("end"),
+    }
+    json.raw(ACTION);
     json.timestamp(record.start_ns);
     json.raw(r#"","end":""#);
     json.ascii(&observed);
@@ -160,7 +157,11 @@ fn event(json: &mut Writer, record: &Record) {
 fn flow(json: &mut Writer, record: &Record) {
     json.raw(r#"},"flow":{"id":""#);
     json.hex(record.flow_id.0);
-    json.raw(if record.kind == RecordKind::End { r#"","final":true"# } else { r#"","final":false"# });
+    if record.kind == RecordKind::End {
+        json.raw(r#"","final":true"#);
+    } else {
+        json.raw(r#"","final":false"#);
+    }
 }
 
 fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
@@ -186,7 +187,7 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
         }
         (family, number) => {
             json.raw(r#"},"network":{"type":""#);
-            json.raw(if family == Family::V4 { "ipv4\"" } else { "ipv6\"" });
+            json.ascii(if family == Family::V4 { b"ipv4\"" } else { b"ipv6\"" });
             if let Some(name) = protocol_name(number) {
                 json.raw(r#","transport":""#);
                 json.word(name);
@@ -220,8 +221,11 @@ fn translated(record: &Record) -> [Option<(IpAddr, u16)>; 2] {
 /// An address of the flow and where it stands in the line.
 type Address = (IpAddr, Mention);
 
-/// Source and destination; returns the addresses: both, then what they are translated to.
-fn endpoints(json: &mut Writer, record: &Record) -> [Option<Address>; 4] {
+/// The addresses of source and destination, and what they are translated to.
+type Mentions = (Address, Address, [Option<Address>; 2]);
+
+/// Source and destination.
+fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
     let Record { original, totals, .. } = record;
     let [source_nat, destination_nat] = translated(record);
     json.raw(r#"},"source":{"ip":""#);
@@ -229,7 +233,7 @@ fn endpoints(json: &mut Writer, record: &Record) -> [Option<Address>; 4] {
     json.raw(r#"},"destination":{"ip":""#);
     let destination =
         endpoint(json, record, (original.destination(), original.dst_port), totals.reply, destination_nat);
-    [Some(source.0), Some(destination.0), source.1, destination.1]
+    (source.0, destination.0, [source.1, destination.1])
 }
 
 #[inline(always)]
@@ -262,19 +266,22 @@ fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address
 }
 
 /// All addresses of the flow, each once.
-fn related(json: &mut Writer, all: [Option<Address>; 4]) {
-    json.raw(r#"},"related":{"ip":["#);
-    let mut before = "\"";
-    for (position, address) in all.iter().enumerate() {
-        let Some((ip, mention)) = address else { continue };
-        let mut earlier = all.iter().take(position).flatten();
-        if !earlier.any(|(other, _)| other == ip) {
-            json.raw(before);
-            json.again(*mention);
-            json.raw("\"");
-            before = ",\"";
+fn related(json: &mut Writer, (source, destination, translated): Mentions) {
+    json.raw(r#"},"related":{"ip":[""#);
+    json.again(source.1);
+    if destination.0 != source.0 {
+        json.raw(r#"",""#);
+        json.again(destination.1);
+    }
+    let mut said = None;
+    for (ip, mention) in translated.into_iter().flatten() {
+        if ip != source.0 && ip != destination.0 && said != Some(ip) {
+            json.raw(r#"",""#);
+            json.again(mention);
+            said = Some(ip);
         }
     }
+    json.raw("\"");
 }
 
 /// What is new since the flow's previous record.
