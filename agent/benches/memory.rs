@@ -26,7 +26,7 @@ struct Line {
     flows: u64,
     /// By how much this process has grown, for each flow.
     bytes_per_flow: u64,
-    /// What the table itself says that it holds, for each flow: no page that the allocator had at hand is missing.
+    /// What the table itself says that it holds, for each flow.
     counted_bytes_per_flow: u64,
     limit: u64,
     /// Bytes of the slot table for each flow that `slots` says.

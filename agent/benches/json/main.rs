@@ -19,10 +19,10 @@ const LIMIT: u64 = 2_500;
 const TIMES: f64 = 4.0;
 
 /// Records of which the count is made; they differ in their digits.
-const RECORDS: u64 = 500;
+const RECORDS: u64 = 512;
 
-/// Records of a batch.
-const BATCH: usize = 250;
+/// Records of a batch: as many as the output encodes at once.
+const BATCH: usize = 256;
 
 /// One line of the result.
 #[derive(Serialize)]
