@@ -52,12 +52,13 @@ pub(super) fn v6(ip: Ipv6Addr) -> ([u8; LENGTH], usize) {
     let digits = hex(u128::from_be_bytes(ip.octets()));
     let left_out = longest_zeros(groups);
     // A group that was written has its colon behind it.
-    out.put_groups(groups.iter().zip(digits.as_chunks().0).take(left_out.start));
+    let digits = digits.as_chunks().0;
+    out.put_groups(digits.get(..left_out.start).unwrap_or(digits));
     if left_out.end <= groups.len() {
         out.put(*b"::", if left_out.start == 0 { 2 } else { 1 });
     }
     if left_out.end != groups.len() {
-        out.put_groups(groups.iter().zip(digits.as_chunks().0).skip(left_out.end));
+        out.put_groups(digits.get(left_out.end..).unwrap_or_default());
         out.length -= 1;
     }
     (out.bytes, out.length)
@@ -79,12 +80,14 @@ impl Text {
         self.length += length;
     }
 
-    /// Groups with their four digits: without the zeros before them.
+    /// Groups, each of four digits, without the zeros before them.
     #[inline(always)]
-    fn put_groups<'a>(&mut self, groups: impl Iterator<Item = (&'a u16, &'a [u8; 4])>) {
-        for (group, digits) in groups {
-            let zeros = (group | 1).leading_zeros() / 4;
-            let text = (u64::from(u32::from_le_bytes(*digits)) | u64::from(b':') << 32) >> (8 * zeros);
+    fn put_groups(&mut self, groups: &[[u8; 4]]) {
+        for group in groups {
+            let digits = u32::from_le_bytes(*group);
+            // The last digit is said even if it is zero.
+            let zeros = (digits ^ u32::from_le_bytes(*b"0000") | 1 << 24).trailing_zeros() / 8;
+            let text = (u64::from(digits) | u64::from(b':') << 32) >> (8 * zeros);
             self.put(text.to_le_bytes(), 5 - zeros as usize);
         }
     }
