@@ -105,6 +105,7 @@ fn steady_state_takes_no_memory() {
     let options = FlowTableOptions::new(100_000, [0; 16], since).with_visits(Visits::Always, curve);
     let mut table = FlowTable::new(options);
     let context = EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) };
+    let mut encoder = json::Encoder::new(context);
     let (mut batch, mut due) = (Batch::default(), Vec::new());
     let mut records: Vec<Record> = Vec::new();
     let mut lines = Vec::new();
@@ -117,7 +118,7 @@ fn steady_state_takes_no_memory() {
             due.clear();
             table.take_due(now, usize::from(FLOWS), &mut due);
             lines.clear();
-            records.iter().for_each(|record| json::encode(record, &context, &mut lines));
+            encoder.encode(&records, &mut lines);
             told += records.len();
             visits += due.len();
         });

@@ -8,11 +8,8 @@ mod samples;
 
 use std::{hint::black_box, process::ExitCode, sync::Arc};
 
-use anyhow::{Result, bail, ensure};
-use conntally::{
-    model::Record,
-    sinks::json::{self, EncodeContext},
-};
+use anyhow::{Context as _, Result, bail, ensure};
+use conntally::sinks::json::{EncodeContext, Encoder};
 use serde::Serialize;
 
 /// Instructions of a record at most, its Community ID included.
@@ -22,7 +19,10 @@ const LIMIT: u64 = 2_500;
 const TIMES: f64 = 4.0;
 
 /// Records of which the count is made; they differ in their digits.
-const RECORDS: u64 = 500;
+const RECORDS: u64 = 512;
+
+/// Records of a batch: as many as the output encodes at once.
+const BATCH: usize = 256;
 
 /// One line of the result.
 #[derive(Serialize)]
@@ -85,11 +85,16 @@ fn measure(kind: &'static str) -> Result<Line> {
 /// Proves that both write the same, byte for byte.
 fn same_line(kind: &str) -> Result<usize> {
     let (mut own, mut other) = (Vec::new(), Vec::new());
-    for record in samples::of(kind, RECORDS)? {
+    let records = samples::of(kind, RECORDS)?;
+    let (mut encoder, mut all) = (Encoder::new(context()), Vec::new());
+    encoder.encode(&records, &mut all);
+    let mut rest = all.as_slice();
+    for record in &records {
         own.clear();
         other.clear();
-        json::encode(&record, &context(), &mut own);
-        derived::encode(&record, &context(), &mut other)?;
+        encoder.encode(std::slice::from_ref(record), &mut own);
+        derived::encode(record, &context(), &mut other)?;
+        rest = rest.strip_prefix(own.as_slice()).context("not the same line in a batch as alone")?;
         ensure!(
             own == other,
             "not the same line:\n{}{}",
@@ -108,22 +113,26 @@ fn context() -> EncodeContext {
     }
 }
 
-/// The work that is counted: that many records into a buffer that is as big as it will be.
+/// The work that is counted: that many records into a buffer that is as big as it will be. The agent's encoder gets
+/// them in batches, as from its queue.
 fn work(what: &str, repetitions: u64) -> Result<()> {
     let Some((kind, encoder)) = what.split_once(' ') else { bail!("no such work: {what}") };
     let records = samples::of(kind, 2 * RECORDS)?;
-    let records = records.iter().take(usize::try_from(repetitions)?);
-    let (context, mut out) = (context(), Vec::with_capacity(64 * 1024));
-    let encode = if encoder == "own" { own } else { derived::encode };
+    let records = records.get(..usize::try_from(repetitions)?).context("more repetitions than records")?;
+    let (context, mut out) = (context(), Vec::with_capacity(1024 * 1024));
+    if encoder == "own" {
+        let mut encoder = Encoder::new(context);
+        for batch in records.chunks(BATCH) {
+            out.clear();
+            encoder.encode(black_box(batch), &mut out);
+            black_box(&out);
+        }
+        return Ok(());
+    }
     for record in records {
         out.clear();
-        encode(black_box(record), &context, &mut out)?;
+        derived::encode(black_box(record), &context, &mut out)?;
         black_box(&out);
     }
-    Ok(())
-}
-
-fn own(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) -> Result<()> {
-    json::encode(record, context, out);
     Ok(())
 }

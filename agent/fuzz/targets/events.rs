@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
 fn check_line(record: &Record) {
     let context = EncodeContext { host: "fuzz".to_owned(), netns_name: Box::new(|_| None) };
     let mut line = Vec::new();
-    json::encode(record, &context, &mut line);
+    json::Encoder::new(context).encode(std::slice::from_ref(record), &mut line);
     assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
 }
 

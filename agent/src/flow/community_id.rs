@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/corelight/community-id-spec>
 
-use super::sha1::Block;
+use super::sha1::{self, Block, digests};
 use crate::model::{Family, Tuple, protocol};
 
 /// `1:` and 28 characters of base64.
@@ -16,19 +16,7 @@ impl CommunityId {
     /// Computes it from the original tuple; both directions of a flow without NAT give the same.
     #[must_use]
     pub fn of(tuple: &Tuple) -> Self {
-        let (source_port, destination_port, one_way) = endpoints(tuple);
-        let here = (u128::from_be_bytes(tuple.src), source_port);
-        let there = (u128::from_be_bytes(tuple.dst), destination_port);
-        let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
-        let mut hashed = Block::new();
-        hashed.put([0, 0]);
-        put_addresses(&mut hashed, tuple.family, first.0.to_be_bytes(), second.0.to_be_bytes());
-        hashed.put([tuple.protocol, 0]);
-        if has_endpoints(tuple) {
-            hashed.put(first.1.to_be_bytes());
-            hashed.put(second.1.to_be_bytes());
-        }
-        Self::print(&hashed.digest())
+        Self::print(&block(tuple).digest())
     }
 
     /// The identifier in ASCII.
@@ -53,12 +41,57 @@ impl CommunityId {
     }
 }
 
+/// How many identifiers are computed at once.
+pub(crate) const TOGETHER: usize = sha1::TOGETHER;
+
+/// The identifiers of up to [`TOGETHER`] tuples, those of further ones left out. Together, they cost little more
+/// than one.
+pub(crate) fn of_each<'a>(tuples: impl ExactSizeIterator<Item = &'a Tuple>) -> [CommunityId; TOGETHER] {
+    let count = tuples.len();
+    let mut blocks = [const { Block::new() }; TOGETHER];
+    for (place, tuple) in blocks.iter_mut().zip(tuples) {
+        *place = block(tuple);
+    }
+    digests(&blocks, count).map(|digest| CommunityId::print(&digest))
+}
+
+/// What is hashed.
+fn block(tuple: &Tuple) -> Block {
+    let (source_port, destination_port, one_way) = endpoints(tuple);
+    let here = (u128::from_be_bytes(tuple.src), source_port);
+    let there = (u128::from_be_bytes(tuple.dst), destination_port);
+    let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
+    let mut hashed = Block::new();
+    hashed.put([0, 0]);
+    put_addresses(&mut hashed, tuple.family, first.0.to_be_bytes(), second.0.to_be_bytes());
+    hashed.put([tuple.protocol, 0]);
+    if has_endpoints(tuple) {
+        hashed.put(first.1.to_be_bytes());
+        hashed.put(second.1.to_be_bytes());
+    }
+    hashed
+}
+
+/// The two characters for each twelve bits, the first one in the lower byte.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static PAIRS: [u16; 4096] = {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut pairs = [0; 4096];
+    let mut bits = 0;
+    while bits < pairs.len() {
+        pairs[bits] = u16::from_le_bytes([ALPHABET[bits >> 6], ALPHABET[bits & 63]]);
+        bits += 1;
+    }
+    pairs
+};
+
 /// Four characters for three bytes (RFC 4648, section 4).
 #[inline(always)]
 fn base64([a, b, c]: [u8; 3]) -> [u8; 4] {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bits = u32::from_be_bytes([0, a, b, c]);
-    [18, 12, 6, 0].map(|shift| ALPHABET.get((bits >> shift & 63) as usize).copied().unwrap_or_default())
+    let [high, low] =
+        [bits >> 12, bits & 0xFFF].map(|twelve| PAIRS.get(twelve as usize).copied().unwrap_or_default());
+    (u32::from(high) | u32::from(low) << 16).to_le_bytes()
 }
 
 impl std::fmt::Display for CommunityId {

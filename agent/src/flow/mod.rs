@@ -10,6 +10,8 @@ pub mod identity;
 pub mod community_id;
 
 mod sha1;
+#[cfg(target_arch = "x86_64")]
+mod sha1_lanes;
 
 mod nat;
 

@@ -22,18 +22,23 @@ impl Block {
     }
 
     /// The digest of what was put.
-    pub(super) fn digest(mut self) -> [u8; 20] {
-        let bits = u16::from(self.length) * 8;
-        self.put([0x80]);
-        let [.., high, low] = &mut self.bytes;
-        [*high, *low] = bits.to_be_bytes();
-        compress(&self.bytes)
+    pub(super) fn digest(&self) -> [u8; 20] {
+        compress(&self.ended())
+    }
+
+    /// The message with its end.
+    fn ended(&self) -> [u8; 64] {
+        let mut ended = Self { bytes: self.bytes, length: self.length };
+        ended.put([0x80]);
+        let [.., high, low] = &mut ended.bytes;
+        [*high, *low] = (u16::from(self.length) * 8).to_be_bytes();
+        ended.bytes
     }
 }
 
-const START: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
+pub(super) const START: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
 
-const CONSTANTS: [u32; 4] = [0x5A82_7999, 0x6ED9_EBA1, 0x8F1B_BCDC, 0xCA62_C1D6];
+pub(super) const CONSTANTS: [u32; 4] = [0x5A82_7999, 0x6ED9_EBA1, 0x8F1B_BCDC, 0xCA62_C1D6];
 
 #[expect(
     clippy::indexing_slicing,
@@ -103,6 +108,23 @@ fn rounds(state: &mut [u32; 5], words: &[u32; 20], mix: impl Fn(u32, u32, u32) -
     *state = [a, b, c, d, e];
 }
 
+/// How many messages are hashed at once.
+pub(super) const TOGETHER: usize = 8;
+
+/// The digests of that many of the messages; of further ones something else.
+pub(super) fn digests(blocks: &[Block; TOGETHER], count: usize) -> [[u8; 20]; TOGETHER] {
+    let ended = blocks.each_ref().map(Block::ended);
+    #[cfg(target_arch = "x86_64")]
+    if count > 1 {
+        return super::sha1_lanes::digests(&ended, count);
+    }
+    let mut digests = [[0; 20]; TOGETHER];
+    for (digest, block) in digests.iter_mut().zip(&ended).take(count) {
+        *digest = compress(block);
+    }
+    digests
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,5 +142,20 @@ mod tests {
         assert_eq!(digest(""), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
         let text = "The quick brown fox jumps over the lazy dog";
         assert_eq!(digest(text), "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12");
+    }
+
+    #[test]
+    fn several_messages_at_once_have_the_digests_that_each_has_alone() {
+        for seed in 0..64u8 {
+            let blocks: [Block; TOGETHER] = std::array::from_fn(|lane| {
+                let mut block = Block::new();
+                (0..seed % 56).for_each(|at| block.put([seed.wrapping_mul(at) ^ lane as u8]));
+                block
+            });
+            for count in 0..=TOGETHER {
+                let alone = blocks.iter().take(count).map(Block::digest);
+                assert!(digests(&blocks, count).into_iter().take(count).eq(alone), "{count}");
+            }
+        }
     }
 }

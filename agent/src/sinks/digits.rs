@@ -1,68 +1,70 @@
-//! Numbers as text, several digits at a time in one register, without branches by digit.
+//! Numbers as text, several digits at a time, without branches by digit.
 
 /// Every byte of a word the same.
 const fn bytes(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The eight digits of a number below 10^8, the first one in the lowest byte.
-#[inline]
-pub(super) const fn eight(value: u32) -> u64 {
-    let (high, low) = (value as u64 / 10_000, value as u64 % 10_000);
-    // Two lanes of four digits, then four of two, then eight of one. A division by a constant is a multiplication
-    // whose error stays below one as long as the lane holds no more than it should.
-    let fours = high | low << 32;
-    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
-    (tens | (twos - 10 * tens) << 8) + bytes(b'0')
-}
-
-/// The four digits of a number below 10^4, likewise.
-#[inline]
-const fn four(value: u32) -> u32 {
-    let hundreds = (value * 10_486) >> 20;
-    let twos = hundreds | (value - 100 * hundreds) << 16;
-    let tens = ((twos * 103) >> 10) & 0x000F_000F;
-    (tens | (twos - 10 * tens) << 8) + 0x3030_3030
-}
-
-/// Appends a number in decimal, without zeros before it.
-pub(super) fn decimal(value: u64, out: &mut Vec<u8>) {
-    match value {
-        0..10 => out.push(b'0' + value as u8),
-        10..10_000 => {
-            let digits = four(value as u32);
-            let zeros = (digits ^ 0x3030_3030).trailing_zeros() / 8;
-            front(&(digits >> (8 * zeros)).to_le_bytes(), 4 - zeros as usize, out);
-        }
-        10_000..100_000_000 => {
-            let digits = eight(value as u32);
-            let zeros = (digits ^ bytes(b'0')).trailing_zeros() / 8;
-            front(&(digits >> (8 * zeros)).to_le_bytes(), 8 - zeros as usize, out);
-        }
-        // Mostly one or two digits more: without a call of its own for them.
-        100_000_000..10_000_000_000 => {
-            let (high, low) = ((value / 100_000_000) as u32, (value % 100_000_000) as u32);
-            if high >= 10 {
-                out.push(b'0' + (high / 10) as u8);
-            }
-            let [a, b, c, d, e, f, g, h] = eight(low).to_le_bytes();
-            out.extend_from_slice(&[b'0' + (high % 10) as u8, a, b, c, d, e, f, g, h]);
-        }
-        _ => {
-            decimal(value / 100_000_000, out);
-            out.extend_from_slice(&eight((value % 100_000_000) as u32).to_le_bytes());
-        }
+/// The three digits of each number below 1,000, the first one in the lowest byte; in the highest byte, how many zeros
+/// stand before the number.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static THREES: [u32; 1_000] = {
+    let mut table = [0; 1_000];
+    let mut value = 0;
+    while value < 1_000 {
+        let digits = [value / 100, value / 10 % 10, value % 10];
+        let zeros = (value < 100) as u8 + (value < 10) as u8;
+        table[value] = u32::from_le_bytes([
+            b'0' + digits[0] as u8,
+            b'0' + digits[1] as u8,
+            b'0' + digits[2] as u8,
+            zeros,
+        ]);
+        value += 1;
     }
+    table
+};
+
+#[inline(always)]
+fn three(value: u32) -> u32 {
+    THREES.get(value as usize).copied().unwrap_or_default()
 }
 
-/// Appends the first characters of a text. To copy a fixed size and take some back is cheaper than to copy exactly.
+/// A number below 10^6 in decimal without zeros before it, and how many characters that takes; what follows them in
+/// the text is nothing.
 #[inline(always)]
-pub(super) fn front<const N: usize>(text: &[u8; N], length: usize, out: &mut Vec<u8>) {
-    let end = out.len() + length;
-    out.extend_from_slice(text);
-    out.truncate(end);
+pub(super) fn short(value: u32) -> ([u8; 8], usize) {
+    if value < 1_000 {
+        let digits = three(value);
+        let zeros = digits >> 24;
+        return (u64::from((digits & 0xFF_FFFF) >> (8 * zeros)).to_le_bytes(), 3 - zeros as usize);
+    }
+    let (high, low) = (three(value / 1_000), three(value % 1_000));
+    let zeros = high >> 24;
+    let digits = u64::from(high & 0xFF_FFFF) | u64::from(low) << 24;
+    ((digits >> (8 * zeros)).to_le_bytes(), 6 - zeros as usize)
+}
+
+/// The six digits of a number below 10^6.
+#[inline(always)]
+pub(super) fn six(value: u32) -> [u8; 6] {
+    let digits = u64::from(three(value / 1_000) & 0xFF_FFFF) | u64::from(three(value % 1_000)) << 24;
+    let [a, b, c, d, e, f, ..] = digits.to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+/// The nine digits of a number below 10^9, and one character behind them.
+#[inline(always)]
+pub(super) fn nine(value: u32, end: u8) -> [u8; 10] {
+    let [a, b, c, d, e, f] = six(value / 1_000);
+    let [g, h, i, _] = three(value % 1_000).to_le_bytes();
+    [a, b, c, d, e, f, g, h, i, end]
+}
+
+/// The two digits of a number below 100, the first one in the lower byte.
+pub(super) fn two(value: u32) -> [u8; 2] {
+    let [_, tens, ones, _] = three(value).to_le_bytes();
+    [tens, ones]
 }
 
 /// 16 bytes in hexadecimal, the first one first.
@@ -86,13 +88,6 @@ const fn hex_word(value: u32) -> [u8; 8] {
     (nibbles + bytes(b'0') + letters * (b'a' - b'9' - 1) as u64).to_be_bytes()
 }
 
-/// The four hexadecimal digits of half a word.
-#[inline]
-pub(super) const fn hex_group(value: u16) -> [u8; 4] {
-    let [.., a, b, c, d] = hex_word(value as u32);
-    [a, b, c, d]
-}
-
 /// The digit of a number below 16.
 pub(super) const fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
@@ -104,36 +99,34 @@ mod tests {
 
     use super::*;
 
-    fn decimal_text(value: u64) -> String {
-        let mut text = b"x".to_vec();
-        decimal(value, &mut text);
-        String::from_utf8(text).unwrap().split_off(1)
+    fn decimal_text(value: u32) -> String {
+        let (text, length) = short(value);
+        String::from_utf8(text[..length].to_vec()).unwrap()
     }
 
     #[test]
     fn numbers_at_the_borders_are_written_in_full() {
-        let borders =
-            [0, 1, 9, 10, 99, 100, 9_999, 10_000, 99_999_999, 100_000_000, 999_999_999, 1_000_000_000];
-        for value in borders.into_iter().chain([9_999_999_999, 10_000_000_000, u64::MAX]) {
+        for value in [0, 1, 9, 10, 99, 100, 999, 1_000, 9_999, 99_999, 100_000, 999_999] {
             assert_eq!(decimal_text(value), value.to_string());
         }
     }
 
     #[test]
-    fn every_lane_of_eight_digits_divides_exactly() {
-        for four in 0..10_000 {
-            assert_eq!(decimal_text(four.into()), four.to_string());
-            assert_eq!(eight(four * 10_000 + four).to_le_bytes(), *format!("{four:04}{four:04}").as_bytes());
+    fn every_three_digits_are_written() {
+        for value in 0..1_000 {
+            assert_eq!(decimal_text(value), value.to_string());
+            assert_eq!(six(value * 1_000 + value), *format!("{value:03}{value:03}").as_bytes());
+            assert_eq!(two(value % 100), *format!("{:02}", value % 100).as_bytes());
         }
+        assert_eq!(&nine(12_345_678, b'Z'), b"012345678Z");
     }
 
     proptest! {
         #[test]
-        fn any_number_is_written_as_the_standard_library_does(value: u64, shift in 0u32..64, bytes: u128, half: u16) {
+        fn any_number_is_written_as_the_standard_library_does(value in 0u32..1_000_000, shift in 0u32..20, bytes: u128) {
             let value = value >> shift;
             prop_assert_eq!(decimal_text(value), value.to_string());
             prop_assert_eq!(hex(bytes).to_vec(), format!("{bytes:032x}").into_bytes());
-            prop_assert_eq!(hex_group(half).to_vec(), format!("{half:04x}").into_bytes());
         }
     }
 }

@@ -16,6 +16,10 @@ use super::table;
 use super::tally::{SinkReport, Tally, ends};
 use crate::model::{Backlog, Record, RecordKind};
 
+/// Records encoded before they are written: enough that a write costs each of them nothing, few enough that their
+/// lines stay in the processor's cache and the buffer stays small.
+const WRITTEN_TOGETHER: usize = 256;
+
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -56,7 +60,7 @@ impl StdoutSink {
         let capacity = capacity.max(1);
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(capacity as usize));
-        let encoder = Encoder { output, context, rows: 0 };
+        let encoder = Encoder { output, json: json::Encoder::new(context), rows: 0 };
         let tally = Arc::new(Tally::default());
         let backlog = Arc::new(Backlog::default());
         let writer = Writer {
@@ -194,10 +198,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(mut self, mut batches: mpsc::UnboundedReceiver<Arc<[Record]>>) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(batch) = batches.recv().await {
-            self.encoder.encode(&batch, &mut buffer);
-            // Noted before the input closes: whoever sees it closed may ask why.
-            self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
-            buffer.clear();
+            for part in batch.chunks(WRITTEN_TOGETHER) {
+                self.encoder.encode(part, &mut buffer);
+                // Noted before the input closes: whoever sees it closed may ask why.
+                self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
+                buffer.clear();
+            }
             self.tally.count_written(&batch);
             self.backlog.pop();
             self.room.add_permits(permits(batch.len(), self.capacity) as usize);
@@ -216,19 +222,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
 struct Encoder {
     output: Output,
-    context: EncodeContext,
+    json: json::Encoder,
     /// Rows written under all headers.
     rows: usize,
 }
 
 impl Encoder {
     fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
-        for record in records {
-            match self.output {
-                Output::Table { width } => self.encode_row(record, width, out),
-                Output::Json => json::encode(record, &self.context, out),
-                Output::Null => {}
-            }
+        match self.output {
+            Output::Table { width } => records.iter().for_each(|record| self.encode_row(record, width, out)),
+            Output::Json => self.json.encode(records, out),
+            Output::Null => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Calendar time in UTC, from nanoseconds since the Unix epoch.
 
-use super::digits::eight;
+use super::digits::{nine, six, two};
 
 /// Days from 0000-03-01 to 1970-01-01 in the Gregorian calendar.
 const EPOCH_DAYS: i64 = 719_468;
@@ -8,7 +8,7 @@ const EPOCH_DAYS: i64 = 719_468;
 /// Days in 400 years.
 const ERA_DAYS: i64 = 146_097;
 
-const DAY_NS: i64 = 86_400_000_000_000;
+const DAY_SECONDS: i64 = 86_400;
 
 /// `YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`, RFC 3339.
 #[must_use]
@@ -16,51 +16,62 @@ pub fn rfc3339(unix_ns: i64) -> [u8; 30] {
     Calendar::new().rfc3339(unix_ns)
 }
 
-/// Writes moments; those of the same day as the one before take no calendar.
+/// Writes moments; those of the same day as the one before take no calendar, those of the same second no clock.
 pub(crate) struct Calendar {
     day: i64,
-    /// `YYYY-MM-DDT`
-    date: [u8; 11],
+    second: i64,
+    /// `YYYY-MM-DDThh:mm:ss.`
+    text: [u8; 20],
 }
 
 impl Calendar {
     /// Knows no day yet.
     pub(crate) const fn new() -> Self {
-        Self { day: i64::MIN, date: [0; 11] }
+        Self { day: i64::MIN, second: i64::MIN, text: *b"YYYY-MM-DDThh:mm:ss." }
     }
 
     /// As the function of that name.
+    #[inline(always)]
     pub(crate) fn rfc3339(&mut self, unix_ns: i64) -> [u8; 30] {
-        let day = unix_ns.div_euclid(DAY_NS);
-        if day != self.day {
-            *self = Self { day, date: date(day) };
+        let second = unix_ns.div_euclid(1_000_000_000);
+        if second != self.second {
+            self.turn_to(second);
         }
-        let of_day = unix_ns.wrapping_sub(day.wrapping_mul(DAY_NS)).unsigned_abs();
-        let (seconds, ns) = ((of_day / 1_000_000_000) as u32, (of_day % 1_000_000_000) as u32);
-        let tenth = ns / 100_000_000;
-        let mut text = *b"YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ";
-        let [date @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = &mut text;
-        *date = self.date;
-        let [.., a, b, c, d, e, f, g, h, _, t, i, j, k, l, m, n, o, p, _] = &mut text;
-        [*a, *b, *c, *d, *e, *f, *g, *h] = of_clock(seconds).to_le_bytes();
-        *t = b'0' + tenth as u8;
-        [*i, *j, *k, *l, *m, *n, *o, *p] = eight(ns - tenth * 100_000_000).to_le_bytes();
+        let ns = unix_ns.wrapping_sub(second.wrapping_mul(1_000_000_000)) as u32;
+        let mut text = [0; 30];
+        if let Some((seconds, rest)) = text.split_first_chunk_mut() {
+            *seconds = self.text;
+            rest.copy_from_slice(&nine(ns, b'Z'));
+        }
         text
+    }
+
+    fn turn_to(&mut self, second: i64) {
+        let day = second.div_euclid(DAY_SECONDS);
+        if day != self.day {
+            let [date @ .., _, _, _, _, _, _, _, _, _] = &mut self.text;
+            *date = self::date(day);
+            self.day = day;
+        }
+        self.second = second;
+        let of_day = second.wrapping_sub(day.wrapping_mul(DAY_SECONDS)) as u32;
+        let [.., a, b, c, d, e, f, g, h, _] = &mut self.text;
+        [*a, *b, *c, *d, *e, *f, *g, *h] = of_clock(of_day);
     }
 }
 
 fn date(day: i64) -> [u8; 11] {
     let (year, month, of_month) = civil(day);
-    let [y, e, a, r, m, o, d, t] = eight((year * 10_000 + month * 100 + of_month) as u32).to_le_bytes();
+    let [_, _, y, e, a, r] = six(year as u32);
+    let ([m, o], [d, t]) = (two(month as u32), two(of_month as u32));
     [y, e, a, r, b'-', m, o, b'-', d, t, b'T']
 }
 
-/// `hh:mm:ss`, the first character in the lowest byte.
-fn of_clock(seconds: u32) -> u64 {
+/// `hh:mm:ss`
+fn of_clock(seconds: u32) -> [u8; 8] {
     let (hours, minutes) = (seconds / 3600, seconds / 60);
-    let digits = eight(hours * 1_000_000 + (minutes - hours * 60) * 10_000 + (seconds - minutes * 60) * 100);
-    let colons = u64::from_le_bytes([0, 0, b':', 0, 0, b':', 0, 0]);
-    digits & 0xFFFF | (digits & 0xFFFF_0000) << 8 | (digits & 0xFFFF_0000_0000) << 16 | colons
+    let [[h, o], [m, i], [s, e]] = [hours, minutes - hours * 60, seconds - minutes * 60].map(two);
+    [h, o, b':', m, i, b':', s, e]
 }
 
 /// Year, month and day of a day counted from the epoch. Years run from March, so that the leap day is the last.

@@ -37,6 +37,12 @@ fn build(paths: &Paths, name: &str) -> Result<PathBuf> {
     let told = output(build.args(["--no-run", "--message-format=json"]))?;
     let mut messages =
         told.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let executable = messages.find_map(|message| Some(message.get("executable")?.as_str()?.into()));
+    // Cargo tells of the agent's own program too.
+    let is_it = |message: &serde_json::Value| {
+        message.pointer("/target/kind/0").is_some_and(|kind| kind == "bench")
+            && message.pointer("/target/name").is_some_and(|target| target == name)
+    };
+    let executable = messages
+        .find_map(|message| Some(message.get("executable")?.as_str()?.into()).filter(|_| is_it(&message)));
     executable.with_context(|| format!("cargo told of no program for {name}"))
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::digits::{front, hex_group};
+use super::super::digits::hex;
 
 /// The text of each octet, its dot behind it, and how long that is.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
@@ -22,7 +22,12 @@ const OCTETS: [([u8; 4], u8); 256] = {
     table
 };
 
-pub(super) fn v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+/// The longest text of an address is 39 characters; it is copied in whole registers.
+pub(super) const LENGTH: usize = 48;
+
+/// The text, and how long it is.
+#[inline]
+pub(super) fn v4(ip: Ipv4Addr) -> ([u8; 16], usize) {
     let (mut text, mut length) = ([0; 16], 0);
     for octet in ip.octets() {
         let (digits, more) = OCTETS.get(usize::from(octet)).copied().unwrap_or_default();
@@ -31,40 +36,61 @@ pub(super) fn v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
         }
         length += usize::from(more);
     }
-    front(&text, length - 1, out);
+    (text, length - 1)
 }
 
-pub(super) fn v6(ip: Ipv6Addr, out: &mut Vec<u8>) {
+/// The text, and how long it is.
+pub(super) fn v6(ip: Ipv6Addr) -> ([u8; LENGTH], usize) {
+    let mut out = Text { bytes: [0; LENGTH], length: 0 };
     if let Some(ip) = ip.to_ipv4_mapped() {
-        out.extend_from_slice(b"::ffff:");
-        return v4(ip, out);
+        let (text, length) = v4(ip);
+        out.put(*b"::ffff:", 7);
+        out.put(text, length);
+        return (out.bytes, out.length);
     }
     let groups = ip.segments();
+    let digits = hex(u128::from_be_bytes(ip.octets()));
     let left_out = longest_zeros(groups);
     // A group that was written has its colon behind it.
-    let colons: &[u8] = if left_out.start == 0 { b"::" } else { b":" };
-    for (position, group) in groups.into_iter().enumerate() {
-        if left_out.contains(&position) {
-            continue;
-        }
-        if position == left_out.end {
-            out.extend_from_slice(colons);
-        }
-        hex(group, out);
-        out.push(b':');
+    let digits = digits.as_chunks().0;
+    out.put_groups(digits.get(..left_out.start).unwrap_or(digits));
+    if left_out.end <= groups.len() {
+        out.put(*b"::", if left_out.start == 0 { 2 } else { 1 });
     }
-    if left_out.end == groups.len() {
-        out.extend_from_slice(colons);
-    } else {
-        out.pop();
+    if left_out.end != groups.len() {
+        out.put_groups(digits.get(left_out.end..).unwrap_or_default());
+        out.length -= 1;
     }
+    (out.bytes, out.length)
 }
 
-/// A group without the zeros before it.
-fn hex(group: u16, out: &mut Vec<u8>) {
-    let zeros = (group | 1).leading_zeros() / 4;
-    let text = (u32::from_le_bytes(hex_group(group)) >> (8 * zeros)).to_le_bytes();
-    front(&text, 4 - zeros as usize, out);
+/// An address that is being written.
+struct Text {
+    bytes: [u8; LENGTH],
+    length: usize,
+}
+
+impl Text {
+    /// Puts all of a piece, of which the first characters count.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, piece: [u8; N], length: usize) {
+        if let Some(place) = self.bytes.get_mut(self.length..).and_then(<[u8]>::first_chunk_mut) {
+            *place = piece;
+        }
+        self.length += length;
+    }
+
+    /// Groups, each of four digits, without the zeros before them.
+    #[inline(always)]
+    fn put_groups(&mut self, groups: &[[u8; 4]]) {
+        for group in groups {
+            let digits = u32::from_le_bytes(*group);
+            // The last digit is said even if it is zero.
+            let zeros = (digits ^ u32::from_le_bytes(*b"0000") | 1 << 24).trailing_zeros() / 8;
+            let text = (u64::from(digits) | u64::from(b':') << 32) >> (8 * zeros);
+            self.put(text.to_le_bytes(), 5 - zeros as usize);
+        }
+    }
 }
 
 /// The first of the longest rows of two or more groups that are zero; behind all if there is none.
@@ -87,18 +113,16 @@ mod tests {
     use super::*;
 
     fn text(ip: Ipv6Addr) -> String {
-        let mut out = Vec::new();
-        v6(ip, &mut out);
-        String::from_utf8(out).unwrap()
+        let (text, length) = v6(ip);
+        String::from_utf8(text[..length].to_vec()).unwrap()
     }
 
     #[test]
     fn every_octet_is_written() {
         for octet in 0..=255 {
             let ip = Ipv4Addr::from([octet, 0, 255, octet]);
-            let mut out = b"x".to_vec();
-            v4(ip, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), format!("x{ip}"));
+            let (text, length) = v4(ip);
+            assert_eq!(String::from_utf8(text[..length].to_vec()).unwrap(), ip.to_string());
         }
     }
 

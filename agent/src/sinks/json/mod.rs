@@ -14,13 +14,11 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::{Mention, Writer};
+use self::writer::{Draft, Mention, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
-use crate::flow::CommunityId;
+use super::time::Calendar;
+use crate::flow::community_id::{self, CommunityId};
 use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
-
-/// More than nearly every line takes, so that the buffer does not grow in the middle of one.
-const ROOM: usize = 2_048;
 
 /// Tells the name of a network namespace by its inode, if it has one.
 pub type NetnsName = dyn Fn(u32) -> Option<Arc<str>> + Send + Sync;
@@ -33,22 +31,83 @@ pub struct EncodeContext {
     pub netns_name: Box<NetnsName>,
 }
 
-/// Appends the record as one line, its newline included.
-pub fn encode(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) {
-    out.reserve(ROOM);
-    let json = &mut Writer::new(out);
+/// Writes records as lines.
+pub struct Encoder {
+    context: EncodeContext,
+    draft: Box<Draft>,
+    calendar: Calendar,
+    /// What is said of the host, as it stands in each line.
+    host: Vec<u8>,
+    netns: Netns,
+}
+
+impl Encoder {
+    /// Writes by this context.
+    #[must_use]
+    pub fn new(context: EncodeContext) -> Self {
+        let (mut draft, mut calendar, mut host) = (Box::new(Draft::new()), Calendar::new(), Vec::new());
+        let json = &mut Writer::new(&mut draft, &mut calendar, &mut host);
+        json.raw(r#"]},"host":{"name":""#);
+        json.escaped(&context.host);
+        json.raw(r#""},"conntally":{"#);
+        json.finish();
+        Self { context, draft, calendar, host, netns: Netns::default() }
+    }
+
+    /// Appends each of the records as one line, its newline included. Many at once are cheaper than each alone.
+    pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
+        let Self { context, draft, calendar, host, netns } = self;
+        // Its name may have changed since the last time.
+        netns.text.clear();
+        for together in records.chunks(community_id::TOGETHER) {
+            let ids = community_id::of_each(together.iter().map(|record| &record.original));
+            for (record, id) in together.iter().zip(&ids) {
+                if netns.text.is_empty() || netns.inode != record.netns {
+                    netns.turn_to(record.netns, context, draft);
+                }
+                line(&mut Writer::new(draft, calendar, out), record, id, host, &netns.text);
+            }
+        }
+    }
+}
+
+/// The namespace of the record before, and what is said of it.
+#[derive(Default)]
+struct Netns {
+    inode: u32,
+    text: Vec<u8>,
+}
+
+impl Netns {
+    fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
+        self.inode = inode;
+        self.text.clear();
+        let mut calendar = Calendar::new();
+        let json = &mut Writer::new(draft, &mut calendar, &mut self.text);
+        json.number(r#""netns":{"inode":"#, inode.into());
+        if let Some(name) = (context.netns_name)(inode) {
+            json.raw(r#","name":""#);
+            json.escaped(&name);
+            json.raw("\"");
+        }
+        json.raw("}");
+        json.finish();
+    }
+}
+
+fn line(json: &mut Writer, record: &Record, id: &CommunityId, host: &[u8], netns: &[u8]) {
     event(json, record);
     flow(json, record);
-    network(json, record);
+    network(json, record, id);
     let mentions = endpoints(json, record);
     related(json, mentions);
-    json.raw(r#"]},"host":{"name":""#);
-    json.escaped(&context.host);
-    json.raw(r#""},"conntally":{"#);
+    json.bytes(host);
     delta(json, record);
     last_seen(json, record);
-    place(json, record, context);
+    place(json, record);
+    json.bytes(netns);
     flags(json, record.flags);
+    json.finish();
 }
 
 fn flags(json: &mut Writer, flags: RecordFlags) {
@@ -69,29 +128,26 @@ macro_rules! ecs_version {
 
 const ECS_VERSION: &str = ecs_version!();
 
-/// What stands between the first two moments of a line.
-macro_rules! happened {
-    ($type:literal) => {
-        concat!(
-            r#"","ecs":{"version":""#,
-            ecs_version!(),
-            r#""},"#,
-            r#""event":{"kind":"event","category":["network"],"type":["connection",""#,
-            $type,
-            r#""],"action":"network_flow","dataset":"conntally.flow","start":""#,
-        )
-    };
-}
+/// What stands between the first two moments of a line, but for the type of event in the middle.
+const HAPPENED: &str = concat!(
+    r#"","ecs":{"version":""#,
+    ecs_version!(),
+    r#""},"event":{"kind":"event","category":["network"],"type":["connection",""#,
+);
+const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","start":""#;
 
 /// The moment, the schema's version and what happened.
 fn event(json: &mut Writer, record: &Record) {
     json.raw(r#"{"@timestamp":""#);
     let observed = json.timestamp(record.observed_ns);
-    json.raw(match record.kind {
-        RecordKind::New => happened!("start"),
-        RecordKind::Update => happened!("info"),
-        RecordKind::End => happened!("end"),
-    });
+    json.raw(HAPPENED);
+    // Each by itself, so that its length is known.
+    match record.kind {
+        RecordKind::New => json.raw("start"),
+        RecordKind::Update => json.raw("info"),
+        RecordKind::End => json.raw("end"),
+    }
+    json.raw(ACTION);
     json.timestamp(record.start_ns);
     json.raw(r#"","end":""#);
     json.ascii(&observed);
@@ -101,12 +157,16 @@ fn event(json: &mut Writer, record: &Record) {
 fn flow(json: &mut Writer, record: &Record) {
     json.raw(r#"},"flow":{"id":""#);
     json.hex(record.flow_id.0);
-    json.raw(if record.kind == RecordKind::End { r#"","final":true"# } else { r#"","final":false"# });
+    if record.kind == RecordKind::End {
+        json.raw(r#"","final":true"#);
+    } else {
+        json.raw(r#"","final":false"#);
+    }
 }
 
-fn network(json: &mut Writer, record: &Record) {
+fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
     network_protocol(json, record.original.family, record.original.protocol);
-    json.ascii(CommunityId::of(&record.original).as_bytes());
+    json.ascii(id.as_bytes());
     json.raw("\"");
     let (there, back) = (record.totals.original, record.totals.reply);
     let sum = Counter {
@@ -127,7 +187,7 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
         }
         (family, number) => {
             json.raw(r#"},"network":{"type":""#);
-            json.raw(if family == Family::V4 { "ipv4\"" } else { "ipv6\"" });
+            json.ascii(if family == Family::V4 { b"ipv4\"" } else { b"ipv6\"" });
             if let Some(name) = protocol_name(number) {
                 json.raw(r#","transport":""#);
                 json.word(name);
@@ -161,8 +221,11 @@ fn translated(record: &Record) -> [Option<(IpAddr, u16)>; 2] {
 /// An address of the flow and where it stands in the line.
 type Address = (IpAddr, Mention);
 
-/// Source and destination; returns the addresses: both, then what they are translated to.
-fn endpoints(json: &mut Writer, record: &Record) -> [Option<Address>; 4] {
+/// The addresses of source and destination, and what they are translated to.
+type Mentions = (Address, Address, [Option<Address>; 2]);
+
+/// Source and destination.
+fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
     let Record { original, totals, .. } = record;
     let [source_nat, destination_nat] = translated(record);
     json.raw(r#"},"source":{"ip":""#);
@@ -170,7 +233,7 @@ fn endpoints(json: &mut Writer, record: &Record) -> [Option<Address>; 4] {
     json.raw(r#"},"destination":{"ip":""#);
     let destination =
         endpoint(json, record, (original.destination(), original.dst_port), totals.reply, destination_nat);
-    [Some(source.0), Some(destination.0), source.1, destination.1]
+    (source.0, destination.0, [source.1, destination.1])
 }
 
 #[inline(always)]
@@ -203,19 +266,22 @@ fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address
 }
 
 /// All addresses of the flow, each once.
-fn related(json: &mut Writer, all: [Option<Address>; 4]) {
-    json.raw(r#"},"related":{"ip":["#);
-    let mut before = "\"";
-    for (position, address) in all.iter().enumerate() {
-        let Some((ip, mention)) = address else { continue };
-        let mut earlier = all.iter().take(position).flatten();
-        if !earlier.any(|(other, _)| other == ip) {
-            json.raw(before);
-            json.again(*mention);
-            json.raw("\"");
-            before = ",\"";
+fn related(json: &mut Writer, (source, destination, translated): Mentions) {
+    json.raw(r#"},"related":{"ip":[""#);
+    json.again(source.1);
+    if destination.0 != source.0 {
+        json.raw(r#"",""#);
+        json.again(destination.1);
+    }
+    let mut said = None;
+    for (ip, mention) in translated.into_iter().flatten() {
+        if ip != source.0 && ip != destination.0 && said != Some(ip) {
+            json.raw(r#"",""#);
+            json.again(mention);
+            said = Some(ip);
         }
     }
+    json.raw("\"");
 }
 
 /// What is new since the flow's previous record.
@@ -292,21 +358,14 @@ fn icmp(json: &mut Writer, record: &Record) {
     }
 }
 
-/// How the kernel has marked the flow, and where it is.
-fn place(json: &mut Writer, record: &Record, context: &EncodeContext) {
+/// How the kernel has marked the flow.
+fn place(json: &mut Writer, record: &Record) {
     let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
     match record.nat {
-        NatKind::None if is_plain => json.raw(r#","nat":"none","mark":0,"zone":0,"netns":{"inode":"#),
-        NatKind::Source if is_plain => json.raw(r#","nat":"snat","mark":0,"zone":0,"netns":{"inode":"#),
+        NatKind::None if is_plain => json.raw(r#","nat":"none","mark":0,"zone":0,"#),
+        NatKind::Source if is_plain => json.raw(r#","nat":"snat","mark":0,"zone":0,"#),
         _ => marks(json, record),
     }
-    json.number("", u64::from(record.netns));
-    if let Some(name) = (context.netns_name)(record.netns) {
-        json.raw(r#","name":""#);
-        json.escaped(&name);
-        json.raw("\"");
-    }
-    json.raw("}");
 }
 
 fn marks(json: &mut Writer, record: &Record) {
@@ -319,5 +378,5 @@ fn marks(json: &mut Writer, record: &Record) {
         json.raw("\"");
     }
     json.number(r#","zone":"#, u64::from(record.zone));
-    json.raw(r#","netns":{"inode":"#);
+    json.raw(",");
 }

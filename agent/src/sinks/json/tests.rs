@@ -13,9 +13,13 @@ fn context(host: &str) -> EncodeContext {
     }
 }
 
+fn encode(record: &Record, host: &str, out: &mut Vec<u8>) {
+    Encoder::new(context(host)).encode(std::slice::from_ref(record), out);
+}
+
 fn line(record: &Record) -> String {
     let mut out = Vec::new();
-    encode(record, &context("gw1"), &mut out);
+    encode(record, "gw1", &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -47,8 +51,8 @@ fn what_the_kernel_does_not_count_is_absent_rather_than_zero() {
 #[test]
 fn several_records_are_several_lines() {
     let mut out = Vec::new();
-    encode(&end_of_tcp(), &context("a"), &mut out);
-    encode(&ping(), &context("b"), &mut out);
+    encode(&end_of_tcp(), "a", &mut out);
+    encode(&ping(), "b", &mut out);
     let text = String::from_utf8(out).unwrap();
     let hosts: Vec<Value> = text
         .lines()
@@ -88,9 +92,17 @@ fn check_addresses(value: &Value, record: &Record) {
 
 proptest! {
     #[test]
+    fn a_batch_is_the_lines_that_each_record_makes_alone(records in prop::collection::vec(any_record(), 0..10)) {
+        let (mut batch, mut alone) = (Vec::new(), Vec::new());
+        Encoder::new(context("gw1")).encode(&records, &mut batch);
+        records.iter().for_each(|record| encode(record, "gw1", &mut alone));
+        prop_assert_eq!(batch, alone);
+    }
+
+    #[test]
     fn any_record_and_host_name_is_one_valid_line_with_the_same_values(record in any_record(), host: String) {
         let mut out = Vec::new();
-        encode(&record, &context(&host), &mut out);
+        encode(&record, &host, &mut out);
         let text = String::from_utf8(out).unwrap();
         prop_assert_eq!(text.lines().count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();

@@ -8,26 +8,83 @@ use std::net::IpAddr;
 use super::super::{digits, time::Calendar};
 use super::address;
 
-/// Appends to one line.
+/// Room for a line; more than all but the strangest take.
+const ROOM: usize = 4_096;
+
+/// What a line has of characters while it is put together.
+pub(super) struct Draft([u8; ROOM]);
+
+impl Draft {
+    pub(super) const fn new() -> Self {
+        Self([0; ROOM])
+    }
+}
+
+/// Appends to one line. It is put together in memory of a fixed size, so that a piece costs one comparison and its
+/// copy; what does not fit there goes out as it is.
 pub(super) struct Writer<'a> {
+    draft: &'a mut [u8; ROOM],
+    /// Characters in the draft; narrow, so that a sum with it is known not to wrap around.
+    at: u32,
+    calendar: &'a mut Calendar,
     out: &'a mut Vec<u8>,
-    calendar: Calendar,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, calendar: Calendar::new() }
+    pub(super) const fn new(draft: &'a mut Draft, calendar: &'a mut Calendar, out: &'a mut Vec<u8>) -> Self {
+        Self { draft: &mut draft.0, at: 0, calendar, out }
+    }
+
+    /// Hands out what was written.
+    pub(super) fn finish(&mut self) {
+        let written = self.draft.get(..self.at as usize).unwrap_or_default();
+        self.out.extend_from_slice(written);
+        self.at = 0;
     }
 
     /// Text as it is.
     #[inline(always)]
     pub(super) fn raw(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
+        self.bytes(text.as_bytes());
     }
 
     /// ASCII as it is.
     #[inline(always)]
     pub(super) fn ascii<const N: usize>(&mut self, text: &[u8; N]) {
+        self.front(text, N);
+    }
+
+    /// UTF-8 as it is.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self, text: &[u8]) {
+        let start = self.at as usize;
+        match self.draft.get_mut(start..start + text.len()) {
+            Some(place) => {
+                place.copy_from_slice(text);
+                self.at += text.len() as u32;
+            }
+            None => self.overflow(text),
+        }
+    }
+
+    /// The first characters of a text. To copy a fixed size is cheaper than to copy exactly; what is too much of it
+    /// is overwritten by what follows.
+    #[inline(always)]
+    fn front<const N: usize>(&mut self, text: &[u8; N], length: usize) {
+        let start = self.at as usize;
+        match self.draft.get_mut(start..start + N) {
+            Some(place) => {
+                place.copy_from_slice(text);
+                self.at += length as u32;
+            }
+            None => self.overflow(text.get(..length).unwrap_or_default()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self, text: &[u8]) {
+        self.finish();
         self.out.extend_from_slice(text);
     }
 
@@ -37,17 +94,13 @@ impl<'a> Writer<'a> {
         let bytes = word.as_bytes();
         match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
             (Some(first), Some(last)) if bytes.len() <= 16 => {
-                let end = self.out.len() + bytes.len();
-                self.out.extend_from_slice(first);
-                self.out.truncate(end - 8);
-                self.out.extend_from_slice(last);
+                self.front(first, bytes.len() - 8);
+                self.ascii(last);
             }
             _ => match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
                 (Some(first), Some(last)) if bytes.len() <= 8 => {
-                    let end = self.out.len() + bytes.len();
-                    self.out.extend_from_slice(first);
-                    self.out.truncate(end - 4);
-                    self.out.extend_from_slice(last);
+                    self.front(first, bytes.len() - 4);
+                    self.ascii(last);
                 }
                 _ => self.raw(word),
             },
@@ -67,7 +120,29 @@ impl<'a> Writer<'a> {
     #[inline(always)]
     pub(super) fn number(&mut self, before: &str, value: u64) {
         self.raw(before);
-        digits::decimal(value, self.out);
+        self.decimal(value);
+    }
+
+    #[inline(always)]
+    fn decimal(&mut self, value: u64) {
+        if value >= 1_000_000 {
+            return self.long_decimal(value);
+        }
+        let (text, length) = digits::short(value as u32);
+        self.front(&text, length);
+    }
+
+    /// A number of which the last six digits are not all.
+    #[inline(never)]
+    fn long_decimal(&mut self, value: u64) {
+        let (high, low) = (value / 1_000_000, (value % 1_000_000) as u32);
+        if high >= 1_000_000 {
+            self.long_decimal(high);
+        } else {
+            let (text, length) = digits::short(high as u32);
+            self.front(&text, length);
+        }
+        self.ascii(&digits::six(low));
     }
 
     /// 16 bytes in hexadecimal, the first one first.
@@ -76,6 +151,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Nanoseconds since the Unix epoch, as RFC 3339 in UTC. Returns the text.
+    #[inline]
     pub(super) fn timestamp(&mut self, unix_ns: i64) -> [u8; 30] {
         let text = self.calendar.rfc3339(unix_ns);
         self.ascii(&text);
@@ -85,26 +161,30 @@ impl<'a> Writer<'a> {
     /// An address; returns where it stands, to be said again.
     #[inline]
     pub(super) fn address(&mut self, ip: IpAddr) -> Mention {
-        let start = self.out.len();
+        let start = self.at;
         match ip {
-            IpAddr::V4(ip) => address::v4(ip, self.out),
-            IpAddr::V6(ip) => address::v6(ip, self.out),
-        }
-        Mention { start, length: self.out.len() - start }
-    }
-
-    /// Says again what was said before.
-    pub(super) fn again(&mut self, mention: Mention) {
-        let Mention { start, length } = mention;
-        if let Some(&text) = self.out.get(start..).and_then(|from| from.first_chunk()) {
-            // Mostly at hand in one piece; what is too much of it is overwritten by what follows.
-            let text: [u8; 16] = text;
-            if length <= text.len() {
-                return digits::front(&text, length, self.out);
+            IpAddr::V4(ip) => {
+                let (text, length) = address::v4(ip);
+                self.front(&text, length);
+            }
+            IpAddr::V6(ip) => {
+                let (text, length) = address::v6(ip);
+                self.front(&text, length);
             }
         }
-        let end = (start + length).min(self.out.len());
-        self.out.extend_from_within(start.min(end)..end);
+        Mention { start, length: self.at.wrapping_sub(start) }
+    }
+
+    /// Says again what was said before in this line, of which only text of the agent's own stands before it.
+    #[inline]
+    pub(super) fn again(&mut self, mention: Mention) {
+        let (start, length) = (mention.start as usize, mention.length as usize);
+        let said = self.draft.get(start..).and_then(<[u8]>::first_chunk::<{ address::LENGTH }>);
+        let Some(&said) = said else { return };
+        match said.first_chunk::<16>() {
+            Some(text) if length <= text.len() => self.front(text, length),
+            _ => self.front(&said, length),
+        }
     }
 
     /// The items, in quotes.
@@ -130,11 +210,11 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Where something stands in the buffer.
+/// Where something stands in the draft.
 #[derive(Clone, Copy)]
 pub(super) struct Mention {
-    start: usize,
-    length: usize,
+    start: u32,
+    length: u32,
 }
 
 /// Looks at eight bytes at a time.
@@ -163,7 +243,35 @@ const fn escapes(word: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
+        let (mut draft, mut calendar, mut out) = (Draft::new(), Calendar::new(), Vec::new());
+        let writer = &mut Writer::new(&mut draft, &mut calendar, &mut out);
+        write(writer);
+        writer.finish();
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_written_as_the_standard_library_does(value: u64, shift in 0u32..64) {
+            let value = value >> shift;
+            prop_assert_eq!(written(|writer| writer.number("", value)), value.to_string());
+        }
+
+        #[test]
+        fn what_does_not_fit_into_the_draft_comes_out_in_its_order(pieces in prop::collection::vec("[a-z]{0,900}", 0..16)) {
+            let all = written(|writer| pieces.iter().for_each(|piece| {
+                writer.number("", 7);
+                writer.escaped(piece);
+            }));
+            let expected: String = pieces.iter().map(|piece| format!("7{piece}")).collect();
+            prop_assert_eq!(all, expected);
+        }
+    }
 
     #[test]
     fn what_needs_an_escape_is_found_wherever_it_stands() {
