@@ -16,8 +16,9 @@ use crate::{
     tour::{self, Tour},
 };
 
-/// Steps of one run at most. Each passes up to 16 buckets that are empty, and looks at one entry of the next.
-const STEPS: u32 = 512;
+/// Steps of one run at most: few, because the verifier goes through each, which a start pays for. A step passes up to 16
+/// buckets that are empty, and looks at one entry of the next.
+const STEPS: u32 = 256;
 /// A run takes no longer, plus the steps between two looks at the clock. The kernel runs it without preemption.
 const BUDGET_NS: u64 = 300_000;
 /// Steps between two looks at the clock.
