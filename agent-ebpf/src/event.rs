@@ -41,7 +41,17 @@ pub unsafe fn begin(event: *mut Event, conntrack: Conntrack, head: &Head, about:
     }
 }
 
-/// Puts an event into the ring of updates unless it is not `still_valid` in the end; false when the ring is full.
+/// What became of an event.
+pub enum Submitted {
+    /// It is in the ring.
+    Sent,
+    /// The entry was another flow's in the end.
+    Stale,
+    /// The ring was full.
+    RingFull,
+}
+
+/// Puts an event into the ring of updates unless it is not `still_valid` in the end.
 #[inline(always)]
 pub fn submit(
     conntrack: Conntrack,
@@ -49,8 +59,8 @@ pub fn submit(
     about: &About,
     own: OwnPacket,
     still_valid: impl FnOnce() -> bool,
-) -> bool {
-    let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return false };
+) -> Submitted {
+    let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return Submitted::RingFull };
     let event = reserved.as_mut_ptr();
     // SAFETY: the reserved memory has room for an event, and every field is written.
     unsafe {
@@ -64,10 +74,11 @@ pub fn submit(
     }
     if still_valid() {
         reserved.submit(wakeup(&UPDATES));
+        Submitted::Sent
     } else {
         reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+        Submitted::Stale
     }
-    true
 }
 
 /// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast.

@@ -9,6 +9,7 @@ use conntally_common::{Bucket, SLOTS_PER_BUCKET, Slot, bucket_index};
 use crate::{
     entry::Conntrack,
     maps::{BUCKET_BITS, SLOTS, constant},
+    speak::{ANNOUNCED, MIDLIFE},
 };
 
 /// The bucket of an entry.
@@ -63,6 +64,8 @@ pub fn flags(slot: *const Slot) -> u32 {
 /// Who sets a flag of a living flow, which is the place of its byte.
 #[derive(Clone, Copy)]
 pub enum FlagByte {
+    /// Whoever gives the slot.
+    Given = 0,
     /// Whoever submits an event.
     Announced = 1,
     /// Whoever sees the entry deleted.
@@ -99,7 +102,14 @@ pub fn release(bucket: *mut Bucket, conntrack: Conntrack) -> (u64, u32) {
         unsafe {
             let slot = (&raw mut (*bucket).slots).cast::<Slot>().add(i);
             if (&raw const (*slot).conntrack).read_volatile() == conntrack.0 {
-                found = ((*slot).born_ns, flags(slot));
+                let (born_ns, flags) = ((*slot).born_ns, flags(slot));
+                // The one that user space heard of; what either CPU saw of the end counts.
+                let is_heard = flags & ANNOUNCED > found.1 & ANNOUNCED;
+                found = if found.0 == 0 || is_heard {
+                    (born_ns, flags | found.1 & !MIDLIFE)
+                } else {
+                    (found.0, found.1 | flags & !MIDLIFE)
+                };
                 (&raw mut (*slot).conntrack).write_volatile(0);
             }
         }

@@ -4,7 +4,7 @@ use conntally_common::{Bucket, CURVE_STEPS, Control, EventFlags, EventKind, Loss
 
 use crate::{
     entry::{Conntrack, Head},
-    event::{About, boot_ns, is_wanted, jiffies, submit},
+    event::{About, Submitted, boot_ns, is_wanted, jiffies, submit},
     maps::{CONTROL, UNANNOUNCED, count_loss},
     packet::OwnPacket,
     slots::{self, FlagByte},
@@ -50,8 +50,7 @@ pub fn on_new(conntrack: Conntrack) {
     let slot = match just_met(conntrack, now_ns) {
         Some(slot) if slots::flags(slot) & MIDLIFE != 0 => {
             // A walk met it between its insertion and this moment.
-            // SAFETY: the slot lies in a map value.
-            unsafe { (*slot).flags = 0 };
+            slots::set_flag(slot, FlagByte::Given, 0);
             Some(slot)
         }
         Some(_) => return,
@@ -169,7 +168,7 @@ fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns:
         flags: EventFlags::MIDLIFE,
         netns: head.netns(),
     };
-    if !submit(conntrack, head, &about, OwnPacket::NONE, || true) {
+    if matches!(submit(conntrack, head, &about, OwnPacket::NONE, || true), Submitted::RingFull) {
         count_loss(LossReason::UPDATE_RING_FULL);
     }
     Some(slot)
@@ -201,12 +200,15 @@ fn submit_update(
     // SAFETY: the control is a map's value.
     if unsafe { is_wanted(control, kind) } {
         let about = About { kind, now_ns, born_ns, flags: flags as u8, netns: head.netns() };
-        if submit(conntrack, head, &about, own, still_valid) {
-            mark_announced(slot, flags);
-        } else {
-            count_loss(LossReason::UPDATE_RING_FULL);
-            // SAFETY: as above.
-            wait = Some(unsafe { (*control).retry });
+        match submit(conntrack, head, &about, own, still_valid) {
+            Submitted::Sent => mark_announced(slot, flags),
+            // The slot is another flow's by now.
+            Submitted::Stale => return,
+            Submitted::RingFull => {
+                count_loss(LossReason::UPDATE_RING_FULL);
+                // SAFETY: as above.
+                wait = Some(unsafe { (*control).retry });
+            }
         }
     }
     // SAFETY: both lie in map values.

@@ -177,7 +177,7 @@ unsafe fn is_known(visit: *const Visit, status: u32, mark: u32, block: Block) ->
         block.packets() == (*visit).packets
             && (status ^ (*visit).status) & SHOWN_STATUS == 0
             && mark == (*visit).mark
-            && block.joined_labels() == (*visit).labels
+            && block.labels_in_one() == (*visit).labels
     }
 }
 

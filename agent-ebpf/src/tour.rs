@@ -1,6 +1,6 @@
 //! What a program keeps during a run in which it looks at many flows: reads that every flow would repeat.
 
-use conntally_common::{Event, EventFlags};
+use conntally_common::{Event, EventFlags, joined_labels};
 
 use crate::{
     entry::{Head, read, read_into},
@@ -66,14 +66,20 @@ pub unsafe fn netns(tour: *mut Tour, head: &Head) -> u32 {
     }
 }
 
-/// Reads the start of an entry's extensions; `None` when it cannot be read.
+/// Reads the start of an entry's extensions; `None` when it cannot be read. An entry may well have none at all: what
+/// began while accounting, timestamps and events were off.
 ///
 /// # Safety
 /// `tour` lies in a map's value.
 #[inline(always)]
 pub unsafe fn extensions(tour: *mut Tour, head: &Head) -> Option<Block> {
     let address = head.ext();
-    // SAFETY: the caller's promise.
+    if address == 0 {
+        // SAFETY: the caller's promise. The positions are the first two words.
+        unsafe { zero::<2>((&raw mut (*tour).extensions).cast()) };
+        return Some(Block { tour, address });
+    }
+    // SAFETY: as above.
     unsafe { read_into(&raw mut (*tour).extensions, address) }.then_some(Block { tour, address })
 }
 
@@ -130,14 +136,14 @@ impl Block {
         }
     }
 
-    /// Both words of the labels, joined by exclusive or; 0 when the entry has none.
+    /// Both words of the labels in one, see [`joined_labels`]; 0 when the entry has none.
     #[inline(always)]
-    pub fn joined_labels(self) -> u64 {
+    pub fn labels_in_one(self) -> u64 {
         match self.position(layout!(ext_labels)) {
             0 => 0,
             position => {
                 let [low, high] = self.pair::<1>(position);
-                low ^ high
+                joined_labels(low, high)
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! The table is read without its locks, as the kernel itself does in a lookup. An entry may be freed and used again
 //! under the walk (the kernel allocates them typesafe by RCU): then its chain ends with the mark of another bucket, and
-//! the bucket is walked again. A flow may be met twice, but none that lives all the while is passed over.
+//! the bucket is walked again. A flow may be met twice, but none that lives all the while is passed over, unless its
+//! bucket is longer than a run: then one that lies behind others which go between two runs may be.
 
 use core::arch::asm;
 
@@ -29,6 +30,9 @@ const HEADS: usize = 16;
 const NONE: u32 = u32::MAX;
 /// Set in a pointer of a chain that leads to no entry but tells the bucket's number.
 const NULLS: u64 = 1;
+
+/// How often a run begins a bucket again for entries that cannot be read in one piece, before it passes over them.
+const REPEATS: u32 = 8;
 
 /// What [`walk_step`] returns.
 const GO_ON: u32 = 0;
@@ -57,7 +61,8 @@ pub struct Stride {
     passed: u32,
     /// The bucket in which the run began.
     began: u32,
-    padding: u32,
+    /// How often the bucket at hand was walked again because an entry could not be read in one piece.
+    repeats: u32,
 }
 
 /// Goes on where the run before stopped, until the steps, the time or the table are over.
@@ -101,6 +106,7 @@ unsafe fn begin(walking: *mut Walking) -> bool {
         (*stride).node = 0;
         (*stride).first = NONE;
         (*stride).began = (*walk).bucket;
+        (*stride).repeats = 0;
         (*walk).state == WalkState::UNDER_WAY
     }
 }
@@ -242,8 +248,11 @@ unsafe fn look_at_entry(walking: *mut Walking) -> u32 {
         }
         if (*stride).passed >= (*walk).skip && head.is_original() && !tell(walking, conntrack, &mut head) {
             (*walk).torn += 1;
-            repeat(walk, stride);
-            return WalkState::UNDER_WAY;
+            if (*stride).repeats < REPEATS {
+                (*stride).repeats += 1;
+                repeat(walk, stride);
+                return WalkState::UNDER_WAY;
+            }
         }
         let next = head.next();
         (*stride).passed += 1;
@@ -302,6 +311,7 @@ unsafe fn go_to(walk: *mut Walk, stride: *mut Stride, next: u64) {
             (*stride).node = 0;
             (*walk).skip = 0;
             (*walk).bucket += 1;
+            (*stride).repeats = 0;
         } else {
             (*walk).repeated += 1;
             repeat(walk, stride);

@@ -18,5 +18,5 @@ pub use slot::{
     ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,
     bucket_index,
 };
-pub use sweep::{Runs, SHOWN_STATUS, SIGHTS, VISITS, Visit, VisitVerdict};
+pub use sweep::{Runs, SHOWN_STATUS, SIGHTS, VISITS, Visit, VisitVerdict, joined_labels};
 pub use walk::{Sum, Walk, WalkState};

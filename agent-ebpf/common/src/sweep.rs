@@ -19,7 +19,7 @@ pub struct Visit {
     pub born_ns: u64,
     /// Packets of both directions that user space knows of. Another number means that the counters moved.
     pub packets: u64,
-    /// The two words of the label bits that user space knows of, joined by exclusive or.
+    /// The label bits that user space knows of, see [`joined_labels`].
     pub labels: u64,
     /// The mark that user space knows of.
     pub mark: u32,
@@ -45,6 +45,14 @@ pub struct Runs {
     pub longest_ns: u64,
     /// Nanoseconds of all.
     pub spent_ns: u64,
+}
+
+/// Both words of the label bits in one that changes when either does. A sum would not do: a bit that goes from one word
+/// to the other has to show.
+#[inline(always)]
+#[must_use]
+pub const fn joined_labels(low: u64, high: u64) -> u64 {
+    low.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ high
 }
 
 /// Values of [`Visit::verdict`].

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conntally_common::{Runs, VISITS, Visit, VisitVerdict};
+use conntally_common::{Runs, VISITS, Visit, VisitVerdict, joined_labels};
 
 use super::decode;
 use crate::{
@@ -104,7 +104,7 @@ fn kernel_visit(visit: &model::Visit) -> Visit {
         conntrack: visit.conntrack,
         born_ns: visit.born_ns,
         packets: visit.totals.original.packets.wrapping_add(visit.totals.reply.packets),
-        labels: word(low) ^ word(high),
+        labels: joined_labels(word(low), word(high)),
         mark: visit.mark,
         status: visit.status.0,
         verdict: VisitVerdict::LEFT,
@@ -132,7 +132,9 @@ mod tests {
     #[test]
     fn totals_and_labels_are_told_in_one_word_each() {
         let visit = kernel_visit(&due(1));
-        assert_eq!((visit.packets, visit.labels.to_ne_bytes()[0]), (7, 5 ^ 6));
+        assert_eq!((visit.packets, visit.labels), (7, joined_labels(5, 6)));
+        assert_ne!(joined_labels(1, 1), joined_labels(0, 0));
+        assert_ne!(joined_labels(1 << 3, 0), joined_labels(0, 1 << 3));
         assert_eq!((visit.mark, visit.status, visit.verdict), (9, 8, 0));
     }
 
