@@ -5,7 +5,6 @@ use conntally_common::{Event, EventKind, Slot};
 use crate::{
     entry::{Conntrack, Head},
     event::{About, begin, jiffies},
-    maps::CONTROL,
     slots,
     speak::{ANNOUNCED, MIDLIFE, interval, mark_announced},
     tour::{self, Tour},
@@ -75,9 +74,7 @@ fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
         let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
         return Seat { slot: Some(slot), born_ns, flags, is_new: false };
     }
-    let Some(control) = CONTROL.get_ptr(0) else { return nowhere };
-    // SAFETY: the control is the map's value.
-    let wait = unsafe { interval(control, 0, || netns) };
+    let wait = interval(0, netns);
     let flags = MIDLIFE | ANNOUNCED;
     let due = jiffies().wrapping_add(wait);
     match slots::claim_free(bucket, conntrack, now_ns, due, flags) {

@@ -1,6 +1,6 @@
 //! What happens at each hook: decides whether a flow speaks, and submits its event.
 
-use conntally_common::{Bucket, CURVE_STEPS, Control, EventFlags, EventKind, LossReason, Slot, Unannounced};
+use conntally_common::{Bucket, CURVE_STEPS, EventFlags, EventKind, LossReason, Slot, Unannounced};
 
 use crate::{
     entry::{Conntrack, Head},
@@ -196,10 +196,10 @@ fn submit_update(
     let Some(control) = CONTROL.get_ptr(0) else { return };
     let is_known = flags & (ANNOUNCED | MIDLIFE) != 0;
     let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };
-    let mut wait = None;
+    let (netns, mut wait) = (head.netns(), None);
     // SAFETY: the control is a map's value.
     if unsafe { is_wanted(control, kind) } {
-        let about = About { kind, now_ns, born_ns, flags: flags as u8, netns: head.netns() };
+        let about = About { kind, now_ns, born_ns, flags: flags as u8, netns };
         match submit(conntrack, head, &about, own, still_valid) {
             Submitted::Sent => mark_announced(slot, flags),
             // The slot is another flow's by now.
@@ -211,11 +211,9 @@ fn submit_update(
             }
         }
     }
-    // SAFETY: both lie in map values.
-    unsafe {
-        let wait = wait.unwrap_or_else(|| interval(control, now_ns - born_ns, || head.netns()));
-        (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait));
-    }
+    let wait = wait.unwrap_or_else(|| interval(now_ns.saturating_sub(born_ns), netns));
+    // SAFETY: the slot lies in a map value.
+    unsafe { (&raw mut (*slot).due).write_volatile(jiffies().wrapping_add(wait)) };
 }
 
 /// Notes that user space heard of the flow.
@@ -228,13 +226,14 @@ pub fn mark_announced(slot: *mut Slot, flags: u32) {
 
 /// Jiffies until a flow of this age speaks again.
 ///
-/// # Safety
-/// `control` is a value of the map `CONTROL`.
-#[inline(always)]
-pub unsafe fn interval(control: *const Control, age_ns: u64, netns: impl FnOnce() -> u32) -> u32 {
-    // SAFETY: the caller's promise; user space sets at most `CURVE_STEPS` steps.
+/// Verified once for all its calls: the agent declares it global.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn interval(age_ns: u64, netns: u32) -> u32 {
+    let Some(control) = CONTROL.get_ptr(0) else { return 0 };
+    // SAFETY: the control is the map's value; user space sets at most `CURVE_STEPS` steps.
     unsafe {
-        if (*control).selftest_netns != 0 && (*control).selftest_netns == netns() {
+        if (*control).selftest_netns != 0 && (*control).selftest_netns == netns {
             return 0;
         }
         let mut every = (*control).curve[0].every;

@@ -157,11 +157,10 @@ unsafe fn tell(
 /// `slot` lies in a map's value, `event` tells of its flow.
 #[inline(always)]
 unsafe fn put_off(slot: *mut Slot, event: *const Event) {
-    let Some(control) = CONTROL.get_ptr(0) else { return };
-    // SAFETY: the caller's promise; the control is a map's value.
+    // SAFETY: the caller's promise.
     unsafe {
         let age_ns = (*event).boot_ns.saturating_sub((*event).born_ns);
-        let wait = interval(control, age_ns, || (*event).netns);
+        let wait = interval(age_ns, (*event).netns);
         (&raw mut (*slot).due).write_volatile((*event).jiffies.wrapping_add(wait));
     }
 }

@@ -24,6 +24,7 @@ const RECORD: &str = include_str!("../../conntally.bpf.sha256");
 /// Functions that the verifier looks at once, not at each of their calls.
 const GLOBAL_FUNCTIONS: &[Global] = &[
     Global { name: "announce_next", parameters: 0 },
+    Global { name: "interval", parameters: 2 },
     Global { name: "speak", parameters: 4 },
     Global { name: "sweep_visit", parameters: 1 },
     Global { name: "walk_step", parameters: 0 },
