@@ -384,8 +384,8 @@ mod tests {
 
     #[test]
     fn a_loss_is_read_from_the_account() {
-        let line = "2026-11-21T08:00:00Z  WARN account: lost end_ring_full 12, no_slot 3 flows=5 ends=4";
-        assert_eq!(figure(line, "end_ring_full"), Some(12));
+        let line = "2026-11-21T08:00:00Z  WARN account: lost end_lost 12, no_slot 3 flows=5 ends=4";
+        assert_eq!(figure(line, "end_lost"), Some(12));
         assert_eq!(figure(line, "no_slot"), Some(3));
         assert_eq!(figure(line, "hook_skipped"), None);
     }

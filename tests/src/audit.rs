@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Flows, packets and bytes have an identity each.
+const FIGURES: u32 = 3;
+
 /// Flows, packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -24,8 +27,10 @@ pub struct Audit {
     pub delivered_packets: u64,
     /// What was lost, by reason.
     pub lost: BTreeMap<String, Sum>,
-    /// Whether more may be missing than it knows.
-    pub doubtful: bool,
+    /// Why more may be missing than it knows, and how often that happened.
+    pub doubts: BTreeMap<String, u64>,
+    /// Whether it calls a completeness unknown.
+    pub unknown: bool,
 }
 
 impl Audit {
@@ -42,12 +47,23 @@ impl Audit {
         self.lost.get(reason).copied().unwrap_or_default()
     }
 
+    /// Whether more may be missing than it knows.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.unknown || !self.doubts.is_empty()
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let mut audit = Self { balances: true, ..Self::default() };
+        let (mut said, mut identities) = (false, 0);
         for part in line.split("; ") {
-            if let Some((figure, identity)) = part.split_once(": ended ") {
+            if let Some(completeness) = part.strip_prefix("completeness of ") {
+                audit.unknown = completeness.contains("unknown");
+                said = true;
+            } else if let Some((figure, identity)) = part.split_once(": ended ") {
                 audit.balances &= identity.contains(" = ");
                 let delivered = after(identity, "delivered")?;
+                identities += 1;
                 match figure {
                     "bytes" => audit.delivered_bytes = delivered,
                     "packets" => audit.delivered_packets = delivered,
@@ -58,10 +74,11 @@ impl Audit {
             {
                 audit.lost.insert(reason.to_owned(), sum(amounts)?);
             } else {
-                audit.doubtful |= part.starts_with("of unknown amount");
+                let (reason, count) = part.strip_prefix("of unknown amount: ")?.split_once(' ')?;
+                audit.doubts.insert(reason.to_owned(), count.parse().ok()?);
             }
         }
-        Some(audit)
+        (said && identities == FIGURES).then_some(audit)
     }
 }
 
@@ -98,7 +115,7 @@ mod tests {
     #[test]
     fn an_audit_is_read_back() {
         let audit = Audit::of_log(&["ready".to_owned(), LINE.to_owned()]).unwrap();
-        assert!(audit.balances && !audit.doubtful);
+        assert!(audit.balances && !audit.is_doubtful());
         assert_eq!((audit.delivered_bytes, audit.delivered_packets), (510, 4));
         assert_eq!(audit.lost("end_lost"), Sum { flows: 1, packets: 1, bytes: 40 });
         assert_eq!(audit.lost("missed"), Sum::default());
@@ -108,11 +125,17 @@ mod tests {
     fn an_identity_that_does_not_hold_and_a_doubt_are_noticed() {
         let line = LINE.replacen(" = ", " ≠ ", 1) + "; of unknown amount: hook_skipped 3";
         let audit = Audit::of_log(&[line]).unwrap();
-        assert!(!audit.balances && audit.doubtful);
+        assert!(!audit.balances && audit.is_doubtful());
+        assert_eq!(audit.doubts, [("hook_skipped".to_owned(), 3)].into());
+        let line = LINE.replacen("bytes 99 %", "bytes unknown, at most 100 %", 1);
+        assert!(Audit::of_log(&[line]).unwrap().is_doubtful());
     }
 
     #[test]
-    fn a_log_without_an_audit_has_none() {
+    fn a_log_without_an_audit_or_with_half_of_one_has_none() {
         assert_eq!(Audit::of_log(&["ready".to_owned()]), None);
+        let (half, _) = LINE.split_once("; flows:").unwrap();
+        assert_eq!(Audit::of_log(&[half.to_owned()]), None);
+        assert_eq!(Audit::of_log(&["INFO audit: all is well".to_owned()]), None);
     }
 }

@@ -117,6 +117,12 @@ impl Records {
         records
     }
 
+    /// Flows that were found gone, their end not having been told.
+    #[must_use]
+    pub fn missed(&self) -> usize {
+        self.accounts().filter(|flow| flow.end_reason.as_deref() == Some("missed")).count()
+    }
+
     /// The flows, by the time of their start under each name.
     #[must_use]
     pub fn by_key(&self) -> HashMap<FlowKey, Vec<&FlowAccount>> {

@@ -1,18 +1,19 @@
 //! Ledger against records, flow by flow, to the byte.
 
+mod audit;
 mod flow;
 #[cfg(test)]
 mod mutants;
 mod pieces;
 mod verdict;
 
+pub use audit::{against_audit, definite};
 pub use verdict::{Shortfall, Verdict};
 
 use std::collections::BTreeMap;
 
-use crate::audit::{Audit, Sum};
 use crate::conntrack::Entry;
-use crate::key::{Counter, FlowKey};
+use crate::key::FlowKey;
 use crate::ledger::Account;
 use crate::records::{FlowAccount, Records};
 
@@ -57,37 +58,6 @@ pub fn against_conntrack(verdict: &mut Verdict, entries: &[Entry], records: &Rec
             )),
             None => verdict.conntrack_mismatch(format!("{}: in conntrack -L only", entry.key)),
         }
-    }
-}
-
-/// Compares an agent's own audit with the records it wrote and with what the wire shows to be missing.
-pub fn against_audit(verdict: &mut Verdict, audit: &Audit, records: &Records) {
-    if !audit.balances {
-        verdict.problem("the two sides of the agent's audit are not equal".to_owned());
-    }
-    let billed = records.billed();
-    let sum = |figure: fn(Counter) -> u64| figure(billed.original) + figure(billed.reply);
-    let (bytes, packets) = (sum(|counter| counter.bytes), sum(|counter| counter.packets));
-    if (audit.delivered_bytes, audit.delivered_packets) != (bytes, packets) {
-        let Audit { delivered_bytes, delivered_packets, .. } = audit;
-        verdict.problem(format!(
-            "the audit says {delivered_packets}p/{delivered_bytes}B were delivered, the records add up to \
-             {packets}p/{bytes}B"
-        ));
-    }
-    let missing = verdict.shortfall;
-    let told = audit.lost.values().fold(Sum::default(), |sum, lost| Sum {
-        flows: sum.flows + lost.flows,
-        packets: sum.packets + lost.packets,
-        bytes: sum.bytes + lost.bytes,
-    });
-    let (there, back) = (missing.totals.original, missing.totals.reply);
-    let wire = (there.packets + back.packets, there.bytes + back.bytes);
-    if (told.packets, told.bytes) != wire && !audit.doubtful {
-        verdict.problem(format!(
-            "the audit says {}p/{}B were lost, {}p/{}B are missing",
-            told.packets, told.bytes, wire.0, wire.1
-        ));
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Verdict, against_audit, against_conntrack, compare};
+use super::{Verdict, against_audit, against_conntrack, compare, definite};
 use crate::audit::{Audit, Sum};
 use crate::conntrack::Entry;
 use crate::key::{Counter, FlowKey, Totals, Tuple, protocol};
@@ -523,10 +523,10 @@ fn audit(bench: &Bench) -> Audit {
 fn an_audit_that_claims_another_byte_fails() {
     let bench = Bench::exact();
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, &audit(&bench), &bench.records());
+    against_audit(&mut verdict, Some(&audit(&bench)), &bench.records());
     assert!(verdict.exact(), "{:?}", verdict.problems);
     let wrong = Audit { delivered_bytes: audit(&bench).delivered_bytes + 1, ..audit(&bench) };
-    against_audit(&mut verdict, &wrong, &bench.records());
+    against_audit(&mut verdict, Some(&wrong), &bench.records());
     assert!(!verdict.exact());
 }
 
@@ -542,9 +542,9 @@ fn an_audit_that_names_another_loss_than_the_wire_fails() {
         Audit { lost: [("end_lost".to_owned(), Sum { flows: 1, packets, bytes })].into(), ..audit(&bench) }
     };
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, &lost(0), &bench.records());
+    against_audit(&mut verdict, Some(&lost(0)), &bench.records());
     assert!(verdict.exact(), "{:?}", verdict.problems);
-    against_audit(&mut verdict, &lost(1), &bench.records());
+    against_audit(&mut verdict, Some(&lost(1)), &bench.records());
     assert!(!verdict.exact());
 }
 
@@ -552,6 +552,33 @@ fn an_audit_that_names_another_loss_than_the_wire_fails() {
 fn an_audit_that_does_not_balance_fails() {
     let bench = Bench::exact();
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, &Audit { balances: false, ..audit(&bench) }, &bench.records());
+    against_audit(&mut verdict, Some(&Audit { balances: false, ..audit(&bench) }), &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_agent_without_an_audit_fails() {
+    let bench = Bench::exact();
+    let mut verdict = bench.verdict();
+    against_audit(&mut verdict, None, &bench.records());
+    assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_that_is_always_unknown_fails() {
+    let bench = Bench::exact();
+    let unknown = Audit { unknown: true, ..audit(&bench) };
+    let mut verdict = bench.verdict();
+    definite(&mut verdict, &audit(&bench), |_| false);
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    definite(&mut verdict, &unknown, |_| true);
+    assert!(!verdict.exact());
+
+    let doubts = [("hook_skipped".to_owned(), 1)].into();
+    let skipped = Audit { doubts, ..unknown };
+    let mut verdict = bench.verdict();
+    definite(&mut verdict, &skipped, |reason| reason == "hook_skipped");
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    definite(&mut verdict, &skipped, |_| false);
     assert!(!verdict.exact());
 }

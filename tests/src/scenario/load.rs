@@ -243,7 +243,7 @@ const READ: Duration = Duration::from_millis(500);
 
 /// Rings of the smallest size, in the words of the environment.
 const TINY: [(&str, &str); 2] =
-    [("CONNTALLY_SOURCE__RING_BYTES", "64KiB"), ("CONNTALLY_SOURCE__END_RING_BYTES", "64KiB")];
+    [("CONNTALLY_SOURCE__RING_BYTES", "4KiB"), ("CONNTALLY_SOURCE__END_RING_BYTES", "4KiB")];
 
 /// Rings of the smallest size and an agent that is stopped for moments: ends wait elsewhere, or are told as lost.
 pub(super) fn tiny_rings(settings: &Settings) -> Result<Outcome> {
@@ -287,7 +287,7 @@ fn parked(settings: &Settings, keys: &[(&'static str, &'static str)], lossless: 
         stage.admit_loss();
     }
     let (mut outcome, ended) = stage.finish_with(2 * usize::from(PARKED))?;
-    let told = ended.lost("end_ring_full") + ended.lost("end_lost");
+    let told = ended.lost("end_lost");
     let lost = outcome.verdict.shortfall.ends;
     if told != lost {
         outcome.verdict.problem(format!("{lost} ends are missing, the agent says {told}"));
