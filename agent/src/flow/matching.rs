@@ -5,7 +5,7 @@
 //! judged by what is possible in time; then the rule is: rather bill too little, and count it, than twice.
 
 use super::state::{Facts, FlowState};
-use crate::model::{Observation, ObservationKind};
+use crate::model::{Counter, Observation, ObservationKind};
 
 /// Entries of clashing UDP flows are in no dump.
 ///
@@ -29,6 +29,8 @@ pub(super) enum Relation {
     Redundant,
     /// It may well speak of this one, and nothing tells otherwise.
     Possible,
+    /// It speaks of this one, which the kernel programs lost and met again in the middle of its life.
+    MetAnew,
     /// It speaks of this one.
     Same,
 }
@@ -39,6 +41,9 @@ pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
         return same_if(flow.start_ns == o.start_ns);
     }
     if has_incarnation(flow.conntrack, flow.born_ns) && has_incarnation(o.conntrack, o.born_ns) {
+        if is_met_anew(flow, o) {
+            return Relation::MetAnew;
+        }
         return same_if((flow.conntrack, flow.born_ns) == (o.conntrack, o.born_ns));
     }
     if differ(flow.conntrack, o.conntrack) || differ(flow.born_ns, o.born_ns) {
@@ -75,13 +80,29 @@ fn possible(flow: &FlowState, o: &Observation) -> Relation {
 /// The hooks read the counters of a flow directly, so they cannot be lower than what a dump saw earlier.
 fn contradicts(flow: &FlowState, o: &Observation) -> bool {
     let hooked_after_dump = o.conntrack != 0 && flow.conntrack == 0 && o.boot_ns >= flow.last_seen_ns;
-    let comparable = o.has_counters && o.kind != ObservationKind::Gone && o.kind != ObservationKind::New;
-    let is_lower = |now: crate::model::Counter, seen: crate::model::Counter| {
-        now.packets < seen.packets || now.bytes < seen.bytes
-    };
-    hooked_after_dump
-        && comparable
-        && (is_lower(o.totals.original, flow.totals.original) || is_lower(o.totals.reply, flow.totals.reply))
+    let comparable = o.kind != ObservationKind::Gone && o.kind != ObservationKind::New;
+    hooked_after_dump && comparable && is_lower(flow, o)
+}
+
+fn is_lower(flow: &FlowState, o: &Observation) -> bool {
+    let is_lower = |now: Counter, seen: Counter| now.packets < seen.packets || now.bytes < seen.bytes;
+    let (now, seen) = (o.totals, flow.totals);
+    o.has_counters && (is_lower(now.original, seen.original) || is_lower(now.reply, seen.reply))
+}
+
+/// A flow without a slot is given one by the next hook or walk that meets it, and with it a later birth. Only another
+/// flow at the same address has moved less.
+fn is_met_anew(flow: &FlowState, o: &Observation) -> bool {
+    let lives = !flow.facts.has(Facts::ENDED) && o.kind != ObservationKind::Gone;
+    let is_later = o.midlife && o.born_ns > flow.born_ns;
+    lives && is_later && flow.conntrack == o.conntrack && !is_lower(flow, o)
+}
+
+/// Whether an observation from midlife may be of this flow although it was judged to be another: then what it has
+/// moved may have been billed.
+pub(super) fn may_be_met_anew(flow: &FlowState, o: &Observation) -> bool {
+    let has_had_its_end = flow.facts.has(Facts::ENDED) && !flow.facts.has(Facts::MISSED);
+    !has_had_its_end && flow.conntrack == o.conntrack
 }
 
 /// Whether an observation of an ended flow's tuple came late, rather than from the next flow.

@@ -17,6 +17,8 @@ mod nat;
 
 mod state;
 
+mod strangers;
+
 mod saved;
 
 mod matching;

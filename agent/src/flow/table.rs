@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 use super::books::Books;
 use super::clock::WallClock;
 use super::identity::flow_id;
-use super::matching::{Relation, preference, relation};
+use super::matching::{Relation, may_be_met_anew, preference, relation};
 use super::options::{FlowTableOptions, Wanted};
 use super::saved::SavedFlow;
 use super::slab::{Ahead, Slab};
 use super::state::{Facts, FlowState};
+use super::strangers::Strangers;
 use super::wheel::Wheel;
 use crate::model::{
     Anchor, EndReason, FlowId, Observation, ObservationKind, Record, RecordKind, Sum, Totals,
@@ -91,15 +92,6 @@ impl Ending {
         let totals = if o.has_counters { o.totals } else { Totals::default() };
         Self { reason: o.end_reason.unwrap_or(EndReason::Unknown), delta, told: Some(totals) }
     }
-}
-
-/// Births of flows that are not in the table although the kernel programs announced them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Strangers {
-    /// The latest birth among the missed flows that were forgotten; 0 for none.
-    forgotten: u64,
-    /// The earliest and the latest birth among the flows that a full table refused.
-    refused: Option<(u64, u64)>,
 }
 
 /// Turns observations into records.
@@ -228,6 +220,7 @@ impl FlowTable {
     pub fn restore(&mut self, saved: &SavedFlow) {
         if self.flows.len() >= self.options.max_flows {
             self.counts.table_full += 1;
+            self.strangers.forget(0);
             return;
         }
         self.adopt(FlowState::restored(saved));
@@ -330,10 +323,14 @@ impl FlowTable {
     fn observe(&mut self, o: &Observation, hash: u64, records: &mut Vec<Record>) {
         self.newest_ns = self.newest_ns.max(o.boot_ns);
         match self.find(hash, o) {
-            (Relation::Same, position) if is_life_sign(o) && self.awaits_record(position) => {
+            (Relation::Same | Relation::MetAnew, position)
+                if is_life_sign(o) && self.awaits_record(position) =>
+            {
                 self.note_alive(position, o);
             }
-            (Relation::Same | Relation::Possible, position) => self.observe_known(position, o, records),
+            (Relation::Same | Relation::MetAnew | Relation::Possible, position) => {
+                self.observe_known(position, o, records)
+            }
             (Relation::Redundant, position) => self.note_redundant(position, o, records),
             (Relation::Successor, position) => {
                 self.end(position, Ending::MISSED, records);
@@ -458,7 +455,7 @@ impl FlowTable {
         let may_be_billed = !(is_end && self.strangers.may_be_forgotten(o));
         self.counts.end_of_forgotten += u64::from(!may_be_billed);
         let is_ours =
-            self.is_born_while_counting(o) || self.is_started_while_counting(o) || self.is_newcomer(o);
+            self.is_born_while_counting(o) || self.is_started_while_counting(o) || self.is_newcomer(hash, o);
         let mut flow = FlowState::first_seen(o, self.flow_id(o), &self.clock);
         let mut change = flow.merge(o, is_ours && may_be_billed);
         if !is_end && self.options.wanted != Wanted::ALL {
@@ -538,7 +535,7 @@ impl FlowTable {
             if let Some(flow) = self.flows.get(oldest.position)
                 && flow.facts.has(Facts::MISSED)
             {
-                self.strangers.forgotten = self.strangers.forgotten.max(flow.born_ns);
+                self.strangers.forget(flow.born_ns);
             }
             self.flows.remove(oldest.position);
             self.missed.pop_front();
@@ -560,37 +557,17 @@ impl FlowTable {
 
     /// Whether it must have begun after the kernel's table was walked, as it was not met then; its birth went unseen,
     /// and no stamp tells of it.
-    fn is_newcomer(&self, o: &Observation) -> bool {
+    fn is_newcomer(&self, hash: u64, o: &Observation) -> bool {
         let is_met_by_hook = o.kind != ObservationKind::Existing && o.start_ns == 0;
-        self.walked && is_met_by_hook && self.strangers.is_empty()
+        let may_be_known =
+            || o.midlife && self.flows.same_tuple(hash, o).any(|(_, flow)| may_be_met_anew(flow, o));
+        self.walked && is_met_by_hook && self.strangers.is_empty() && !may_be_known()
     }
 
     fn flow_id(&self, o: &Observation) -> FlowId {
         let first_sight = if o.born_ns == 0 { o.boot_ns } else { o.born_ns };
         let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
         flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start)
-    }
-}
-
-impl Strangers {
-    const fn is_empty(&self) -> bool {
-        self.forgotten == 0 && self.refused.is_none()
-    }
-
-    fn refuse(&mut self, o: &Observation) {
-        let born = o.born_ns;
-        if born != 0 {
-            let (earliest, latest) = self.refused.unwrap_or((born, born));
-            self.refused = Some((earliest.min(born), latest.max(born)));
-        }
-    }
-
-    /// Whether the end of an unknown flow may be that of a flow which was delivered, found gone and forgotten; to
-    /// bill it whole could then bill it twice. A younger flow was not: its announcement is merely still under way.
-    /// What a full table refused is billed whole.
-    fn may_be_forgotten(&self, o: &Observation) -> bool {
-        let was_refused = self.refused.is_some_and(|(from, to)| (from..=to).contains(&o.born_ns));
-        o.announced && o.born_ns != 0 && o.born_ns <= self.forgotten && !was_refused
     }
 }
 

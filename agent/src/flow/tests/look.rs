@@ -40,6 +40,70 @@ fn a_flow_whose_birth_went_unseen_after_a_walk_is_billed_from_its_birth() {
     assert!(before[0].flags.first_seen_midlife && !after[0].flags.first_seen_midlife);
 }
 
+/// A table after a complete look that met one old flow, which had moved 1,000 packets, at `0xA0`.
+fn met_by_a_walk(options: FlowTableOptions) -> FlowTable {
+    let mut table = FlowTable::new(options);
+    look(&mut table, 1, &[remet(Kind::Existing, 2, 1000)]);
+    table
+}
+
+fn remet(kind: Kind, born: u64, n: u64) -> Observation {
+    Observation { midlife: true, ..hooked(kind, 1, 0xA0, born, born, n) }
+}
+
+#[test]
+fn a_flow_that_gets_another_slot_is_billed_once() {
+    for kind in [Kind::Update, Kind::Existing] {
+        let mut table = met_by_a_walk(options(10));
+        let mut records = apply(&mut table, &[remet(kind, 50, 1001)]);
+        records.extend(apply(&mut table, &[remet(Kind::End, 50, 1002)]));
+        let moved: u64 = records.iter().map(|record| record.delta.original.packets).sum();
+        assert_eq!((moved, table.len(), table.stats().flows), (2, 0, 1), "{records:?}");
+    }
+}
+
+#[test]
+fn a_later_flow_at_the_same_address_that_moved_less_is_another_one_and_not_billed_from_its_birth() {
+    let mut table = met_by_a_walk(options(10));
+    assert_eq!(story(&apply(&mut table, &[remet(Kind::Update, 50, 7)])), [(RecordKind::New, 0)]);
+    assert_eq!(table.len(), 2);
+    // The late end of a predecessor leaves the living flow alone.
+    let mut table = met_by_a_walk(options(10));
+    apply(&mut table, &[remet(Kind::End, 1, 2000)]);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn nobody_is_a_newcomer_after_somebody_was_refused_or_forgotten_without_a_birth() {
+    let met = remet(Kind::Update, SECOND, 7);
+    let mut table = FlowTable::new(options(1));
+    apply(&mut table, &[dumped(Kind::Existing, 2, 1, 5), dumped(Kind::Existing, 1, 2, 5)]);
+    look(&mut table, 3, &[]);
+    apply(&mut table, &[dumped(Kind::End, 2, 4, 5)]);
+    assert_eq!(story(&apply(&mut table, &[met])), [(RecordKind::New, 0)], "one was refused");
+
+    let mut table = FlowTable::new(options(10));
+    apply(&mut table, &[dumped(Kind::Existing, 1, 1, 5)]);
+    for began in [SECOND, 2 * SECOND, LONG] {
+        look(&mut table, began, &[]);
+    }
+    assert_eq!(table.flows.len(), 0);
+    let met = Observation { boot_ns: SINCE + LONG, ..met };
+    assert_eq!(story(&apply(&mut table, &[met])), [(RecordKind::New, 0)], "one was forgotten");
+}
+
+#[test]
+fn a_restored_flow_for_which_there_is_no_room_is_no_newcomer_when_it_is_met() {
+    let mut before = met_by_a_walk(options(10));
+    apply(&mut before, &[hooked(Kind::New, 2, 0xB0, 3, 3, 1)]);
+    let saved: Vec<_> = before.save(0..before.places()).collect();
+    let mut table = FlowTable::new(options(1));
+    saved.iter().rev().for_each(|flow| table.restore(flow));
+    look(&mut table, 60, &[hooked(Kind::Existing, 2, 0xB0, 3, 61, 1)]);
+    apply(&mut table, &[hooked(Kind::End, 2, 0xB0, 3, 62, 1)]);
+    assert_eq!(story(&apply(&mut table, &[remet(Kind::Update, 70, 1001)])), [(RecordKind::New, 0)]);
+}
+
 #[test]
 fn any_sight_between_two_looks_begins_the_count_anew() {
     let unmoved = hooked(Kind::Update, 1, 0xA0, 5, 2 * SECOND, 1);
