@@ -1,6 +1,6 @@
 //! Audits while the agent runs: for the status file every ten seconds, for the log every minute and at the end.
 
-use super::status_file::StatusFile;
+use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Auditor, Evidence, Figures};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl Auditing {
     }
 
     /// Audits if it is time. To be called after each batch.
-    pub(super) fn tick(&mut self, evidence: impl FnOnce() -> Evidence) {
+    pub(super) fn tick(&mut self, evidence: impl FnOnce() -> Evidence, gauges: impl FnOnce() -> Gauges) {
         let now = Instant::now();
         if now < self.next {
             return;
@@ -46,15 +46,15 @@ impl Auditing {
             self.window = Some(window);
         }
         if let Some(file) = &mut self.file {
-            file.write(&statement, self.window.as_ref(), false);
+            file.write(&statement, self.window.as_ref(), gauges(), false);
         }
     }
 
     /// The last audit.
-    pub(super) fn finish(mut self, evidence: &Evidence) {
+    pub(super) fn finish(mut self, evidence: &Evidence, gauges: Gauges) {
         let statement = self.auditor.audit(evidence);
         if let Some(file) = &mut self.file {
-            file.write(&statement, self.window.as_ref(), true);
+            file.write(&statement, self.window.as_ref(), gauges, true);
         }
         if statement.completeness.is_whole() && statement.balances() {
             tracing::info!("audit: {statement}");

@@ -7,7 +7,7 @@ use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
 use super::pump::Flow;
 use super::resume::Resumed;
-use super::status_file::StatusFile;
+use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
@@ -142,8 +142,11 @@ impl Consumer {
 
     /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
     pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
-        let Self { table, auditing, gap_ms, .. } = self;
-        auditing.tick(|| evidence(table, source(), *gap_ms, &sink.tally().report()));
+        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        auditing.tick(
+            || evidence(table, source(), *gap_ms, &sink.tally().report()),
+            || gauges(table, offload_watch.as_ref()),
+        );
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
@@ -165,9 +168,10 @@ impl Consumer {
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, .. } = self;
+        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        let gauges = gauges(&table, offload_watch.as_ref());
         let now = evidence(&table, source, gap_ms, output);
-        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now });
+        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
         if let Some(state) = self.state {
             losses.extend(state.losses());
@@ -218,6 +222,11 @@ impl Consumer {
 fn wanted(config: &Config) -> Wanted {
     let is_wanted = |event| config.output.events.contains(&event);
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
+}
+
+fn gauges(table: &FlowTable, offload_watch: Option<&OffloadWatch>) -> Gauges {
+    let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
+    Gauges { live_flows: table.len(), offloaded_uncounted }
 }
 
 /// What an audit rests on while records are being written.

@@ -34,7 +34,16 @@ pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
 fn text(agent: &Value) -> String {
     let word = |key: &str| agent.get(key).and_then(Value::as_str).unwrap_or("unknown");
     let pid = agent.get("pid").and_then(Value::as_u64).unwrap_or_default();
-    format!("agent {pid}: {}\n  {}", word("source"), word("text").replace("; ", "\n  "))
+    let mut text = format!("agent {pid}: {}\n  {}", word("source"), word("text").replace("; ", "\n  "));
+    for (key, words) in [
+        ("live_flows", "flows that live now"),
+        ("offloaded_uncounted", "of them offloaded without being counted"),
+    ] {
+        if let Some(count) = agent.get(key).and_then(Value::as_u64) {
+            text.push_str(&format!("\n  {words}: {count}"));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -46,6 +55,9 @@ mod tests {
     fn a_person_reads_one_thing_a_line() {
         let agent = json!({ "pid": 7, "source": "source=bpf", "text": "completeness 100 %; bytes: 1 = 1" });
         assert_eq!(text(&agent), "agent 7: source=bpf\n  completeness 100 %\n  bytes: 1 = 1");
+        let gauges = json!({ "live_flows": 12, "offloaded_uncounted": 3 });
+        let told = "\n  flows that live now: 12\n  of them offloaded without being counted: 3";
+        assert!(text(&gauges).ends_with(told));
         assert_eq!(text(&json!({})), "agent 0: unknown\n  unknown");
     }
 }

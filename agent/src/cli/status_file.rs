@@ -14,6 +14,8 @@
 //! | `text` | the audit for a person |
 //! | `audit` | the audit since the start |
 //! | `window` | the completeness of the last full minute; absent before |
+//! | `live_flows` | flows that live now |
+//! | `offloaded_uncounted` | those of them that are offloaded without being counted, as far as known |
 
 use crate::audit::{Figures, Statement};
 use crate::model::Anchor;
@@ -29,6 +31,15 @@ const STALE_NS: u64 = 60_000_000_000;
 
 /// The file is a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// How things stand at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gauges {
+    /// Flows that live now.
+    pub(super) live_flows: usize,
+    /// Those of them that are offloaded without being counted, as far as known.
+    pub(super) offloaded_uncounted: usize,
+}
 
 /// The status file of this process.
 #[derive(Debug)]
@@ -55,7 +66,13 @@ impl StatusFile {
     }
 
     /// Replaces what it says. A failure is logged once.
-    pub(super) fn write(&mut self, statement: &Statement, window: Option<&Figures>, is_final: bool) {
+    pub(super) fn write(
+        &mut self,
+        statement: &Statement,
+        window: Option<&Figures>,
+        gauges: Gauges,
+        is_final: bool,
+    ) {
         let Ok(now) = Anchor::now() else { return };
         let status = json!({
             "version": 1,
@@ -67,6 +84,8 @@ impl StatusFile {
             "text": statement.to_string(),
             "audit": statement.to_json(),
             "window": window.map(Figures::to_json),
+            "live_flows": gauges.live_flows,
+            "offloaded_uncounted": gauges.offloaded_uncounted,
         });
         if let Err(error) = replace(&self.path, &record(&status, &self.host, now.real_ns))
             && !std::mem::replace(&mut self.has_failed, true)
@@ -131,14 +150,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let statement = Auditor::default().audit(&Evidence::default());
         let mut file = StatusFile::new(dir.path(), "gw1", "source=bpf");
-        file.write(&statement, None, false);
+        let gauges = Gauges { live_flows: 12, offloaded_uncounted: 3 };
+        file.write(&statement, None, gauges, false);
         let agents = running(dir.path()).unwrap();
         assert_eq!(agents.len(), 1);
         assert_eq!(
             (agents[0]["pid"].as_u64(), agents[0]["whole"].as_bool()),
             (Some(std::process::id().into()), Some(true))
         );
-        file.write(&statement, Some(&statement.completeness), true);
+        let gauge = |key: &str| agents[0][key].as_u64();
+        assert_eq!((gauge("live_flows"), gauge("offloaded_uncounted")), (Some(12), Some(3)));
+        file.write(&statement, Some(&statement.completeness), gauges, true);
         assert_eq!(running(dir.path()).unwrap(), Vec::<Value>::new());
 
         let killed = dir.path().join("status.1.json");

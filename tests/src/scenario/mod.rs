@@ -12,6 +12,7 @@ mod pinned;
 mod races;
 mod restart;
 mod stage;
+mod untouched;
 mod wire;
 
 use std::path::PathBuf;
@@ -178,6 +179,8 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("quiet", life::quiet),
     harmless("two_agents", life::two_agents),
     harmless("no_counters", honesty::no_counters),
+    harmless("untouched", untouched::managed),
+    harmless("untouched_unmanaged", untouched::unmanaged),
     harmless("pipe", honesty::pipe),
     harmless("restart", restart::planned).long(),
     harmless("kill9", restart::kill9).long(),

@@ -32,6 +32,13 @@ use report::{CaseResult, Report, ScenarioResult};
 /// How long a guest may take for all scenarios under emulation.
 const LIMIT: Duration = Duration::from_secs(2400);
 
+/// The same with all flows and kills that are promised.
+const FULL_LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// Kills and flows that are promised: environment and options of conntally-e2e.
+const FULL_KILLS: &str = "export CONNTALLY_TEST_KILLS=100\n";
+const FULL_FLOWS: &str = " --flows 100000";
+
 /// Memory of a guest in MiB. Above 1 GiB the kernel makes room for 65536 flows on its own.
 const MEMORY: u32 = 1536;
 
@@ -188,7 +195,7 @@ fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResu
         memory: MEMORY,
         icount: false,
         no_conntrack: false,
-        limit: LIMIT,
+        limit: if piece.full { FULL_LIMIT } else { LIMIT },
         out: paths.target.join("matrix").join(case.folder()),
         files: binaries.all(),
     };
@@ -216,7 +223,23 @@ fn script(piece: &Piece) -> String {
         Updates::Sweep => format!(" --updates {}", case.updates),
     };
     let (hook, scenarios) = (case.hook, piece.scenarios.join(","));
+    let (kills, flows) = if piece.full { (FULL_KILLS, FULL_FLOWS) } else { ("", "") };
     format!(
-        "exec conntally-e2e guest --agent /root/conntally --hook {hook}{updates} --scenario {scenarios} --out /out\n"
+        "{kills}exec conntally-e2e guest --agent /root/conntally --hook {hook}{updates}{flows} \
+         --scenario {scenarios} --out /out\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_run_asks_for_all_kills_and_flows() {
+        let mut piece = all(&supported(), MODES, &[]).remove(0);
+        let full = script(&piece);
+        assert!(full.contains("TEST_KILLS=100\nexec ") && full.contains(" --flows 100000 --scenario "));
+        piece.full = false;
+        assert!(script(&piece).starts_with("exec ") && !script(&piece).contains("--flows"));
+    }
 }

@@ -104,13 +104,15 @@ pub(crate) struct Piece {
     pub(crate) case: Case,
     /// Names of the scenarios.
     pub(crate) scenarios: Vec<String>,
+    /// Whether those about many flows or many agents have as many as are promised, not as few as prove something.
+    pub(crate) full: bool,
 }
 
 /// Every scenario in every combination.
 pub(crate) fn all(kernels: &[Series], modes: &[Updates], scenarios: &[Scenario]) -> Vec<Piece> {
     let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let cases = kernels.iter().flat_map(|series| of_kernel(series, modes));
-    cases.map(|case| Piece { case, scenarios: names.clone() }).collect()
+    cases.map(|case| Piece { case, scenarios: names.clone(), full: true }).collect()
 }
 
 /// One guest per kernel, which together have all pairs of hook, number of CPUs and mode, each with the short
@@ -119,7 +121,8 @@ pub(crate) fn selection(kernels: &[Series], modes: &[Updates], scenarios: &[Scen
     let short = scenarios.iter().filter(|scenario| !scenario.long).map(|scenario| scenario.name.clone());
     let short: Vec<String> = short.collect();
     let cases = pairwise(kernels, modes).into_iter();
-    let mut pieces: Vec<Piece> = cases.map(|case| Piece { case, scenarios: short.clone() }).collect();
+    let mut pieces: Vec<Piece> =
+        cases.map(|case| Piece { case, scenarios: short.clone(), full: false }).collect();
     for scenario in scenarios.iter().filter(|scenario| scenario.long) {
         for hook in [Hook::Fentry, Hook::Kprobe] {
             let fitting = pieces.iter_mut().filter(|piece| piece.case.hook == hook);
