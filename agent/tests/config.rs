@@ -53,6 +53,15 @@ fn every_shipped_file_is_valid() {
 }
 
 #[test]
+fn a_state_directory_needs_first_records() {
+    let said = problems("state_dir = \"/var/lib/conntally\"\n[output]\nevents = [\"end\"]\n");
+    assert!(
+        matches!(&said[..], [one] if one.contains("state_dir") && one.contains("output.events")),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn the_annotated_file_changes_nothing() {
     assert_eq!(check(ANNOTATED).unwrap(), Config::default());
 }

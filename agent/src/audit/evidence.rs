@@ -33,7 +33,7 @@ pub type Doubt = (&'static str, u64);
 const UNCOUNTED: [&str; 14] = [
     "hook_skipped",
     "end_read_failed",
-    "end_ring_full",
+    "flow_table_full",
     "module_reloaded",
     "netlink_overflow",
     "netlink_malformed",

@@ -207,15 +207,17 @@ impl Consumer {
         go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
     }
 
-    /// What is handed on is kept first, with the flows as they are by then.
+    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
     fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
+        let mut flow = Flow::Continue(());
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            go_on(sink.offer(number, records.into()), sink)?;
+            let offered = go_on(sink.offer(number, records.into()), sink);
+            flow = if flow.is_break() { flow } else { offered };
         }
-        Flow::Continue(())
+        flow
     }
 }
 

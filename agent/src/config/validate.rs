@@ -45,6 +45,17 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         output: top.section("output", output),
         log: top.section("log", log),
     };
+    // A flow is kept from its first record on.
+    if config.state_dir.is_some()
+        && !config.output.events.contains(&RecordEvent::New)
+        && let Some(place) = top.place("state_dir")
+    {
+        top.problem(
+            "state_dir",
+            &place,
+            "needs \"new\" in output.events: flows are kept from that record on",
+        );
+    }
     top.finish();
     config
 }

@@ -18,6 +18,9 @@ use crate::model::{Anchor, Record, RecordKind};
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
 
+/// Flows for which there is room from the start, at most.
+const RESERVED: usize = 1 << 20;
+
 /// Damages that are told of.
 const TOLD: usize = 32;
 
@@ -116,9 +119,9 @@ impl Reading {
 
     fn snapshot(&mut self, path: &Path) -> io::Result<()> {
         let Some(mut reader) = self.open(path, FileKind::Snapshot)? else { return Ok(()) };
-        // As many as the file has room for.
+        // As many as the file has room for; a file may claim to be longer than it is.
         let bytes = usize::try_from(path.metadata()?.len()).unwrap_or(0);
-        self.flows.reserve(bytes / FLOW_BYTES);
+        self.flows.reserve((bytes / FLOW_BYTES).min(RESERVED));
         let mut expected = 0;
         let mut is_whole = false;
         while let Some(frame) = self.next(&mut reader, path, false)? {

@@ -206,6 +206,7 @@ impl BpfSource {
     fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
         self.rings = Rings::open(&mut side)?;
         add_losses(&mut self.past_losses, self.side.losses());
+        add_losses(&mut self.past_losses, vec![("module_reloaded", 1)]);
         self.past_counted = self.counted_so_far();
         self.side = side;
         self.visits.clear();
