@@ -79,7 +79,7 @@ impl Tally {
             dropped_ends: self.dropped_ends.load(Relaxed),
             unwritten: if broken_pipe { 0 } else { unwritten },
             dropped_sum: self.dropped_sum.read(),
-            unwritten_sum,
+            unwritten_sum: if broken_pipe { Sum::default() } else { unwritten_sum },
             broken_pipe,
             error: None,
         }
