@@ -18,6 +18,9 @@ const DUMP_SLACK_NS: u64 = 1_000_000_000;
 /// The announcement of a flow that was known this long already is that of a successor.
 const LATE_NEW_NS: u64 = 10_000_000_000;
 
+/// Between the clock and the slot that two CPUs race for lie some hundred instructions, and perhaps an interrupt.
+const MET_TWICE_NS: u64 = 1_000_000;
+
 /// How an observation relates to a known flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Relation {
@@ -29,7 +32,7 @@ pub(super) enum Relation {
     Redundant,
     /// It may well speak of this one, and nothing tells otherwise.
     Possible,
-    /// It speaks of this one, which the kernel programs lost and met again in the middle of its life.
+    /// It speaks of this one, which the kernel programs met once more, in the middle of its life.
     MetAnew,
     /// It speaks of this one.
     Same,
@@ -41,7 +44,7 @@ pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
         return same_if(flow.start_ns == o.start_ns);
     }
     if has_incarnation(flow.conntrack, flow.born_ns) && has_incarnation(o.conntrack, o.born_ns) {
-        if is_met_anew(flow, o) {
+        if is_met_anew(flow, o) || is_met_twice(flow, o) {
             return Relation::MetAnew;
         }
         return same_if((flow.conntrack, flow.born_ns) == (o.conntrack, o.born_ns));
@@ -96,6 +99,16 @@ fn is_met_anew(flow: &FlowState, o: &Observation) -> bool {
     let lives = !flow.facts.has(Facts::ENDED) && o.kind != ObservationKind::Gone;
     let is_later = o.midlife && o.born_ns > flow.born_ns;
     lives && is_later && flow.conntrack == o.conntrack && !is_lower(flow, o)
+}
+
+/// Two CPUs that meet a flow at the same moment, one at its birth and one at a packet, may each give it a slot: two
+/// births of one flow, told of in any order. Sights may be late and lower; an end has all.
+fn is_met_twice(flow: &FlowState, o: &Observation) -> bool {
+    let lives = !flow.facts.has(Facts::ENDED) && o.kind != ObservationKind::Gone;
+    let is_twin = flow.facts.has(Facts::MET_MIDLIFE) || o.midlife;
+    let is_same_moment = flow.born_ns.abs_diff(o.born_ns) < MET_TWICE_NS;
+    let is_final = o.kind == ObservationKind::End;
+    lives && is_twin && is_same_moment && flow.conntrack == o.conntrack && !(is_final && is_lower(flow, o))
 }
 
 /// Whether an observation from midlife may be of this flow although it was judged to be another: then what it has

@@ -120,6 +120,7 @@ pub(super) fn module_reload(settings: &Settings) -> Result<Outcome> {
     lab.capture()?;
     let mut stage = Stage::around(settings, lab, agent);
     stage.add_removed(before, first_namespaces);
+    stage.expect_loss("module_reloaded", 1);
     for family in FAMILIES {
         let sent = traffic::exchange(&stage.lab.path(family)?, 20_002, 7002, &[10, 20], &[30])?;
         stage.lab.promise(sent);

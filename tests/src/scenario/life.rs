@@ -200,7 +200,7 @@ pub(super) fn two_agents(settings: &Settings) -> Result<Outcome> {
     stage.lab.flush()?;
     let ledger = stage.lab.ledger()?;
     second.wait(Duration::from_secs(10), |records| records.ended(&namespaces) >= ledger.len());
-    let second_verdict = judge(&ledger, &[], &second.stop()?, &namespaces, promised);
+    let second_verdict = judge(&ledger, &[], &second.stop()?, &namespaces, promised, None);
     let mut outcome = stage.finish(promised)?;
     join(&mut outcome.verdict, second_verdict);
     Ok(outcome)

@@ -35,6 +35,8 @@ pub struct Stage<'a> {
     passed_over: Vec<u32>,
     /// Whether the agent may lose flows if it says so.
     loss_admitted: bool,
+    /// What the agent has to count as lost, and how often.
+    expected_loss: Option<(&'static str, u64)>,
     /// What the agent found of the machine's settings, and has to leave behind.
     accounting: Option<Vec<String>>,
 }
@@ -71,6 +73,7 @@ impl<'a> Stage<'a> {
             removed_namespaces: Vec::new(),
             passed_over: Vec::new(),
             loss_admitted: false,
+            expected_loss: None,
             accounting: None,
         }
     }
@@ -127,6 +130,11 @@ impl<'a> Stage<'a> {
         self.loss_admitted = true;
     }
 
+    /// The agent has to count this loss, so many times, and what it rests on may be in doubt.
+    pub const fn expect_loss(&mut self, reason: &'static str, count: u64) {
+        self.expected_loss = Some((reason, count));
+    }
+
     /// Asks `conntrack -L`, deletes what is left, waits for the ends, stops the agent and compares.
     ///
     /// # Errors
@@ -152,7 +160,7 @@ impl<'a> Stage<'a> {
         self.agent.wait(within, |records| records.ended(&namespaces) >= ledger.len());
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
-        let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised);
+        let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised, self.expected_loss);
         if !ended.output.resumed {
             self.check_audit(&mut verdict, &ended);
         }
@@ -171,11 +179,13 @@ impl<'a> Stage<'a> {
         against_audit(verdict, audit.as_ref(), &ended.output.records);
         let is_said = |reason: &str| ended.lost(reason) > 0;
         let by_netlink = self.by_netlink();
+        let is_expected = |reason: &str| self.expected_loss.is_some_and(|(expected, _)| expected == reason);
         let excused = |reason: &str| match reason {
             // Flows from before the agent, whose ends the kernel does not tell a netlink listener.
             "ended_unseen" if by_netlink => ended.output.records.missed() > 0,
-            "ended_unseen" | "ends_uncounted" => is_said("hook_skipped") || is_said("module_reloaded"),
-            "hook_skipped" | "module_reloaded" => !by_netlink && is_said(reason),
+            _ if is_expected(reason) => true,
+            "ended_unseen" | "ends_uncounted" => is_said("hook_skipped") || self.expected_loss.is_some(),
+            "hook_skipped" => !by_netlink && is_said(reason),
             _ => by_netlink && reason.starts_with("netlink_") && is_said(reason),
         };
         if let Some(audit) = audit.filter(|_| !self.loss_admitted) {
@@ -210,6 +220,7 @@ pub(super) fn judge(
     ended: &Ended,
     namespaces: &[u32],
     promised: usize,
+    expected_loss: Option<(&str, u64)>,
 ) -> Verdict {
     let mut verdict = compare(ledger, &ended.output.records, namespaces, promised);
     let uncounted: HashSet<FlowKey> =
@@ -224,7 +235,14 @@ pub(super) fn judge(
     let admitted = |alarm: &&String| {
         alarm.contains("lost") && ledger.iter().any(|account| account.expected.loss_admitted)
     };
-    for alarm in ended.alarms().filter(|alarm| !admitted(alarm)) {
+    let expected =
+        expected_loss.map(|(reason, count)| format!("lost since the last report: {reason} {count}"));
+    let is_expected = |alarm: &&String| expected.as_ref().is_some_and(|expected| alarm.ends_with(expected));
+    if let Some((reason, count)) = expected_loss.filter(|(reason, count)| ended.lost(reason) != *count) {
+        let told = ended.lost(reason);
+        verdict.problem(format!("{reason} has to be counted {count} times, the agent says {told}"));
+    }
+    for alarm in ended.alarms().filter(|alarm| !admitted(alarm) && !is_expected(alarm)) {
         verdict.problem(format!("the agent logged: {alarm}"));
     }
     verdict

@@ -43,7 +43,7 @@ fn a_flow_whose_birth_went_unseen_after_a_walk_is_billed_from_its_birth() {
 /// A table after a complete look that met one old flow, which had moved 1,000 packets, at `0xA0`.
 fn met_by_a_walk(options: FlowTableOptions) -> FlowTable {
     let mut table = FlowTable::new(options);
-    look(&mut table, 1, &[remet(Kind::Existing, 2, 1000)]);
+    look(&mut table, 1, &[remet(Kind::Existing, 2 * SECOND, 1000)]);
     table
 }
 
@@ -55,21 +55,40 @@ fn remet(kind: Kind, born: u64, n: u64) -> Observation {
 fn a_flow_that_gets_another_slot_is_billed_once() {
     for kind in [Kind::Update, Kind::Existing] {
         let mut table = met_by_a_walk(options(10));
-        let mut records = apply(&mut table, &[remet(kind, 50, 1001)]);
-        records.extend(apply(&mut table, &[remet(Kind::End, 50, 1002)]));
+        let mut records = apply(&mut table, &[remet(kind, 50 * SECOND, 1001)]);
+        records.extend(apply(&mut table, &[remet(Kind::End, 50 * SECOND, 1002)]));
         let moved: u64 = records.iter().map(|record| record.delta.original.packets).sum();
         assert_eq!((moved, table.len(), table.stats().flows), (2, 0, 1), "{records:?}");
     }
 }
 
 #[test]
+fn a_flow_that_two_cpus_met_at_the_same_moment_is_one_flow_in_whatever_order_they_tell() {
+    let born = |kind, n| hooked(kind, 1, 0xA0, SECOND, SECOND, n);
+    let met = |kind, n| remet(kind, SECOND + 3000, n);
+    let lives = [
+        [born(Kind::New, 1), met(Kind::Update, 2), born(Kind::Update, 3), met(Kind::End, 4)],
+        [met(Kind::Update, 2), born(Kind::New, 1), met(Kind::Update, 3), born(Kind::End, 4)],
+        [met(Kind::Update, 2), met(Kind::Update, 3), born(Kind::New, 1), born(Kind::End, 4)],
+        [born(Kind::New, 1), met(Kind::Update, 3), born(Kind::Update, 2), born(Kind::End, 4)],
+    ];
+    for life in lives {
+        let mut table = table();
+        let records = apply(&mut table, &life);
+        let moved: u64 = records.iter().map(|record| record.delta.original.packets).sum();
+        assert_eq!((moved, table.len(), table.stats().flows, table.stats().ends), (4, 0, 1, 1), "{life:?}");
+        assert!(records.last().is_some_and(|end| !end.flags.first_seen_midlife));
+    }
+}
+
+#[test]
 fn a_later_flow_at_the_same_address_that_moved_less_is_another_one_and_not_billed_from_its_birth() {
     let mut table = met_by_a_walk(options(10));
-    assert_eq!(story(&apply(&mut table, &[remet(Kind::Update, 50, 7)])), [(RecordKind::New, 0)]);
+    assert_eq!(story(&apply(&mut table, &[remet(Kind::Update, 50 * SECOND, 7)])), [(RecordKind::New, 0)]);
     assert_eq!(table.len(), 2);
     // The late end of a predecessor leaves the living flow alone.
     let mut table = met_by_a_walk(options(10));
-    apply(&mut table, &[remet(Kind::End, 1, 2000)]);
+    apply(&mut table, &[remet(Kind::End, SECOND, 2000)]);
     assert_eq!(table.len(), 1);
 }
 
