@@ -66,7 +66,7 @@ pub fn on_new(conntrack: Conntrack) {
 /// it announces it, perhaps on another CPU at this very moment; so its birth may even be later than `now_ns`.
 #[inline(always)]
 fn just_met(conntrack: Conntrack, now_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack))?;
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack))?;
     // SAFETY: the slot lies in a map value.
     let age_ns = now_ns.wrapping_sub(unsafe { (*slot).born_ns }) as i64;
     (age_ns < CLASH_NS).then_some(slot)
@@ -94,7 +94,7 @@ pub fn on_registration(conntrack: Conntrack) {
 pub extern "C" fn announce_next() -> u32 {
     let Ok(Some(next)) = UNANNOUNCED.pop() else { return 0 };
     let conntrack = Conntrack(next.conntrack);
-    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
+    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack)) else {
         return 1;
     };
     // SAFETY: the slot lies in a map value.
@@ -134,7 +134,7 @@ extern "C" fn speak(address: u64, direction: u32, packets: u32, bytes: u32) -> u
 #[inline(always)]
 fn speak_of(conntrack: Conntrack, own: OwnPacket) {
     let Some(bucket) = slots::bucket(conntrack) else { return };
-    let known = slots::find(bucket, conntrack);
+    let known = slots::find_any(bucket, conntrack);
     if known.is_none() && !slots::has_room(bucket) {
         return count_loss(LossReason::NO_SLOT);
     }
