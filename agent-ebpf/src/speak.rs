@@ -15,8 +15,8 @@ pub const ANNOUNCED: u32 = EventFlags::ANNOUNCED as u32;
 /// The flow was met in the middle of its life.
 pub const MIDLIFE: u32 = EventFlags::MIDLIFE as u32;
 
-/// Packets that race for one flow are confirmed within this time.
-const CLASH_NS: i64 = 100_000_000;
+/// Packets that race for one flow are confirmed within this time, also where a virtual CPU is stopped in between.
+const CLASH_NS: i64 = 1_000_000_000;
 
 /// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
 ///
@@ -157,10 +157,14 @@ fn speak_of(conntrack: Conntrack, own: OwnPacket) {
 }
 
 /// Gives a slot to a flow that lived before its first sight, and says what it had moved until then: totals
-/// without the packet at hand, so that this packet counts as new.
+/// without the packet at hand, so that this packet counts as new. Meanwhile the flow may have got one: whoever confirms
+/// it may have been on the way.
 #[inline(always)]
 fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::claim(bucket, conntrack, born_ns, 0, MIDLIFE)?;
+    if let Some(slot) = slots::find_any(bucket, conntrack) {
+        return Some(slot);
+    }
+    let slot = slots::claim_free(bucket, conntrack, born_ns, 0, MIDLIFE)?;
     let about = About {
         kind: EventKind::UPDATE,
         now_ns: born_ns,

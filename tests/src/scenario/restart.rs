@@ -71,16 +71,11 @@ impl Drop for StateDir {
     }
 }
 
-/// A network whose flows are counted whether or not an agent runs, and live as long as the scenario.
+/// A network whose flows are counted whether or not an agent runs.
 pub(super) fn lab() -> Result<Lab> {
     let mut lab = Lab::direct()?;
-    for (key, value) in [
-        ("nf_conntrack_acct", 1),
-        ("nf_conntrack_timestamp", 1),
-        ("nf_conntrack_udp_timeout", 3600),
-        ("nf_conntrack_udp_timeout_stream", 3600),
-    ] {
-        lab.netfilter(key, value)?;
+    for key in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
+        lab.netfilter(key, 1)?;
     }
     lab.capture()?;
     Ok(lab)
