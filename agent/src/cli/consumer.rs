@@ -7,6 +7,7 @@ use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
 use super::pump::Flow;
 use super::resume::Resumed;
+use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
@@ -16,7 +17,7 @@ use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
-use crate::source::{Batch, Counted, Losses, Source};
+use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use std::collections::VecDeque;
@@ -140,13 +141,14 @@ impl Consumer {
         loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
     }
 
-    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
-    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
+    /// Audits, if it is time. To be called after each batch, with what the source says by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &SinkHandle) {
         let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        auditing.tick(
-            || evidence(table, source(), *gap_ms, &sink.tally().report()),
-            || gauges(table, offload_watch.as_ref()),
-        );
+        auditing.tick(|| {
+            let source = source();
+            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
+            (evidence(table, source, *gap_ms, &sink.tally().report()), gauges)
+        });
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
@@ -159,17 +161,17 @@ impl Consumer {
         go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
     }
 
-    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    /// What went through, and what was lost on the way; after a last audit, with what the source says.
     /// `backlog` is what the output did not write: the next agent hands it on again.
     pub(super) fn finish(
         self,
-        source: (Option<Counted>, Losses),
+        source: SourceReport,
         output: &SinkReport,
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
         let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        let gauges = gauges(&table, offload_watch.as_ref());
+        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
         let now = evidence(&table, source, gap_ms, output);
         auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
@@ -226,19 +228,18 @@ fn wanted(config: &Config) -> Wanted {
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
-fn gauges(table: &FlowTable, offload_watch: Option<&OffloadWatch>) -> Gauges {
+fn gauges(
+    table: &FlowTable,
+    offload_watch: Option<&OffloadWatch>,
+    longest_runs: Option<LongestRuns>,
+) -> Gauges {
     let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
-    Gauges { live_flows: table.len(), offloaded_uncounted }
+    Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
 }
 
 /// What an audit rests on while records are being written.
-fn evidence(
-    table: &FlowTable,
-    source: (Option<Counted>, Losses),
-    gap_ms: u64,
-    output: &SinkReport,
-) -> Evidence {
-    let (counted, mut losses) = source;
+fn evidence(table: &FlowTable, source: SourceReport, gap_ms: u64, output: &SinkReport) -> Evidence {
+    let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
     losses.push(("gap_without_agent_ms", gap_ms));
     Evidence {

@@ -23,6 +23,7 @@ mod resume;
 mod run;
 mod settings;
 mod signals;
+mod source_report;
 mod sources;
 mod status_file;
 

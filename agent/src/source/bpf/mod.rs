@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{decode::observation, rings::take as take_events};
 use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
-use super::{Batch, Counted, Losses, Progress, Source, SourceError};
+use super::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 pub use crate::kernel::bpf::Ring;
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
@@ -65,6 +65,7 @@ pub struct BpfSource {
     /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
     past_counted: Counted,
+    past_longest: LongestRuns,
     /// What was counted when this agent left its programs to a later one.
     counted_at_end: Option<Counted>,
 }
@@ -109,6 +110,7 @@ impl BpfSource {
             ends_missed: 0,
             past_losses: Vec::new(),
             past_counted: Counted::default(),
+            past_longest: LongestRuns::default(),
             counted_at_end: None,
             options,
         })
@@ -208,6 +210,7 @@ impl BpfSource {
         add_losses(&mut self.past_losses, self.side.losses());
         add_losses(&mut self.past_losses, vec![("module_reloaded", 1)]);
         self.past_counted = self.counted_so_far();
+        self.past_longest = self.longest_so_far();
         self.side = side;
         self.visits.clear();
         self.looks.restart();
@@ -227,6 +230,11 @@ impl BpfSource {
             ends_lost: sum(*ends_lost, self.side.ends_lost()),
             ends_skipped: ends_skipped.saturating_add(self.side.ends_skipped().unwrap_or(0)),
         }
+    }
+
+    fn longest_so_far(&self) -> LongestRuns {
+        let walk_ns = self.side.longest_walk_run_ns();
+        self.past_longest.max(LongestRuns { sweep_ns: self.side.sweeps().longest_ns, walk_ns })
     }
 
     /// Looks at all flows once more while the programs still tell what happens meanwhile, then detaches them.
@@ -304,6 +312,10 @@ impl Source for BpfSource {
 
     fn counted(&self) -> Option<Counted> {
         Some(self.counted_at_end.clone().unwrap_or_else(|| self.counted_so_far()))
+    }
+
+    fn longest_runs(&self) -> Option<LongestRuns> {
+        Some(self.longest_so_far())
     }
 }
 
