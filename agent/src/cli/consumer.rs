@@ -51,6 +51,8 @@ pub(super) struct Consumer {
     state: Option<State>,
     /// For how long no agent ran before this one, milliseconds.
     gap_ms: u64,
+    /// What of that one's state could not be read, by reason.
+    unread: Losses,
     /// Batches of the agent before that are to be handed on first.
     unwritten: VecDeque<NumberedBatch>,
     /// Only for flows of this machine, whose rules can be asked.
@@ -72,8 +74,9 @@ impl Consumer {
 
     /// The same, going on where the agent before stopped.
     pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
-        let Resumed { table, state, gap_ms, unwritten } = resumed;
-        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
+        let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
+        let unwritten = unwritten.into();
+        let consumer = Self { state: Some(state), gap_ms, unread, unwritten, ..Self::with(table) };
         consumer.of_this_machine(config, place)
     }
 
@@ -93,6 +96,7 @@ impl Consumer {
             due: Vec::new(),
             state: None,
             gap_ms: 0,
+            unread: Losses::new(),
             unwritten: VecDeque::new(),
             offload_watch: None,
         }
@@ -136,18 +140,20 @@ impl Consumer {
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
     pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
-        let Self { table, loss_watch, state, .. } = self;
+        let Self { table, loss_watch, state, unread, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
-        loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
+        loss_watch.look(|| {
+            [source(), table.losses(), kept, unread.clone(), queue_losses(&sink.tally().report())].concat()
+        });
     }
 
     /// Audits, if it is time. To be called after each batch, with what the source says by then.
     pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &SinkHandle) {
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        let Self { table, auditing, gap_ms, unread, offload_watch, .. } = self;
         auditing.tick(|| {
             let source = source();
             let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
-            (evidence(table, source, *gap_ms, &sink.tally().report()), gauges)
+            (evidence(table, source, &before(*gap_ms, unread), &sink.tally().report()), gauges)
         });
     }
 
@@ -170,11 +176,12 @@ impl Consumer {
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        let Self { table, auditing, gap_ms, unread, offload_watch, .. } = self;
         let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
-        let now = evidence(&table, source, gap_ms, output);
+        let now = evidence(&table, source, &before(gap_ms, &unread), output);
         auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
+        losses.extend(unread);
         if let Some(state) = self.state {
             losses.extend(state.losses());
             if self.unwritten.is_empty() {
@@ -237,11 +244,17 @@ fn gauges(
     Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
 }
 
+/// What happened before this agent counted.
+fn before(gap_ms: u64, unread: &Losses) -> Losses {
+    let gap = [("gap_without_agent_ms", gap_ms)];
+    gap.into_iter().chain(unread.iter().copied()).collect()
+}
+
 /// What an audit rests on while records are being written.
-fn evidence(table: &FlowTable, source: SourceReport, gap_ms: u64, output: &SinkReport) -> Evidence {
+fn evidence(table: &FlowTable, source: SourceReport, before: &Losses, output: &SinkReport) -> Evidence {
     let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
-    losses.push(("gap_without_agent_ms", gap_ms));
+    losses.extend(before);
     Evidence {
         books: table.books(),
         counted,
@@ -311,4 +324,26 @@ fn host() -> String {
 fn context() -> EncodeContext {
     let names = NetnsNames::default();
     EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Auditor;
+
+    #[test]
+    fn a_state_that_could_not_be_read_leaves_the_audit_in_doubt() {
+        let since = Anchor { boot_ns: 1, real_ns: 1 };
+        let table = empty_table(&Config::default(), [1; 16], since, Visits::Never);
+        let audit = |unread: Losses| {
+            let (source, output) = (SourceReport::default(), SinkReport::default());
+            Auditor::default().audit(&evidence(&table, source, &before(0, &unread), &output))
+        };
+        assert!(audit(vec![("state_damaged", 0)]).completeness.is_whole());
+        for reason in ["state_damaged", "state_set_aside"] {
+            let statement = audit(vec![(reason, 3)]);
+            assert!(!statement.completeness.is_whole());
+            assert_eq!(statement.doubts, [(reason, 3)]);
+        }
+    }
 }
