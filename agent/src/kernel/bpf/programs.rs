@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use aya::maps::{Array, MapError, Queue};
+use aya::maps::Array;
 use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Sum};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     announce::Announcer,
     clock::Watch,
     constants,
+    custody::Custody,
     hooks::{HookKind, HookPreference, HookReport, Role, Updates},
     loader::{self, Constants, Link, LoadedObject, Probe, Program, RingSizes, Target},
     log::KernelLog,
@@ -118,6 +119,8 @@ pub struct KernelSide {
     ends_skipped: Option<u64>,
     /// Where the programs outlive this process, if they do.
     pub(super) pinned: Option<Pinned>,
+    /// Where ends are held that were taken out of their queue, if programs outlive this process.
+    pub(super) custody: Option<Custody>,
     /// What earlier agents told of the counters, and what happened during the self-test.
     pub(super) told: Told,
     /// What flows moved whose ends earlier agents were handed.
@@ -210,6 +213,7 @@ impl KernelSide {
             set_aside: Vec::new(),
             ends_skipped: None,
             pinned: None,
+            custody: None,
             told: Told::default(),
             ended_before: Sum::default(),
         })
@@ -223,20 +227,6 @@ impl KernelSide {
     /// The ring of ends.
     pub fn ends(&mut self) -> &mut Ring {
         &mut self.ends
-    }
-
-    /// An end for which the ring of ends had no room; `None` when there is no more. To be asked for after each read of
-    /// that ring.
-    ///
-    /// # Errors
-    /// When the kernel does not hand it over.
-    pub fn overflowed_end(&mut self) -> anyhow::Result<Option<Event>> {
-        let mut overflow = Queue::<_, Plain<Event>>::try_from(self.object.maps.get_mut("ENDS_OVERFLOW")?)?;
-        match overflow.pop(0) {
-            Ok(Plain(event)) => Ok(Some(event)),
-            Err(MapError::ElementNotFound) => Ok(None),
-            Err(error) => Err(error).context("the ends that the ring had no room for cannot be read"),
-        }
     }
 
     /// Events of other flows that came while the self-test read the rings.
