@@ -11,8 +11,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Losses that later records make good for: nothing is missing in the totals.
-const MENDED: [&str; 5] =
-    ["output_queue_full", "update_ring_full", "no_slot", "netlink_dump_failed", "end_after_missed"];
+const MENDED: [&str; 7] = [
+    "output_queue_full",
+    "update_ring_full",
+    "no_slot",
+    "netlink_dump_failed",
+    "end_after_missed",
+    "announce_failed",
+    "end_reason_unknown",
+];
 
 /// What was reported of each counter.
 #[derive(Debug, Default)]

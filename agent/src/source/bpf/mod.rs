@@ -1,6 +1,7 @@
 //! Observations from the kernel programs: reads their two rings, has flows looked at that are due, and looks at all
 //! living flows from time to time.
 
+mod announcing;
 mod decode;
 mod end_reason;
 mod looks;
@@ -14,7 +15,7 @@ mod visits;
 use std::time::{Duration, Instant};
 
 pub use self::{decode::observation, rings::take as take_events};
-use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
+use self::{announcing::Announcing, looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
 use super::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 pub use crate::kernel::bpf::Ring;
 use crate::{
@@ -57,6 +58,7 @@ pub struct BpfSource {
     /// What visits and looks brought in one go.
     sights: Vec<Observation>,
     draining: Draining,
+    announcing: Announcing,
     watch: Option<ModuleWatch>,
     slot_watch: SlotWatch,
     watched: tokio::time::Instant,
@@ -104,6 +106,7 @@ impl BpfSource {
             looks,
             sights: Vec::new(),
             draining: Draining::No,
+            announcing: Announcing::default(),
             watch,
             slot_watch: SlotWatch::new(options.kernel.slots),
             watched: tokio::time::Instant::now(),
@@ -144,9 +147,7 @@ impl BpfSource {
     /// Has flows looked at, then reads the rings, and hands over a dump's flows last: a flow that both know was then
     /// announced by its event.
     fn fill(&mut self, batch: &mut Batch) {
-        if let Err(error) = self.side.announce() {
-            tracing::warn!("new flows are reported only at their second packet: {error:#}");
-        }
+        self.announcing.run(|| self.side.announce());
         self.visits.run(&mut self.side, &mut self.sights);
         self.looks.advance(&mut self.side, &mut self.sights);
         self.rings.read(&mut self.side, &mut self.sights, batch);
@@ -167,7 +168,7 @@ impl BpfSource {
         self.slot_watch.look();
         self.look_for_missed_ends();
         self.side.note_told();
-        if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
+        if self.watch.as_mut().is_some_and(ModuleWatch::wants_attaching) {
             self.attach_anew().await;
         }
     }
@@ -195,20 +196,17 @@ impl BpfSource {
             Err(panicked) => Err(panicked.into()),
         };
         match attached {
-            Ok(()) => tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again"),
-            Err(error) => {
-                tracing::error!("flows are not accounted until the next try: {error:#}");
-                if let Some(watch) = &mut self.watch {
-                    watch.forget();
-                }
+            Ok(()) => {
+                self.watch.iter_mut().for_each(ModuleWatch::attached);
+                tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again");
             }
+            Err(error) => tracing::error!("flows are not accounted until the next try: {error:#}"),
         }
     }
 
     fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
         self.rings = Rings::open(&mut side)?;
         add_losses(&mut self.past_losses, self.side.losses());
-        add_losses(&mut self.past_losses, vec![("module_reloaded", 1)]);
         self.past_counted = self.counted_so_far();
         self.past_longest = self.longest_so_far();
         self.side = side;
@@ -303,6 +301,8 @@ impl Source for BpfSource {
     fn losses(&self) -> Losses {
         let mut losses = self.side.losses();
         add_losses(&mut losses, self.past_losses.clone());
+        losses.push(("announce_failed", self.announcing.failures()));
+        losses.push(("module_reloaded", self.watch.as_ref().map_or(0, ModuleWatch::reloads)));
         losses
     }
 
