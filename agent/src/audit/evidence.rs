@@ -62,8 +62,13 @@ mod tests {
 
     #[test]
     fn only_losses_of_unknown_amount_make_doubts() {
-        let losses =
-            vec![("no_slot", 5), ("hook_skipped", 2), ("netlink_overflow", 0), ("output_queue_full", 7)];
+        let losses = vec![
+            ("no_slot", 5),
+            ("end_reason_unknown", 4),
+            ("hook_skipped", 2),
+            ("netlink_overflow", 0),
+            ("output_queue_full", 7),
+        ];
         assert_eq!(doubts(&losses), [("hook_skipped", 2)]);
     }
 }

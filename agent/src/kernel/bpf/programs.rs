@@ -16,6 +16,7 @@ use super::{
     announce::Announcer,
     clock::Watch,
     constants,
+    counted::Skips,
     custody::Custody,
     hooks::{HookKind, HookPreference, HookReport, Role, Updates},
     loader::{self, Constants, Link, LoadedObject, Probe, Program, RingSizes, Target},
@@ -116,7 +117,7 @@ pub struct KernelSide {
     pub(super) proven: Result<(), String>,
     set_aside: Vec<Event>,
     /// What was counted until the programs were detached.
-    ends_skipped: Option<u64>,
+    pub(super) skips: Skips,
     /// Where the programs outlive this process, if they do.
     pub(super) pinned: Option<Pinned>,
     /// Where ends are held that were taken out of their queue, if programs outlive this process.
@@ -181,7 +182,9 @@ impl KernelSide {
         side.attach_all(options.hook, btf)?;
         side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
-        side.told.ends_skipped = side.ends_skipped().unwrap_or(0);
+        // The test's own.
+        let Skips { ends, deletions } = side.skips_ever();
+        (side.told.ends_skipped, side.told.deletions_skipped) = (ends.unwrap_or(0), deletions.unwrap_or(0));
         Ok(side)
     }
 
@@ -211,7 +214,7 @@ impl KernelSide {
             passed_over: Vec::new(),
             proven: Ok(()),
             set_aside: Vec::new(),
-            ends_skipped: None,
+            skips: Skips::default(),
             pinned: None,
             custody: None,
             told: Told::default(),
@@ -264,7 +267,7 @@ impl KernelSide {
 
     /// Detaches all programs, also those that were to outlive this process. What they submitted stays in the rings.
     pub fn detach(&mut self) {
-        self.ends_skipped = self.ends_skipped_ever();
+        self.skips = self.skips_ever();
         self.unpin();
         self.attached.clear();
     }
@@ -287,19 +290,6 @@ impl KernelSide {
             passed_over: self.passed_over.clone(),
             proven: self.proven.clone(),
         }
-    }
-
-    /// How often the kernel skipped the program that tells of ends, because another program was running on that CPU.
-    /// `None` where the kernel does not count that (before 5.12).
-    #[must_use]
-    pub fn ends_skipped(&self) -> Option<u64> {
-        self.ends_skipped_ever().map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
-    }
-
-    /// The same since the program was loaded.
-    pub(super) fn ends_skipped_ever(&self) -> Option<u64> {
-        let ends = self.attached.iter().find(|attached| attached.role == Role::Destroy);
-        ends.map_or(self.ends_skipped, |ends| ends.program.skipped())
     }
 
     /// Tells the programs how often flows speak; in `selftest_netns` every packet does.

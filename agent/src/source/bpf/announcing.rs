@@ -28,8 +28,8 @@ impl Announcing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use tracing::{Event, Metadata, Subscriber, span};
 

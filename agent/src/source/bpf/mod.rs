@@ -14,8 +14,11 @@ mod visits;
 
 use std::time::{Duration, Instant};
 
+use self::{
+    announcing::Announcing, looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch,
+    visits::Visits,
+};
 pub use self::{decode::observation, rings::take as take_events};
-use self::{announcing::Announcing, looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
 use super::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 pub use crate::kernel::bpf::Ring;
 use crate::{

@@ -28,10 +28,11 @@ const BYTES: usize = 16 << 10;
 /// What is said of it: its length, then the text.
 type Text = [u8; BYTES];
 
-/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends.
+/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends,
+/// skipped deletions.
 type Counts = [u64; COUNTS];
 const REASONS: usize = LOSS_REASONS as usize;
-const COUNTS: usize = REASONS + 4;
+const COUNTS: usize = REASONS + 5;
 
 /// Which programs they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +137,7 @@ pub(in super::super) struct Told {
     pub(in super::super) losses: [u64; REASONS],
     pub(in super::super) ends_lost: Sum,
     pub(in super::super) ends_skipped: u64,
+    pub(in super::super) deletions_skipped: u64,
 }
 
 /// Where it is noted.
@@ -161,17 +163,18 @@ impl Board {
         let mut told = Told::default();
         let (losses, rest) = counts.split_at(REASONS);
         told.losses.copy_from_slice(losses);
-        if let [flows, packets, bytes, skipped] = *rest {
+        if let [flows, packets, bytes, ends, deletions] = *rest {
             told.ends_lost = Sum { flows, packets, bytes };
-            told.ends_skipped = skipped;
+            (told.ends_skipped, told.deletions_skipped) = (ends, deletions);
         }
         told
     }
 
     pub(in super::super) fn note(&mut self, told: &Told) {
-        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped } = *told;
+        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped, deletions_skipped } =
+            *told;
         let mut counts = [0; COUNTS];
-        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped]);
+        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped, deletions_skipped]);
         counts.iter_mut().zip(all).for_each(|(to, from)| *to = from);
         // What cannot be noted is told again by the next agent.
         let _ = self.0.set(0, counts, 0);
@@ -186,7 +189,8 @@ pub(in super::super) fn custody(directory: &PinDirectory, queue: u32) -> anyhow:
     let path = directory.path().join("custody");
     let room = 2 * queue as usize;
     let is_there = path.exists();
-    let map = if is_there { open(&path)? } else { make("custody", size_of::<Event>(), room, BPF_F_MMAPABLE)? };
+    let map =
+        if is_there { open(&path)? } else { make("custody", size_of::<Event>(), room, BPF_F_MMAPABLE)? };
     let memory = loader::descriptor(&map).context("no descriptor")?;
     if !is_there {
         loader::pin(memory, &path).context("the custody cannot be pinned")?;
