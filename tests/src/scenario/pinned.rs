@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::load::TINY;
 use super::restart::{StateDir, kills, lab, seed};
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
@@ -136,7 +137,18 @@ fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
 
 /// Agents are killed again and again; flows end while none runs, and at any other time.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
-    let (state, lab, seed) = (StateDir::new("pinned9", settings), lab()?, seed());
+    killed(StateDir::new("pinned9", settings), settings)
+}
+
+/// The same while most ends have no room in their ring.
+pub(super) fn kill9_overflow(settings: &Settings) -> Result<Outcome> {
+    let mut state = StateDir::new("overflow9", settings);
+    state.configure(&TINY);
+    killed(state, settings)
+}
+
+fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
+    let (lab, seed) = (lab()?, seed());
     let mut agent = state.start_after(Output::default(), settings)?;
     if agent.ready_line.contains("netlink") {
         return Ok(Outcome::skip("there are no kernel programs"));

@@ -33,12 +33,19 @@ const DUMPED: Duration = Duration::from_millis(2500);
 pub(super) struct StateDir {
     path: PathBuf,
     program: PathBuf,
+    /// Configuration keys of the scenario's own.
+    keys: &'static [(&'static str, &'static str)],
 }
 
 impl StateDir {
     pub(super) fn new(name: &str, settings: &Settings) -> Self {
         let path = std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id()));
-        Self { path, program: settings.agent.clone() }
+        Self { path, program: settings.agent.clone(), keys: &[] }
+    }
+
+    /// For agents with further configuration keys.
+    pub(super) const fn configure(&mut self, keys: &'static [(&'static str, &'static str)]) {
+        self.keys = keys;
     }
 
     pub(super) fn path(&self) -> &std::path::Path {
@@ -51,7 +58,7 @@ impl StateDir {
     }
 
     fn command(&self, settings: &Settings) -> Command {
-        let mut command = settings.options().command("json");
+        let mut command = settings.options_with(self.keys).command("json");
         command.arg("--state-dir").arg(&self.path);
         command
     }
