@@ -5,6 +5,7 @@ use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
+use super::outbox::Outbox;
 use super::pump::Flow;
 use super::resume::Resumed;
 use super::source_report::SourceReport;
@@ -13,14 +14,13 @@ use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
+use crate::model::{Backlog, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
 use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -53,8 +53,8 @@ pub(super) struct Consumer {
     gap_ms: u64,
     /// What of that one's state could not be read, by reason.
     unread: Losses,
-    /// Batches of the agent before that are to be handed on first.
-    unwritten: VecDeque<NumberedBatch>,
+    /// What is to be handed on before new batches.
+    outbox: Outbox,
     /// Only for flows of this machine, whose rules can be asked.
     offload_watch: Option<OffloadWatch>,
 }
@@ -75,8 +75,8 @@ impl Consumer {
     /// The same, going on where the agent before stopped.
     pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
         let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
-        let unwritten = unwritten.into();
-        let consumer = Self { state: Some(state), gap_ms, unread, unwritten, ..Self::with(table) };
+        let outbox = Outbox::new(unwritten, config.output.queue_records as usize);
+        let consumer = Self { state: Some(state), gap_ms, unread, outbox, ..Self::with(table) };
         consumer.of_this_machine(config, place)
     }
 
@@ -97,20 +97,15 @@ impl Consumer {
             state: None,
             gap_ms: 0,
             unread: Losses::new(),
-            unwritten: VecDeque::new(),
+            outbox: Outbox::default(),
             offload_watch: None,
         }
     }
 
-    /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
-    /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
-    pub(super) async fn hand_on_again(&mut self, sink: &SinkHandle) {
-        while let Some((number, records)) = self.unwritten.front().cloned() {
-            if sink.send(number, records).await == Offered::Closed {
-                return;
-            }
-            self.unwritten.pop_front();
-        }
+    /// Hands on what waits for the output, at the pace of the reader. To be called after the last batch. Cancel safe:
+    /// what was not handed on is kept for the next agent.
+    pub(super) async fn hand_on(&mut self, sink: &SinkHandle) {
+        self.outbox.empty(sink).await;
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -121,8 +116,8 @@ impl Consumer {
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
-        if let (Some(state), true) = (&mut self.state, self.unwritten.is_empty()) {
-            state.tick(&self.table, &sink.backlog());
+        if let Some(state) = &mut self.state {
+            state.tick(&self.table, &self.outbox.backlog(&sink.backlog()));
         }
         flow
     }
@@ -167,16 +162,21 @@ impl Consumer {
         go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
     }
 
+    /// What the output did, with what it was not handed any more.
+    pub(super) fn complete(&self, output: SinkReport) -> SinkReport {
+        self.outbox.complete(output)
+    }
+
     /// What went through, and what was lost on the way; after a last audit, with what the source says.
     /// `backlog` is what the output did not write: the next agent hands it on again.
     pub(super) fn finish(
         self,
         source: SourceReport,
         output: &SinkReport,
-        backlog: &Backlog,
+        backlog: &Arc<Backlog>,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, unread, offload_watch, .. } = self;
+        let Self { table, auditing, gap_ms, unread, offload_watch, outbox, .. } = self;
         let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
         let now = evidence(&table, source, &before(gap_ms, &unread), output);
         auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
@@ -184,9 +184,7 @@ impl Consumer {
         losses.extend(unread);
         if let Some(state) = self.state {
             losses.extend(state.losses());
-            if self.unwritten.is_empty() {
-                state.finish(backlog);
-            }
+            state.finish(&outbox.backlog(backlog));
         }
         (stats, losses)
     }
@@ -220,10 +218,11 @@ impl Consumer {
     fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
-        let mut flow = Flow::Continue(());
+        // Also when there is nothing new.
+        let mut flow = go_on(self.outbox.hand_on(sink), sink);
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(sink.offer(number, records.into()), sink);
+            let offered = go_on(self.outbox.offer(number, records.into(), sink), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow

@@ -15,6 +15,7 @@ mod loss_watch;
 mod machine;
 mod netns_names;
 mod offload_watch;
+mod outbox;
 mod pump;
 mod readiness;
 mod record;

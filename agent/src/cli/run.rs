@@ -79,11 +79,6 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
 
-    // A signal that comes meanwhile is found again below.
-    tokio::select! {
-        () = consumer.hand_on_again(&sink) => {}
-        _ = stop.requested() => {}
-    }
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
@@ -145,8 +140,12 @@ async fn shut_down(
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let report = deadline.step("writing the output", sink.finish()).await;
-    let report = report.unwrap_or_else(|| tally.report());
+    let written = async {
+        consumer.hand_on(&sink).await;
+        sink.finish().await
+    };
+    let report = deadline.step("writing the output", written).await;
+    let report = consumer.complete(report.unwrap_or_else(|| tally.report()));
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
