@@ -79,7 +79,8 @@ impl StatusFile {
         is_final: bool,
     ) {
         let Ok(now) = Anchor::now() else { return };
-        let mut status = json!({
+        let longest_us = |of: fn(LongestRuns) -> u64| gauges.longest_runs.map(|runs| of(runs).div_ceil(1000));
+        let status = json!({
             "version": 1,
             "pid": std::process::id(),
             "updated_boot_ns": now.boot_ns,
@@ -91,11 +92,9 @@ impl StatusFile {
             "window": window.map(Figures::to_json),
             "live_flows": gauges.live_flows,
             "offloaded_uncounted": gauges.offloaded_uncounted,
+            "longest_sweep_run_us": longest_us(|runs| runs.sweep_ns),
+            "longest_walk_run_us": longest_us(|runs| runs.walk_ns),
         });
-        if let Some(LongestRuns { sweep_ns, walk_ns }) = gauges.longest_runs {
-            status["longest_sweep_run_us"] = sweep_ns.div_ceil(1000).into();
-            status["longest_walk_run_us"] = walk_ns.div_ceil(1000).into();
-        }
         if let Err(error) = replace(&self.path, &record(&status, &self.host, now.real_ns))
             && !std::mem::replace(&mut self.has_failed, true)
         {
