@@ -74,7 +74,8 @@ fn force_skips(settings: &Settings) -> Result<Outcome> {
         outcome.verdict.problem(format!("{behind} flows were left behind without an end"));
     }
     let (missing, told) = (outcome.verdict.shortfall.ends, ended.lost("hook_skipped"));
-    if missing > told {
+    let is_doubtful = ended.audit().is_some_and(|audit| audit.is_doubtful());
+    if missing > told && (counts_skips || !is_doubtful) {
         outcome.verdict.problem(format!("{missing} ends are missing, the agent says {told}"));
     }
     if told == 0 && counts_skips {

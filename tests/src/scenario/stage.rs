@@ -108,13 +108,14 @@ impl<'a> Stage<'a> {
         reasons
     }
 
-    /// Whether the kernel says how often it skipped the agent's programs: since 5.12, those that are typed.
+    /// Whether the kernel says how often it skipped the agent's programs: typed ones since 5.12, probes since 6.7.
     #[must_use]
     pub fn counts_skips(&self) -> bool {
         let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
         let numbers: Vec<u32> =
             release.unwrap_or_default().split('.').map_while(|number| number.parse().ok()).take(2).collect();
-        self.agent.ready_line.contains("fentry:") && numbers.as_slice() >= [5, 12].as_slice()
+        let since = if self.agent.ready_line.contains("fentry:") { [5, 12] } else { [6, 7] };
+        !self.by_netlink() && numbers.as_slice() >= since.as_slice()
     }
 
     /// Whether the agent has to do without tracing.

@@ -3,20 +3,28 @@
 use aya::maps::{MapData, PerCpuArray};
 use conntally_common::{LOSS_REASONS, Sum};
 
-use super::{KernelSide, abi::Plain, hooks::Role, pins::Told};
+use super::{KernelSide, abi::Plain, hooks::Role, pins::Told, programs::Attached};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
     ["update_ring_full", "end_lost", "no_slot", "read_failed", "end_read_failed"];
 
 /// How often the kernel skipped a program because another was running on that CPU, since it was loaded. `None` where the
-/// kernel does not count that (before 5.12).
+/// kernel does not count that: before 5.12, for probes in part before 6.7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Skips {
     /// The one that tells of ends.
     pub(super) ends: Option<u64>,
     /// The one that notes who deletes a flow.
     pub(super) deletions: Option<u64>,
+}
+
+impl Attached {
+    /// How often the kernel skipped the program or, if it hangs on one, its probe.
+    fn skipped(&self) -> Option<u64> {
+        let counts = [self.program.skipped(), self.link.missed()];
+        counts.into_iter().flatten().reduce(u64::saturating_add)
+    }
 }
 
 impl KernelSide {
@@ -50,7 +58,7 @@ impl KernelSide {
     pub(super) fn skips_ever(&self) -> Skips {
         let of = |role, detached| {
             let program = self.attached.iter().find(|attached| attached.role == role);
-            program.map_or(detached, |attached| attached.program.skipped())
+            program.map_or(detached, Attached::skipped)
         };
         Skips { ends: of(Role::Destroy, self.skips.ends), deletions: of(Role::Delete, self.skips.deletions) }
     }
