@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::load::TINY;
-use super::restart::{StateDir, kills, lab, seed};
+use super::restart::{BURST, StateDir, burst, kills, lab, seed};
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
 use crate::compare::Verdict;
@@ -64,8 +64,8 @@ impl Flows {
         }
         if self.draw(4) == 0 && self.next_port < 60_000 {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            traffic::burst(&lab.path(family)?, self.next_port..self.next_port + 5, 7003)?;
-            self.next_port += 5;
+            burst(&lab.path(family)?, self.next_port)?;
+            self.next_port += BURST;
         }
         Ok(())
     }
