@@ -3,7 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 use conntally_common::{LOSS_REASONS, Sum};
 
-use super::{KernelSide, abi::Plain, hooks::Role, pins::Told, programs::Attached};
+use super::{KernelSide, abi::Plain, attaching::Attached, hooks::Role, pins::Told};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =

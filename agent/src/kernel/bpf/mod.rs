@@ -4,6 +4,7 @@
 
 mod abi;
 mod announce;
+mod attaching;
 mod clock;
 mod constants;
 mod counted;

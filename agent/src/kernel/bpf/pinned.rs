@@ -10,13 +10,13 @@ use zerocopy::FromBytes;
 use super::{
     KernelSide, KernelSideOptions, StartError,
     announce::Announcer,
+    attaching::Attached,
     counted::beyond,
     custody::Custody,
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
     overflow,
     pins::{self, Board, Description, PinDirectory, PinError, Place, constants_digest},
-    programs::Attached,
     ring::Ring,
     selftest::is_selftest,
 };
