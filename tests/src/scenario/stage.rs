@@ -108,14 +108,10 @@ impl<'a> Stage<'a> {
         reasons
     }
 
-    /// Whether the kernel says how often it skipped the agent's programs: typed ones since 5.12, probes since 6.7.
+    /// Whether the kernel says how often it skipped the agent's programs.
     #[must_use]
     pub fn counts_skips(&self) -> bool {
-        let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-        let numbers: Vec<u32> =
-            release.unwrap_or_default().split('.').map_while(|number| number.parse().ok()).take(2).collect();
-        let since = if self.agent.ready_line.contains("fentry:") { [5, 12] } else { [6, 7] };
-        !self.by_netlink() && numbers.as_slice() >= since.as_slice()
+        !self.by_netlink() && kernel_counts_skips(self.agent.ready_line.contains("fentry:"))
     }
 
     /// Whether the agent has to do without tracing.
@@ -235,6 +231,15 @@ impl<'a> Stage<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether this kernel says how often it skipped a program: typed ones since 5.12, probes since 6.7.
+pub(super) fn kernel_counts_skips(typed: bool) -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let numbers: Vec<u32> =
+        release.unwrap_or_default().split('.').map_while(|number| number.parse().ok()).take(2).collect();
+    let since = if typed { [5, 12] } else { [6, 7] };
+    numbers.as_slice() >= since.as_slice()
 }
 
 /// No more ends are without a reason than the agent says.
