@@ -5,21 +5,22 @@ use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
+use super::outbox::Outbox;
 use super::pump::Flow;
 use super::resume::Resumed;
+use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
+use crate::model::{Backlog, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
-use crate::source::{Batch, Counted, Losses, Source};
+use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -50,8 +51,10 @@ pub(super) struct Consumer {
     state: Option<State>,
     /// For how long no agent ran before this one, milliseconds.
     gap_ms: u64,
-    /// Batches of the agent before that are to be handed on first.
-    unwritten: VecDeque<NumberedBatch>,
+    /// What of that one's state could not be read, by reason.
+    unread: Losses,
+    /// What is to be handed on before new batches.
+    outbox: Outbox,
     /// Only for flows of this machine, whose rules can be asked.
     offload_watch: Option<OffloadWatch>,
 }
@@ -71,8 +74,9 @@ impl Consumer {
 
     /// The same, going on where the agent before stopped.
     pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
-        let Resumed { table, state, gap_ms, unwritten } = resumed;
-        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
+        let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
+        let outbox = Outbox::new(unwritten, config.output.queue_records as usize);
+        let consumer = Self { state: Some(state), gap_ms, unread, outbox, ..Self::with(table) };
         consumer.of_this_machine(config, place)
     }
 
@@ -92,20 +96,16 @@ impl Consumer {
             due: Vec::new(),
             state: None,
             gap_ms: 0,
-            unwritten: VecDeque::new(),
+            unread: Losses::new(),
+            outbox: Outbox::default(),
             offload_watch: None,
         }
     }
 
-    /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
-    /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
-    pub(super) async fn hand_on_again(&mut self, sink: &SinkHandle) {
-        while let Some((number, records)) = self.unwritten.front().cloned() {
-            if sink.send(number, records).await == Offered::Closed {
-                return;
-            }
-            self.unwritten.pop_front();
-        }
+    /// Hands on what waits for the output, at the pace of the reader. To be called after the last batch. Cancel safe:
+    /// what was not handed on is kept for the next agent.
+    pub(super) async fn hand_on(&mut self, sink: &SinkHandle) {
+        self.outbox.empty(sink).await;
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -116,8 +116,8 @@ impl Consumer {
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
-        if let (Some(state), true) = (&mut self.state, self.unwritten.is_empty()) {
-            state.tick(&self.table, &sink.backlog());
+        if let Some(state) = &mut self.state {
+            state.tick(&self.table, &self.outbox.backlog(&sink.backlog()));
         }
         flow
     }
@@ -135,18 +135,21 @@ impl Consumer {
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
     pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
-        let Self { table, loss_watch, state, .. } = self;
+        let Self { table, loss_watch, state, unread, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
-        loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
+        loss_watch.look(|| {
+            [source(), table.losses(), kept, unread.clone(), queue_losses(&sink.tally().report())].concat()
+        });
     }
 
-    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
-    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        auditing.tick(
-            || evidence(table, source(), *gap_ms, &sink.tally().report()),
-            || gauges(table, offload_watch.as_ref()),
-        );
+    /// Audits, if it is time. To be called after each batch, with what the source says by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &SinkHandle) {
+        let Self { table, auditing, gap_ms, unread, offload_watch, .. } = self;
+        auditing.tick(|| {
+            let source = source();
+            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
+            (evidence(table, source, &before(*gap_ms, unread), &sink.tally().report()), gauges)
+        });
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
@@ -159,25 +162,29 @@ impl Consumer {
         go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
     }
 
-    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    /// What the output did, with what it was not handed any more.
+    pub(super) fn complete(&self, output: SinkReport) -> SinkReport {
+        self.outbox.complete(output)
+    }
+
+    /// What went through, and what was lost on the way; after a last audit, with what the source says.
     /// `backlog` is what the output did not write: the next agent hands it on again.
     pub(super) fn finish(
         self,
-        source: (Option<Counted>, Losses),
+        source: SourceReport,
         output: &SinkReport,
-        backlog: &Backlog,
+        backlog: &Arc<Backlog>,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        let gauges = gauges(&table, offload_watch.as_ref());
-        let now = evidence(&table, source, gap_ms, output);
+        let Self { table, auditing, gap_ms, unread, offload_watch, outbox, .. } = self;
+        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
+        let now = evidence(&table, source, &before(gap_ms, &unread), output);
         auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
+        losses.extend(unread);
         if let Some(state) = self.state {
             losses.extend(state.losses());
-            if self.unwritten.is_empty() {
-                state.finish(backlog);
-            }
+            state.finish(&outbox.backlog(backlog));
         }
         (stats, losses)
     }
@@ -211,10 +218,11 @@ impl Consumer {
     fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
-        let mut flow = Flow::Continue(());
+        // Also when there is nothing new.
+        let mut flow = go_on(self.outbox.hand_on(sink), sink);
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(sink.offer(number, records.into()), sink);
+            let offered = go_on(self.outbox.offer(number, records.into(), sink), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -226,21 +234,26 @@ fn wanted(config: &Config) -> Wanted {
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
-fn gauges(table: &FlowTable, offload_watch: Option<&OffloadWatch>) -> Gauges {
+fn gauges(
+    table: &FlowTable,
+    offload_watch: Option<&OffloadWatch>,
+    longest_runs: Option<LongestRuns>,
+) -> Gauges {
     let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
-    Gauges { live_flows: table.len(), offloaded_uncounted }
+    Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
+}
+
+/// What happened before this agent counted.
+fn before(gap_ms: u64, unread: &Losses) -> Losses {
+    let gap = [("gap_without_agent_ms", gap_ms)];
+    gap.into_iter().chain(unread.iter().copied()).collect()
 }
 
 /// What an audit rests on while records are being written.
-fn evidence(
-    table: &FlowTable,
-    source: (Option<Counted>, Losses),
-    gap_ms: u64,
-    output: &SinkReport,
-) -> Evidence {
-    let (counted, mut losses) = source;
+fn evidence(table: &FlowTable, source: SourceReport, before: &Losses, output: &SinkReport) -> Evidence {
+    let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
-    losses.push(("gap_without_agent_ms", gap_ms));
+    losses.extend(before);
     Evidence {
         books: table.books(),
         counted,
@@ -310,4 +323,26 @@ fn host() -> String {
 fn context() -> EncodeContext {
     let names = NetnsNames::default();
     EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Auditor;
+
+    #[test]
+    fn a_state_that_could_not_be_read_leaves_the_audit_in_doubt() {
+        let since = Anchor { boot_ns: 1, real_ns: 1 };
+        let table = empty_table(&Config::default(), [1; 16], since, Visits::Never);
+        let audit = |unread: Losses| {
+            let (source, output) = (SourceReport::default(), SinkReport::default());
+            Auditor::default().audit(&evidence(&table, source, &before(0, &unread), &output))
+        };
+        assert!(audit(vec![("state_damaged", 0)]).completeness.is_whole());
+        for reason in ["state_damaged", "state_set_aside"] {
+            let statement = audit(vec![(reason, 3)]);
+            assert!(!statement.completeness.is_whole());
+            assert_eq!(statement.doubts, [(reason, 3)]);
+        }
+    }
 }

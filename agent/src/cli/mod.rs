@@ -15,6 +15,7 @@ mod loss_watch;
 mod machine;
 mod netns_names;
 mod offload_watch;
+mod outbox;
 mod pump;
 mod readiness;
 mod record;
@@ -23,6 +24,7 @@ mod resume;
 mod run;
 mod settings;
 mod signals;
+mod source_report;
 mod sources;
 mod status_file;
 

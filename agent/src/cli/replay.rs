@@ -6,6 +6,7 @@ use super::deadline::Deadline;
 use super::pump::pump;
 use super::run::{announce, announce_end};
 use super::signals::Stop;
+use super::source_report::SourceReport;
 use crate::config::Config;
 use crate::source::Source;
 use crate::source::replay::ReplaySource;
@@ -36,7 +37,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let (tally, backlog) = (sink.tally(), sink.backlog());
     let report = deadline.step("writing the output", sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
-    let table = consumer.finish((None, source.losses()), &report, &backlog);
+    let table = consumer.finish(SourceReport::of(&source), &report, &backlog);
     Account::new(table, source.losses(), &report).log();
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;

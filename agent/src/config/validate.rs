@@ -45,7 +45,7 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         output: top.section("output", output),
         log: top.section("log", log),
     };
-    // A flow is kept from its first record on.
+    // A flow is in the log of the state from its first record on: what is held back before is in no file.
     if config.state_dir.is_some()
         && !config.output.events.contains(&RecordEvent::New)
         && let Some(place) = top.place("state_dir")
@@ -53,7 +53,8 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         top.problem(
             "state_dir",
             &place,
-            "needs \"new\" in output.events: flows are kept from that record on",
+            "needs \"new\" in output.events: the state learns of a flow by its first record, without which a restart \
+             could skip what the flow moved; add \"new\", or leave state_dir out",
         );
     }
     top.finish();

@@ -58,7 +58,7 @@ pub(crate) fn end_of_tcp() -> Record {
 }
 
 /// A ping by IPv6 that is still going on, first seen midlife, not translated.
-pub(super) fn ping() -> Record {
+pub(crate) fn ping() -> Record {
     let address = |last| {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);

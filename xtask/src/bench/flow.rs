@@ -13,7 +13,7 @@ use crate::{
     setup,
 };
 
-const SCRIPT: &str = include_str!("flow.sh");
+const SCRIPT: &str = concat!(include_str!("lab.sh"), include_str!("flow.sh"));
 
 /// Flows that the agent is measured with, and that the others are, which take so much longer.
 const FLOWS: u64 = 100_000;

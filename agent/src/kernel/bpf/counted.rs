@@ -3,11 +3,29 @@
 use aya::maps::{MapData, PerCpuArray};
 use conntally_common::{LOSS_REASONS, Sum};
 
-use super::{KernelSide, abi::Plain, pins::Told};
+use super::{KernelSide, abi::Plain, attaching::Attached, hooks::Role, pins::Told};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
     ["update_ring_full", "end_lost", "no_slot", "read_failed", "end_read_failed"];
+
+/// How often the kernel skipped a program because another was running on that CPU, since it was loaded. `None` where the
+/// kernel does not count that: before 5.12, for probes in part before 6.7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skips {
+    /// The one that tells of ends.
+    pub(super) ends: Option<u64>,
+    /// The one that notes who deletes a flow.
+    pub(super) deletions: Option<u64>,
+}
+
+impl Attached {
+    /// How often the kernel skipped the program or, if it hangs on one, its probe.
+    fn skipped(&self) -> Option<u64> {
+        let counts = [self.program.skipped(), self.link.missed()];
+        counts.into_iter().flatten().reduce(u64::saturating_add)
+    }
+}
 
 impl KernelSide {
     /// What was lost so far, by reason.
@@ -18,8 +36,31 @@ impl KernelSide {
         (0u32..)
             .zip(LOSS_NAMES.into_iter().zip(self.told.losses))
             .map(|(index, (name, told))| (name, sum_of_cpus(&map, index).saturating_sub(told)))
-            .chain([("hook_skipped", self.ends_skipped().unwrap_or(0))])
+            .chain([
+                ("hook_skipped", self.ends_skipped().unwrap_or(0)),
+                // Who deleted a flow was not noted: at most so many ends have no reason, or another.
+                ("end_reason_unknown", self.deletions_skipped()),
+            ])
             .collect()
+    }
+
+    /// How often the kernel skipped the program that tells of ends; `None` where it does not count that.
+    #[must_use]
+    pub fn ends_skipped(&self) -> Option<u64> {
+        self.skips_ever().ends.map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
+    }
+
+    fn deletions_skipped(&self) -> u64 {
+        self.skips_ever().deletions.unwrap_or(0).saturating_sub(self.told.deletions_skipped)
+    }
+
+    /// Since the programs were loaded.
+    pub(super) fn skips_ever(&self) -> Skips {
+        let of = |role, detached| {
+            let program = self.attached.iter().find(|attached| attached.role == role);
+            program.map_or(detached, Attached::skipped)
+        };
+        Skips { ends: of(Role::Destroy, self.skips.ends), deletions: of(Role::Delete, self.skips.deletions) }
     }
 
     /// What all flows moved that ended so far and of which no earlier agent was told.
@@ -45,8 +86,13 @@ impl KernelSide {
         if let Ok(map) = self.object.maps.get("LOSSES").and_then(|map| Ok(PerCpuArray::try_from(map)?)) {
             (0u32..).zip(&mut losses).for_each(|(index, count)| *count = sum_of_cpus(&map, index));
         }
-        let ends_skipped = self.ends_skipped_ever().unwrap_or(0);
-        Told { losses, ends_lost: self.sum("ENDS_LOST"), ends_skipped }
+        let Skips { ends, deletions } = self.skips_ever();
+        Told {
+            losses,
+            ends_lost: self.sum("ENDS_LOST"),
+            ends_skipped: ends.unwrap_or(0),
+            deletions_skipped: deletions.unwrap_or(0),
+        }
     }
 
     fn sum(&self, name: &str) -> Sum {
