@@ -51,6 +51,8 @@ pub struct Counted {
     pub ends_lost: Sum,
     /// How often the kernel skipped the program that tells of ends. What those flows had moved is not known.
     pub ends_skipped: u64,
+    /// Ends were lost, and the looks that tell which flows they were of are not over yet.
+    pub owes_looks: bool,
 }
 
 /// The longest single runs so far of the programs that look at many flows, during which the kernel preempts nothing.

@@ -15,8 +15,8 @@ const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
 pub(super) struct Skips {
     /// The one that tells of ends.
     pub(super) ends: Option<u64>,
-    /// The one that notes who deletes a flow.
-    pub(super) deletions: Option<u64>,
+    /// Those that note who deletes a flow, or that it has begun: without a slot there is no place for such a note.
+    pub(super) notes: Option<u64>,
 }
 
 impl Attached {
@@ -38,8 +38,8 @@ impl KernelSide {
             .map(|(index, (name, told))| (name, sum_of_cpus(&map, index).saturating_sub(told)))
             .chain([
                 ("hook_skipped", self.ends_skipped().unwrap_or(0)),
-                // Who deleted a flow was not noted: at most so many ends have no reason, or another.
-                ("end_reason_unknown", self.deletions_skipped()),
+                // At most so many ends have no reason, or another.
+                ("end_reason_unknown", self.notes_skipped()),
             ])
             .collect()
     }
@@ -50,17 +50,24 @@ impl KernelSide {
         self.skips_ever().ends.map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
     }
 
-    fn deletions_skipped(&self) -> u64 {
-        self.skips_ever().deletions.unwrap_or(0).saturating_sub(self.told.deletions_skipped)
+    fn notes_skipped(&self) -> u64 {
+        self.skips_ever().notes.unwrap_or(0).saturating_sub(self.told.notes_skipped)
     }
 
     /// Since the programs were loaded.
     pub(super) fn skips_ever(&self) -> Skips {
-        let of = |role, detached| {
-            let program = self.attached.iter().find(|attached| attached.role == role);
-            program.map_or(detached, Attached::skipped)
+        let of = |roles: &[Role], detached| {
+            let mut programs =
+                self.attached.iter().filter(|attached| roles.contains(&attached.role)).peekable();
+            if programs.peek().is_none() {
+                return detached;
+            }
+            programs.filter_map(Attached::skipped).reduce(u64::saturating_add)
         };
-        Skips { ends: of(Role::Destroy, self.skips.ends), deletions: of(Role::Delete, self.skips.deletions) }
+        Skips {
+            ends: of(&[Role::Destroy], self.skips.ends),
+            notes: of(&[Role::Delete, Role::Insert, Role::Confirm], self.skips.notes),
+        }
     }
 
     /// What all flows moved that ended so far and of which no earlier agent was told.
@@ -86,12 +93,12 @@ impl KernelSide {
         if let Ok(map) = self.object.maps.get("LOSSES").and_then(|map| Ok(PerCpuArray::try_from(map)?)) {
             (0u32..).zip(&mut losses).for_each(|(index, count)| *count = sum_of_cpus(&map, index));
         }
-        let Skips { ends, deletions } = self.skips_ever();
+        let Skips { ends, notes } = self.skips_ever();
         Told {
             losses,
             ends_lost: self.sum("ENDS_LOST"),
             ends_skipped: ends.unwrap_or(0),
-            deletions_skipped: deletions.unwrap_or(0),
+            notes_skipped: notes.unwrap_or(0),
         }
     }
 

@@ -143,8 +143,8 @@ impl KernelSide {
         side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
         // The test's own.
-        let Skips { ends, deletions } = side.skips_ever();
-        (side.told.ends_skipped, side.told.deletions_skipped) = (ends.unwrap_or(0), deletions.unwrap_or(0));
+        let Skips { ends, notes } = side.skips_ever();
+        (side.told.ends_skipped, side.told.notes_skipped) = (ends.unwrap_or(0), notes.unwrap_or(0));
         Ok(side)
     }
 

@@ -177,13 +177,17 @@ impl BpfSource {
     }
 
     fn look_for_missed_ends(&mut self) {
-        let losses = self.losses();
-        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
-        let missed = missed.map(|(_, count)| count).sum();
+        let missed = self.ends_missed_until_now();
         if missed > self.ends_missed {
             self.looks.suspect();
         }
         self.ends_missed = missed;
+    }
+
+    fn ends_missed_until_now(&self) -> u64 {
+        let losses = self.losses();
+        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
+        missed.map(|(_, count)| count).sum()
     }
 
     /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
@@ -225,11 +229,12 @@ impl BpfSource {
     }
 
     fn counted_so_far(&self) -> Counted {
-        let Counted { ended, ends_lost, ends_skipped } = &self.past_counted;
+        let Counted { ended, ends_lost, ends_skipped, .. } = &self.past_counted;
         Counted {
             ended: sum(*ended, self.side.ended()),
             ends_lost: sum(*ends_lost, self.side.ends_lost()),
             ends_skipped: ends_skipped.saturating_add(self.side.ends_skipped().unwrap_or(0)),
+            owes_looks: self.looks.are_owed() || self.ends_missed_until_now() > self.ends_missed,
         }
     }
 
@@ -243,16 +248,18 @@ impl BpfSource {
         match self.draining {
             Draining::No => {
                 self.visits.clear();
+                self.look_for_missed_ends();
                 self.draining = if self.looks.last_walk(&mut self.side) {
                     Draining::Walking(Instant::now() + self.options.last_walk)
                 } else {
                     Draining::Detached
                 };
             }
-            Draining::Walking(until) if !self.looks.is_walking() || Instant::now() > until => {
-                self.draining = Draining::Detached;
-            }
-            Draining::Walking(_) | Draining::Detached | Draining::Left => {}
+            Draining::Walking(until) if Instant::now() > until => self.draining = Draining::Detached,
+            Draining::Walking(_) if self.looks.is_walking() => {}
+            Draining::Walking(_) if self.looks.are_owed() => self.looks.walk_again(&mut self.side),
+            Draining::Walking(_) => self.draining = Draining::Detached,
+            Draining::Detached | Draining::Left => {}
         }
         if matches!(self.draining, Draining::Detached) {
             self.looks.give_up();

@@ -29,7 +29,7 @@ const BYTES: usize = 16 << 10;
 type Text = [u8; BYTES];
 
 /// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends,
-/// skipped deletions.
+/// skipped notes of deletions and beginnings.
 type Counts = [u64; COUNTS];
 const REASONS: usize = LOSS_REASONS as usize;
 const COUNTS: usize = REASONS + 5;
@@ -137,7 +137,7 @@ pub(in super::super) struct Told {
     pub(in super::super) losses: [u64; REASONS],
     pub(in super::super) ends_lost: Sum,
     pub(in super::super) ends_skipped: u64,
-    pub(in super::super) deletions_skipped: u64,
+    pub(in super::super) notes_skipped: u64,
 }
 
 /// Where it is noted.
@@ -163,18 +163,17 @@ impl Board {
         let mut told = Told::default();
         let (losses, rest) = counts.split_at(REASONS);
         told.losses.copy_from_slice(losses);
-        if let [flows, packets, bytes, ends, deletions] = *rest {
+        if let [flows, packets, bytes, ends, notes] = *rest {
             told.ends_lost = Sum { flows, packets, bytes };
-            (told.ends_skipped, told.deletions_skipped) = (ends, deletions);
+            (told.ends_skipped, told.notes_skipped) = (ends, notes);
         }
         told
     }
 
     pub(in super::super) fn note(&mut self, told: &Told) {
-        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped, deletions_skipped } =
-            *told;
+        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped, notes_skipped } = *told;
         let mut counts = [0; COUNTS];
-        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped, deletions_skipped]);
+        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped, notes_skipped]);
         counts.iter_mut().zip(all).for_each(|(to, from)| *to = from);
         // What cannot be noted is told again by the next agent.
         let _ = self.0.set(0, counts, 0);
