@@ -12,16 +12,16 @@ use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
+use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Records, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
 use crate::source::{Batch, Counted, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -34,6 +34,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Flows that the source is told at once to be due: at a million flows and a minute for each, ten times what comes
 /// between two reads.
 const DUE_AT_ONCE: usize = 16_384;
+
+/// What anybody may make a pipe hold (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
@@ -156,7 +159,8 @@ impl Consumer {
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
+        let records = self.hand_over(sink);
+        go_on(sink.send(0, records).await, sink)
     }
 
     /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
@@ -200,11 +204,17 @@ impl Consumer {
         }
     }
 
-    fn offer(&self, sink: &SinkHandle) -> Flow {
+    fn offer(&mut self, sink: &SinkHandle) -> Flow {
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
+        let records = self.hand_over(sink);
+        go_on(sink.offer(0, records), sink)
+    }
+
+    /// The records, in whose place comes the memory of some that were written.
+    fn hand_over(&mut self, sink: &SinkHandle) -> Records {
+        std::mem::replace(&mut self.records, sink.spare()).into()
     }
 
     /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
@@ -214,7 +224,7 @@ impl Consumer {
         let mut flow = Flow::Continue(());
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(sink.offer(number, records.into()), sink);
+            let offered = go_on(sink.offer(number, records.to_vec().into()), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -281,12 +291,17 @@ fn why_closed(sink: &SinkHandle) -> &'static str {
 
 /// Starts to write to standard output.
 pub(super) fn sink(config: &Config) -> SinkHandle {
-    StdoutSink::spawn(
-        output(config.output.format),
-        context(),
-        tokio::io::stdout(),
-        config.output.queue_records,
-    )
+    StdoutSink::spawn(output(config.output.format), context(), stdout(), config.output.queue_records)
+}
+
+/// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
+fn stdout() -> io::Stdout {
+    let stdout = io::stdout();
+    if fcntl(&stdout, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
+        // Where no more is allowed it stays as it is.
+        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    }
+    stdout
 }
 
 fn output(format: OutputFormat) -> Output {
