@@ -151,9 +151,10 @@ kill -TERM $second; wait $second; echo "second $? $(acct)"
 
 /// A pipe that is full and that nobody reads, as standard output.
 const STUCK_OUTPUT: &str = r#"
-mkfifo pipe; exec 3<>pipe; dd if=/dev/zero of=pipe bs=65536 count=1 2>/dev/null
+mkfifo pipe; exec 3<>pipe
 "$AGENT" >pipe 2>err 3<&- & agent=$!
 wait_for ^ready err
+dd if=/dev/zero of=pipe bs=4096 oflag=nonblock 2>/dev/null || true
 traffic; sleep 1.5
 "#;
 
