@@ -236,6 +236,7 @@ grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
 "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
+for _ in $(seq 50); do [ -e state/snapshot.3 ] && break; sleep 0.1; done
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
 wc -c <again; stat -c "%a %n" state state/*"#
     )) else {
