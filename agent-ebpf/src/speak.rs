@@ -135,10 +135,16 @@ extern "C" fn speak(address: u64, direction: u32, packets: u32, bytes: u32) -> u
 fn speak_of(conntrack: Conntrack, own: OwnPacket) {
     let Some(bucket) = slots::bucket(conntrack) else { return };
     let known = slots::find_any(bucket, conntrack);
-    if known.is_none() && !slots::has_room(bucket) {
-        return count_loss(LossReason::NO_SLOT);
-    }
     let mut head = Head::room();
+    if known.is_none() {
+        // Nearly always the first packet of a flow, which is not confirmed yet.
+        if head.copy_status(conntrack) && !head.is_live() {
+            return;
+        }
+        if !slots::has_room(bucket) {
+            return count_loss(LossReason::NO_SLOT);
+        }
+    }
     if !head.copy(conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }

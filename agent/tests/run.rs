@@ -151,9 +151,10 @@ kill -TERM $second; wait $second; echo "second $? $(acct)"
 
 /// A pipe that is full and that nobody reads, as standard output.
 const STUCK_OUTPUT: &str = r#"
-mkfifo pipe; exec 3<>pipe; dd if=/dev/zero of=pipe bs=65536 count=1 2>/dev/null
+mkfifo pipe; exec 3<>pipe
 "$AGENT" >pipe 2>err 3<&- & agent=$!
 wait_for ^ready err
+dd if=/dev/zero of=pipe bs=4096 oflag=nonblock 2>/dev/null || true
 traffic; sleep 1.5
 "#;
 
@@ -235,6 +236,7 @@ grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
 "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
+for _ in $(seq 50); do [ -e state/snapshot.3 ] && break; sleep 0.1; done
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
 wc -c <again; stat -c "%a %n" state state/*"#
     )) else {

@@ -14,13 +14,14 @@ use crate::audit::{Evidence, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, RateCurve, Record, Visit};
+use crate::model::{Backlog, RateCurve, Record, Records, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::SinkReport;
 use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Flows that the source is told at once to be due: at a million flows and a minute for each, ten times what comes
 /// between two reads.
 const DUE_AT_ONCE: usize = 16_384;
+
+/// What anybody may make a pipe hold (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
@@ -159,7 +163,8 @@ impl Consumer {
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
+        let records = self.hand_over(sink);
+        go_on(sink.send(0, records).await, sink)
     }
 
     /// What the output did, with what it was not handed any more.
@@ -207,11 +212,17 @@ impl Consumer {
         }
     }
 
-    fn offer(&self, sink: &SinkHandle) -> Flow {
+    fn offer(&mut self, sink: &SinkHandle) -> Flow {
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
+        let records = self.hand_over(sink);
+        go_on(sink.offer(0, records), sink)
+    }
+
+    /// The records, in whose place comes the memory of some that were written.
+    fn hand_over(&mut self, sink: &SinkHandle) -> Records {
+        std::mem::replace(&mut self.records, sink.spare()).into()
     }
 
     /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
@@ -222,7 +233,7 @@ impl Consumer {
         let mut flow = go_on(self.outbox.hand_on(sink), sink);
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(self.outbox.offer(number, records.into(), sink), sink);
+            let offered = go_on(self.outbox.offer(number, records.to_vec().into(), sink), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -294,12 +305,17 @@ fn why_closed(sink: &SinkHandle) -> &'static str {
 
 /// Starts to write to standard output.
 pub(super) fn sink(config: &Config) -> SinkHandle {
-    StdoutSink::spawn(
-        output(config.output.format),
-        context(),
-        tokio::io::stdout(),
-        config.output.queue_records,
-    )
+    StdoutSink::spawn(output(config.output.format), context(), stdout(), config.output.queue_records)
+}
+
+/// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
+fn stdout() -> io::Stdout {
+    let stdout = io::stdout();
+    if fcntl(&stdout, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
+        // Where no more is allowed it stays as it is.
+        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    }
+    stdout
 }
 
 fn output(format: OutputFormat) -> Output {

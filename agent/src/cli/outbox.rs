@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::model::{Backlog, NumberedBatch, Record, RecordKind};
+use crate::model::{Backlog, NumberedBatch, RecordKind, Records};
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkReport, deltas};
 
@@ -29,7 +29,7 @@ impl Outbox {
 
     /// Hands on what the output has room for now, then offers a batch: to the output if nothing waits, else to wait
     /// with the others. What has no room is dropped and counted.
-    pub(super) fn offer(&mut self, number: u64, records: Arc<[Record]>, sink: &SinkHandle) -> Offered {
+    pub(super) fn offer(&mut self, number: u64, records: Records, sink: &SinkHandle) -> Offered {
         match self.hand_on(sink) {
             Offered::Taken => sink.offer(number, records),
             Offered::Full => self.push(number, &records, sink),
@@ -94,12 +94,13 @@ impl Outbox {
     }
 
     /// As in the output itself, the last quarter is for the ends of flows.
-    fn push(&mut self, number: u64, records: &Arc<[Record]>, sink: &SinkHandle) -> Offered {
+    fn push(&mut self, number: u64, records: &Records, sink: &SinkHandle) -> Offered {
         let free = self.room.saturating_sub(self.records);
-        let kept: Arc<[Record]> = if records.len() + self.room / 4 <= free {
+        let kept: Records = if records.len() + self.room / 4 <= free {
             Arc::clone(records)
         } else {
-            records.iter().filter(|record| record.kind == RecordKind::End).take(free).copied().collect()
+            let ends = records.iter().filter(|record| record.kind == RecordKind::End);
+            ends.take(free).copied().collect::<Vec<_>>().into()
         };
         let is_whole = kept.len() == records.len();
         if !is_whole {
@@ -115,9 +116,10 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, DuplexStream};
+    use std::io::{self, Write};
 
     use super::*;
+    use crate::sinks::held::{Text, kept, stalled};
     use crate::sinks::json::EncodeContext;
     use crate::sinks::samples::{end_of_tcp, ping};
     use crate::sinks::stdout::{Output, StdoutSink};
@@ -125,36 +127,35 @@ mod tests {
     /// Records that the output takes while nobody reads.
     const CAPACITY: u32 = 8;
 
-    fn sink() -> (SinkHandle, DuplexStream) {
-        let (out, reader) = tokio::io::duplex(16);
+    fn sink(out: impl Write + Send + 'static) -> SinkHandle {
         let context = EncodeContext { host: String::new(), netns_name: Box::new(|_| None) };
-        (StdoutSink::spawn(Output::Json, context, out, CAPACITY), reader)
+        StdoutSink::spawn(Output::Json, context, out, CAPACITY)
     }
 
     /// As many ends, told by their source ports.
-    fn ends(ports: std::ops::Range<u16>) -> Arc<[Record]> {
+    fn ends(ports: std::ops::Range<u16>) -> Records {
         let end = |port| {
             let mut record = end_of_tcp();
             record.original.src_port = port;
             record
         };
-        ports.map(end).collect()
+        ports.map(end).collect::<Vec<_>>().into()
     }
 
     fn earlier() -> Vec<NumberedBatch> {
         (0..5).map(|number| (u64::from(number), ends(4 * number..4 * number + 4))).collect()
     }
 
-    async fn ports(mut reader: DuplexStream) -> Vec<u64> {
-        let mut text = String::new();
-        reader.read_to_string(&mut text).await.unwrap();
+    fn ports(written: &Text) -> Vec<u64> {
+        let text = written.read();
         let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         lines.map(|line| line["source"]["port"].as_u64().unwrap()).collect()
     }
 
     #[tokio::test]
     async fn new_batches_wait_behind_earlier_ones_and_nobody_waits_for_the_reader() {
-        let (sink, reader) = sink();
+        let (out, written, gate) = stalled();
+        let sink = sink(out);
         let mut outbox = Outbox::new(earlier(), 100);
         for number in 5..8 {
             let port = u16::try_from(15 + number).unwrap();
@@ -164,16 +165,17 @@ mod tests {
         assert!(sink.backlog().batches().len() < 5, "the output has no room for all of them");
         let numbers: Vec<_> = outbox.backlog(&sink.backlog()).batches().iter().map(|batch| batch.0).collect();
         assert_eq!(numbers, (0..8).collect::<Vec<_>>(), "a later agent finds all of it");
-        let reading = tokio::spawn(ports(reader));
+        drop(gate);
         outbox.empty(&sink).await;
         assert_eq!(outbox.hand_on(&sink), Offered::Taken);
         assert_eq!(sink.finish().await.written, 23);
-        assert_eq!(reading.await.unwrap(), (0..23).collect::<Vec<u64>>());
+        assert_eq!(ports(&written), (0..23).collect::<Vec<u64>>());
     }
 
     #[tokio::test]
     async fn what_has_no_room_is_counted_and_ends_are_dropped_last() {
-        let (sink, _reader) = sink();
+        let (out, _, _gate) = stalled();
+        let sink = sink(out);
         let mut outbox = Outbox::new(earlier(), 4);
         assert_eq!(outbox.offer(5, ends(20..23), &sink), Offered::Taken);
         assert_eq!(outbox.offer(6, vec![ping()].into(), &sink), Offered::Full);
@@ -187,20 +189,21 @@ mod tests {
 
     #[tokio::test]
     async fn with_nothing_of_an_earlier_agent_it_is_as_if_it_were_not_there() {
-        let (sink, reader) = sink();
+        let (out, written) = kept();
+        let sink = sink(out);
         let mut outbox = Outbox::default();
         assert_eq!(outbox.offer(1, ends(0..3), &sink), Offered::Taken);
         let output = sink.backlog();
         assert!(Arc::ptr_eq(&outbox.backlog(&output), &output));
-        let reading = tokio::spawn(ports(reader));
         sink.finish().await;
-        assert_eq!(reading.await.unwrap(), [0, 1, 2]);
+        assert_eq!(ports(&written), [0, 1, 2]);
     }
 
     #[tokio::test]
     async fn when_the_reader_has_gone_it_says_so() {
-        let (sink, reader) = sink();
+        let (reader, out) = io::pipe().unwrap();
         drop(reader);
+        let sink = sink(out);
         let mut outbox = Outbox::new(earlier(), 100);
         assert_eq!(outbox.hand_on(&sink), Offered::Full);
         sink.closed().await;

@@ -147,7 +147,7 @@ fn tell_damage(past: &Past) {
 
 fn unwritten(past: &Past) -> Vec<NumberedBatch> {
     let batches = past.unwritten.iter().filter(|(_, records)| !records.is_empty());
-    batches.map(|(number, records)| (*number, records.as_slice().into())).collect()
+    batches.map(|(number, records)| (*number, records.clone().into())).collect()
 }
 
 /// Flows of this boot go on where they were.
@@ -194,7 +194,7 @@ fn bury(
     );
     let mut next_batch = begin.next_batch;
     for batch in records.chunks(BATCH_RECORDS) {
-        unwritten.push((next_batch, batch.into()));
+        unwritten.push((next_batch, batch.to_vec().into()));
         next_batch = next_batch.saturating_add(1);
     }
     (Begin { next_batch, ..begin }, unwritten)

@@ -58,6 +58,9 @@ pub(crate) fn of_each<'a>(tuples: impl ExactSizeIterator<Item = &'a Tuple>) -> [
 /// What is hashed.
 fn block(tuple: &Tuple) -> Block {
     let (source_port, destination_port, one_way) = endpoints(tuple);
+    if let (Family::V4, true) = (tuple.family, has_endpoints(tuple)) {
+        return block_of_v4(tuple, [source_port, destination_port], one_way);
+    }
     let here = (u128::from_be_bytes(tuple.src), source_port);
     let there = (u128::from_be_bytes(tuple.dst), destination_port);
     let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
@@ -69,6 +72,18 @@ fn block(tuple: &Tuple) -> Block {
         hashed.put(first.1.to_be_bytes());
         hashed.put(second.1.to_be_bytes());
     }
+    hashed
+}
+
+/// The same for what nearly all flows are, put together as one number.
+fn block_of_v4(tuple: &Tuple, [source_port, destination_port]: [u16; 2], one_way: bool) -> Block {
+    let endpoint = |[a, b, c, d, ..]: [u8; 16], port| (u32::from_be_bytes([a, b, c, d]), port);
+    let (here, there) = (endpoint(tuple.src, source_port), endpoint(tuple.dst, destination_port));
+    let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
+    let addresses = u128::from(u64::from(first.0) << 32 | u64::from(second.0)) << 48;
+    let ports = u64::from(tuple.protocol) << 40 | u64::from(first.1) << 16 | u64::from(second.1);
+    let mut hashed = Block::new();
+    hashed.put((addresses | u128::from(ports)).to_be_bytes());
     hashed
 }
 

@@ -5,21 +5,28 @@ const fn bytes(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The three digits of each number below 1,000, the first one in the lowest byte; in the highest byte, how many zeros
-/// stand before the number.
+/// The three digits of each number below 1,000, the first one in the lowest byte; the highest byte is zero.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
 static THREES: [u32; 1_000] = {
     let mut table = [0; 1_000];
     let mut value = 0;
     while value < 1_000 {
         let digits = [value / 100, value / 10 % 10, value % 10];
-        let zeros = (value < 100) as u8 + (value < 10) as u8;
-        table[value] = u32::from_le_bytes([
-            b'0' + digits[0] as u8,
-            b'0' + digits[1] as u8,
-            b'0' + digits[2] as u8,
-            zeros,
-        ]);
+        table[value] =
+            u32::from_le_bytes([b'0' + digits[0] as u8, b'0' + digits[1] as u8, b'0' + digits[2] as u8, 0]);
+        value += 1;
+    }
+    table
+};
+
+/// The same without zeros before the number; in the highest byte, how many digits it has.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static SHORT: [u32; 1_000] = {
+    let mut table = THREES;
+    let mut value = 0;
+    while value < 1_000 {
+        let zeros = (value < 100) as u32 + (value < 10) as u32;
+        table[value] = table[value] >> (8 * zeros) | (3 - zeros) << 24;
         value += 1;
     }
     table
@@ -34,21 +41,20 @@ fn three(value: u32) -> u32 {
 /// the text is nothing.
 #[inline(always)]
 pub(super) fn short(value: u32) -> ([u8; 8], usize) {
+    let first = if value < 1_000 { value } else { value / 1_000 };
+    let digits = SHORT.get(first as usize).copied().unwrap_or_default();
+    let (length, digits) = (digits >> 24, u64::from(digits));
     if value < 1_000 {
-        let digits = three(value);
-        let zeros = digits >> 24;
-        return (u64::from((digits & 0xFF_FFFF) >> (8 * zeros)).to_le_bytes(), 3 - zeros as usize);
+        return (digits.to_le_bytes(), length as usize);
     }
-    let (high, low) = (three(value / 1_000), three(value % 1_000));
-    let zeros = high >> 24;
-    let digits = u64::from(high & 0xFF_FFFF) | u64::from(low) << 24;
-    ((digits >> (8 * zeros)).to_le_bytes(), 6 - zeros as usize)
+    let rest = u64::from(three(value % 1_000));
+    ((digits & 0xFF_FFFF | rest << (8 * length)).to_le_bytes(), length as usize + 3)
 }
 
 /// The six digits of a number below 10^6.
 #[inline(always)]
 pub(super) fn six(value: u32) -> [u8; 6] {
-    let digits = u64::from(three(value / 1_000) & 0xFF_FFFF) | u64::from(three(value % 1_000)) << 24;
+    let digits = u64::from(three(value / 1_000)) | u64::from(three(value % 1_000)) << 24;
     let [a, b, c, d, e, f, ..] = digits.to_le_bytes();
     [a, b, c, d, e, f]
 }

@@ -16,3 +16,6 @@ pub mod tally;
 
 #[cfg(test)]
 pub(crate) mod samples;
+
+#[cfg(test)]
+pub(crate) mod held;

@@ -16,7 +16,7 @@ use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::ObservationKind::{End, Existing, New, Update};
 use crate::model::{
     Anchor, Backlog, Counter, EndReason, Family, FlowId, Observation, ObservationKind, Record, RecordKind,
-    Status, Totals, Tuple, protocol,
+    Records, Status, Totals, Tuple, protocol,
 };
 use crate::source::{Batch, Losses};
 
@@ -29,7 +29,7 @@ struct Agent {
     table: FlowTable,
     state: State,
     backlog: Backlog,
-    handed_on: Vec<(u64, Arc<[Record]>)>,
+    handed_on: Vec<(u64, Records)>,
 }
 
 fn directory(dir: &TempDir) -> Directory {
@@ -69,7 +69,7 @@ impl Agent {
         self.table.apply(&Batch { observations, settled: true, look: None }, &mut records);
         for (records, flows) in records.chunks(3).zip(self.table.journal().chunks(3)) {
             let number = self.state.append(records, flows);
-            let batch: Arc<[Record]> = records.into();
+            let batch = Records::from(records.to_vec());
             self.backlog.push(number, Arc::clone(&batch));
             self.handed_on.push((number, batch));
         }
@@ -151,7 +151,7 @@ fn deltas(records: impl IntoIterator<Item = Record>) -> HashMap<FlowId, u64> {
 }
 
 /// Records of batches, each batch once.
-fn unique(batches: &[(u64, Arc<[Record]>)]) -> Vec<Record> {
+fn unique(batches: &[(u64, Records)]) -> Vec<Record> {
     let batches: HashMap<u64, _> = batches.iter().cloned().collect();
     batches.values().flat_map(|records| records.to_vec()).collect()
 }
@@ -357,14 +357,14 @@ fn a_log_cut_anywhere_is_an_agent_that_died_there() {
 }
 
 /// Bills on after `past` was read, and looks whether more was billed than moved.
-fn nothing_is_billed_twice(handed_on: &[(u64, Arc<[Record]>)], past: &Past) {
+fn nothing_is_billed_twice(handed_on: &[(u64, Records)], past: &Past) {
     let mut next = FlowTable::new(FlowTableOptions::new(100, BOOT, since(past, SINCE.boot_ns + 60 * SECOND)));
     restore(&mut next, past);
     let moved = |port| 100 + u64::from(port);
     let observations = (1..=6).map(|port| sight(Update, port, 61, moved(port))).collect();
     let mut records = Vec::new();
     next.apply(&Batch { observations, settled: true, look: None }, &mut records);
-    let again = past.unwritten.iter().map(|(number, records)| (*number, records.as_slice().into()));
+    let again = past.unwritten.iter().map(|(number, records)| (*number, records.clone().into()));
     let mut all = unique(&[handed_on.to_vec(), again.collect()].concat());
     all.extend(records);
     for (port, sum) in by_port(&all) {
@@ -380,7 +380,7 @@ fn by_port(records: &[Record]) -> HashMap<u16, u64> {
     sums
 }
 
-fn break_each_byte(path: &Path, dir: &TempDir, handed_on: &[(u64, Arc<[Record]>)]) {
+fn break_each_byte(path: &Path, dir: &TempDir, handed_on: &[(u64, Records)]) {
     let whole = fs::read(path).unwrap();
     for place in 0..whole.len() {
         let mut broken = whole.clone();

@@ -2,7 +2,7 @@
 # Prints `NAME JSON` for each, the JSON being that of conntally-flows.
 
 lab 600
-sysctl -qw net.netfilter.nf_conntrack_max=1000000 net.core.rmem_max=16777216
+sysctl -qw net.netfilter.nf_conntrack_max=1000000 net.core.rmem_max=67108864
 
 mkfifo /tmp/lines
 
@@ -30,12 +30,14 @@ finish() {
 
 flows base "$FLOWS" 0
 flows base "$FLOWS" 0
+flows fewer "$FEWER" 0
 
 begin ready conntally run --source bpf --output json
 flows conntally "$FLOWS" 2 <&3
 finish conntally
 
-begin '' ip netns exec a conntrack -E -e NEW,DESTROY
+# With room for all events; it loses most of them nevertheless.
+begin '' ip netns exec a conntrack -E -e NEW,DESTROY -b 67108864
 flows conntrack "$FEWER" 2 <&3
 finish conntrack
 
@@ -51,8 +53,8 @@ stack=ct1:NFCT,ip2str1:IP2STR,print1:PRINTFLOW,emu1:LOGEMU
 [ct1]
 hash_enable=0
 event_mask=0x00000005
-netlink_socket_buffer_size=16777216
-netlink_socket_buffer_maxsize=16777216
+netlink_socket_buffer_size=67108864
+netlink_socket_buffer_maxsize=67108864
 [emu1]
 file="/proc/self/fd/1"
 sync=1

@@ -14,9 +14,8 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::{Draft, Mention, Writer};
+use self::writer::{Calendars, Draft, Mention, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
-use super::time::Calendar;
 use crate::flow::community_id::{self, CommunityId};
 use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
 
@@ -35,7 +34,7 @@ pub struct EncodeContext {
 pub struct Encoder {
     context: EncodeContext,
     draft: Box<Draft>,
-    calendar: Calendar,
+    calendars: Calendars,
     /// What is said of the host, as it stands in each line.
     host: Vec<u8>,
     netns: Netns,
@@ -45,18 +44,18 @@ impl Encoder {
     /// Writes by this context.
     #[must_use]
     pub fn new(context: EncodeContext) -> Self {
-        let (mut draft, mut calendar, mut host) = (Box::new(Draft::new()), Calendar::new(), Vec::new());
-        let json = &mut Writer::new(&mut draft, &mut calendar, &mut host);
+        let (mut draft, mut calendars, mut host) = (Box::new(Draft::new()), Calendars::new(), Vec::new());
+        let json = &mut Writer::new(&mut draft, &mut calendars, &mut host);
         json.raw(r#"]},"host":{"name":""#);
         json.escaped(&context.host);
         json.raw(r#""},"conntally":{"#);
         json.finish();
-        Self { context, draft, calendar, host, netns: Netns::default() }
+        Self { context, draft, calendars, host, netns: Netns::default() }
     }
 
     /// Appends each of the records as one line, its newline included. Many at once are cheaper than each alone.
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
-        let Self { context, draft, calendar, host, netns } = self;
+        let Self { context, draft, calendars, host, netns } = self;
         // Its name may have changed since the last time.
         netns.text.clear();
         for together in records.chunks(community_id::TOGETHER) {
@@ -65,7 +64,7 @@ impl Encoder {
                 if netns.text.is_empty() || netns.inode != record.netns {
                     netns.turn_to(record.netns, context, draft);
                 }
-                line(&mut Writer::new(draft, calendar, out), record, id, host, &netns.text);
+                line(&mut Writer::new(draft, calendars, out), record, id, host, &netns.text);
             }
         }
     }
@@ -82,8 +81,8 @@ impl Netns {
     fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
         self.inode = inode;
         self.text.clear();
-        let mut calendar = Calendar::new();
-        let json = &mut Writer::new(draft, &mut calendar, &mut self.text);
+        let mut calendars = Calendars::new();
+        let json = &mut Writer::new(draft, &mut calendars, &mut self.text);
         json.number(r#""netns":{"inode":"#, inode.into());
         if let Some(name) = (context.netns_name)(inode) {
             json.raw(r#","name":""#);
@@ -96,14 +95,14 @@ impl Netns {
 }
 
 fn line(json: &mut Writer, record: &Record, id: &CommunityId, host: &[u8], netns: &[u8]) {
-    event(json, record);
+    let observed = event(json, record);
     flow(json, record);
     network(json, record, id);
     let mentions = endpoints(json, record);
     related(json, mentions);
     json.bytes(host);
     delta(json, record);
-    last_seen(json, record);
+    last_seen(json, record, &observed);
     place(json, record);
     json.bytes(netns);
     flags(json, record.flags);
@@ -136,10 +135,10 @@ const HAPPENED: &str = concat!(
 );
 const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","start":""#;
 
-/// The moment, the schema's version and what happened.
-fn event(json: &mut Writer, record: &Record) {
+/// The moment, whose text is returned, the schema's version and what happened.
+fn event(json: &mut Writer, record: &Record) -> [u8; 30] {
     json.raw(r#"{"@timestamp":""#);
-    let observed = json.timestamp(record.observed_ns);
+    let observed = json.moment(record.observed_ns);
     json.raw(HAPPENED);
     // Each by itself, so that its length is known.
     match record.kind {
@@ -148,10 +147,11 @@ fn event(json: &mut Writer, record: &Record) {
         RecordKind::End => json.raw("end"),
     }
     json.raw(ACTION);
-    json.timestamp(record.start_ns);
+    json.moment_before(record.start_ns);
     json.raw(r#"","end":""#);
     json.ascii(&observed);
     json.number(r#"","duration":"#, record.duration_ns);
+    observed
 }
 
 fn flow(json: &mut Writer, record: &Record) {
@@ -202,10 +202,14 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
 /// Bytes and packets, unless the kernel does not count them.
 #[inline(always)]
 fn counter(json: &mut Writer, record: &Record, counter: Counter) {
-    if !record.flags.no_counters {
-        json.number(r#","bytes":"#, counter.bytes);
-        json.number(r#","packets":"#, counter.packets);
+    if record.flags.no_counters {
+        return;
     }
+    if counter == Counter::default() {
+        return json.raw(r#","bytes":0,"packets":0"#);
+    }
+    json.number(r#","bytes":"#, counter.bytes);
+    json.number(r#","packets":"#, counter.packets);
 }
 
 /// What source and destination are translated to.
@@ -290,18 +294,29 @@ fn delta(json: &mut Writer, record: &Record) {
         return;
     }
     let (there, back) = (record.delta.original, record.delta.reply);
-    json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
-    json.number(r#","packets":"#, there.packets);
+    if there == Counter::default() {
+        json.raw(r#""delta":{"source":{"bytes":0,"packets":0"#);
+    } else {
+        json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
+        json.number(r#","packets":"#, there.packets);
+    }
+    if back == Counter::default() {
+        return json.raw(r#"},"destination":{"bytes":0,"packets":0}},"#);
+    }
     json.number(r#"},"destination":{"bytes":"#, back.bytes);
     json.number(r#","packets":"#, back.packets);
     json.raw("}},");
 }
 
 /// What is known of the flow by this record: activity, state, end.
-fn last_seen(json: &mut Writer, record: &Record) {
+fn last_seen(json: &mut Writer, record: &Record, observed: &[u8; 30]) {
     if let Some(last) = record.last_moved_ns {
         json.raw(r#""last":""#);
-        json.timestamp(last);
+        if last == record.observed_ns {
+            json.ascii(observed);
+        } else {
+            json.moment_before(last);
+        }
         json.raw(r#"","#);
     }
     json.raw(r#""status":["#);

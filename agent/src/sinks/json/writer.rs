@@ -26,13 +26,29 @@ pub(super) struct Writer<'a> {
     draft: &'a mut [u8; ROOM],
     /// Characters in the draft; narrow, so that a sum with it is known not to wrap around.
     at: u32,
-    calendar: &'a mut Calendar,
+    calendars: &'a mut Calendars,
     out: &'a mut Vec<u8>,
 }
 
+/// One for the moments of records, which follow each other, and one for the moments before them.
+pub(super) struct Calendars {
+    now: Calendar,
+    before: Calendar,
+}
+
+impl Calendars {
+    pub(super) const fn new() -> Self {
+        Self { now: Calendar::new(), before: Calendar::new() }
+    }
+}
+
 impl<'a> Writer<'a> {
-    pub(super) const fn new(draft: &'a mut Draft, calendar: &'a mut Calendar, out: &'a mut Vec<u8>) -> Self {
-        Self { draft: &mut draft.0, at: 0, calendar, out }
+    pub(super) const fn new(
+        draft: &'a mut Draft,
+        calendars: &'a mut Calendars,
+        out: &'a mut Vec<u8>,
+    ) -> Self {
+        Self { draft: &mut draft.0, at: 0, calendars, out }
     }
 
     /// Hands out what was written.
@@ -119,17 +135,25 @@ impl<'a> Writer<'a> {
     /// A number with what stands before it.
     #[inline(always)]
     pub(super) fn number(&mut self, before: &str, value: u64) {
-        self.raw(before);
-        self.decimal(value);
-    }
-
-    #[inline(always)]
-    fn decimal(&mut self, value: u64) {
         if value >= 1_000_000 {
+            self.raw(before);
             return self.long_decimal(value);
         }
         let (text, length) = digits::short(value as u32);
-        self.front(&text, length);
+        let start = self.at as usize;
+        // The two in one piece.
+        match self.draft.get_mut(start..start + before.len() + text.len()) {
+            Some(place) => {
+                let (first, second) = place.split_at_mut(before.len());
+                first.copy_from_slice(before.as_bytes());
+                second.copy_from_slice(&text);
+                self.at += (before.len() + length) as u32;
+            }
+            None => {
+                self.raw(before);
+                self.front(&text, length);
+            }
+        }
     }
 
     /// A number of which the last six digits are not all.
@@ -150,12 +174,19 @@ impl<'a> Writer<'a> {
         self.ascii(&digits::hex(bytes));
     }
 
-    /// Nanoseconds since the Unix epoch, as RFC 3339 in UTC. Returns the text.
+    /// The moment of a record in nanoseconds since the Unix epoch, as RFC 3339 in UTC. Returns the text.
     #[inline]
-    pub(super) fn timestamp(&mut self, unix_ns: i64) -> [u8; 30] {
-        let text = self.calendar.rfc3339(unix_ns);
+    pub(super) fn moment(&mut self, unix_ns: i64) -> [u8; 30] {
+        let text = self.calendars.now.rfc3339(unix_ns);
         self.ascii(&text);
         text
+    }
+
+    /// The same of a moment before that.
+    #[inline]
+    pub(super) fn moment_before(&mut self, unix_ns: i64) {
+        let text = self.calendars.before.rfc3339(unix_ns);
+        self.ascii(&text);
     }
 
     /// An address; returns where it stands, to be said again.
@@ -248,8 +279,8 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
-        let (mut draft, mut calendar, mut out) = (Draft::new(), Calendar::new(), Vec::new());
-        let writer = &mut Writer::new(&mut draft, &mut calendar, &mut out);
+        let (mut draft, mut calendars, mut out) = (Draft::new(), Calendars::new(), Vec::new());
+        let writer = &mut Writer::new(&mut draft, &mut calendars, &mut out);
         write(writer);
         writer.finish();
         String::from_utf8(out).unwrap()
