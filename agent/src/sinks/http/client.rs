@@ -1,5 +1,7 @@
 //! The client: one call, one answer.
 
+use std::time::Duration;
+
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url, redirect};
 
@@ -39,17 +41,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads the certificates and makes the client; opens no connection.
+    /// Reads the certificates and makes the client; opens no connection. A call may take `timeout` until its answer is
+    /// complete.
     ///
     /// A server that sends elsewhere is not followed, as the body and the token would go there.
     ///
     /// # Errors
     /// When certificates cannot be used.
-    pub fn new(options: &HttpOptions) -> Result<Self, TlsError> {
+    pub fn new(options: &HttpOptions, timeout: Duration) -> Result<Self, TlsError> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("conntally/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout.min(options.request_timeout))
-            .timeout(options.request_timeout)
+            .connect_timeout(options.connect_timeout.min(timeout))
+            .timeout(timeout)
             .redirect(redirect::Policy::none())
             .tcp_nodelay(true);
         let inner = tls::apply(&options.tls, builder)?

@@ -4,6 +4,8 @@ use std::fmt;
 
 use reqwest::Url;
 
+use crate::config::Section;
+
 /// Why an address of a server cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
@@ -42,6 +44,19 @@ impl Endpoint {
             return Err(EndpointError::Query);
         }
         Ok(Self(url))
+    }
+
+    /// Reads the key of one address; `None` when it is absent or wrong.
+    pub(crate) fn read(section: &mut Section<'_>, key: &'static str) -> Option<Self> {
+        let text = section.text(key)?;
+        match Self::parse(&text) {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) => {
+                let place = section.place(key)?;
+                section.problem(key, &place, error.to_string());
+                None
+            }
+        }
     }
 
     /// Whether calls are encrypted.

@@ -18,7 +18,7 @@ impl From<reqwest::Error> for Failure {
         let timed_out = error.is_timeout();
         let told = chain(&error.without_url());
         let told = match (timed_out, in_doubt) {
-            (true, true) => "no complete answer within request_timeout".to_owned(),
+            (true, true) => "no complete answer within the timeout".to_owned(),
             (true, false) => format!("no connection within connect_timeout ({told})"),
             (false, _) => told,
         };

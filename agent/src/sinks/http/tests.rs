@@ -6,11 +6,14 @@ use crate::config::Secret;
 
 const WRITE: &[&str] = &["write"];
 
-fn quick() -> HttpOptions {
-    HttpOptions { request_timeout: Duration::from_millis(500), ..HttpOptions::default() }
+const QUICK: Duration = Duration::from_millis(500);
+const PATIENT: Duration = Duration::from_secs(20);
+
+async fn post(double: &Double, body: &[u8]) -> Result<Answer, Failure> {
+    post_by(&Client::new(&HttpOptions::default(), QUICK).unwrap(), double, body).await
 }
 
-async fn post(double: &Double, options: &HttpOptions, body: &[u8]) -> Result<Answer, Failure> {
+async fn post_by(client: &Client, double: &Double, body: &[u8]) -> Result<Answer, Failure> {
     let call = Call {
         method: Method::POST,
         url: double.endpoint("").at(WRITE, &[]),
@@ -18,13 +21,13 @@ async fn post(double: &Double, options: &HttpOptions, body: &[u8]) -> Result<Ans
         body: Some(("text/plain", body)),
         most: 1_000,
     };
-    Client::new(options).unwrap().send(call).await
+    client.send(call).await
 }
 
 #[tokio::test]
 async fn an_answer_has_its_status_headers_and_body() {
     let double = Double::plain([Reply::Say(503, "Retry-After: 7\r\n", "not\nnow".into())]).await;
-    let answer = post(&double, &quick(), b"x").await.unwrap();
+    let answer = post(&double, b"x").await.unwrap();
     assert_eq!((answer.status, answer.retry_after()), (503, Some(Duration::from_secs(7))));
     assert_eq!(answer.said(&answer.text()), "status 503: not now");
     let asked = &double.asked()[0];
@@ -37,8 +40,9 @@ async fn a_long_body_travels_as_gzip_unless_that_is_turned_off() {
     let body = b"flows,host=gw source_bytes=1i 1\n".repeat(1_000);
     for compress in [true, false] {
         let double = Double::plain([]).await;
-        let options = HttpOptions { compress, ..quick() };
-        assert_eq!(post(&double, &options, &body).await.unwrap().status, 204);
+        let options = HttpOptions { compress, ..HttpOptions::default() };
+        let client = Client::new(&options, QUICK).unwrap();
+        assert_eq!(post_by(&client, &double, &body).await.unwrap().status, 204);
         let asked = &double.asked()[0];
         assert_eq!(asked.head.contains("content-encoding: gzip"), compress);
         assert_eq!(asked.body, body);
@@ -49,12 +53,12 @@ async fn a_long_body_travels_as_gzip_unless_that_is_turned_off() {
 async fn what_never_reached_a_server_is_not_in_doubt() {
     let double = Double::plain([]).await;
     let nobody = Endpoint::parse("http://127.0.0.1:1").unwrap().at(WRITE, &[]);
-    let failure = Client::new(&quick()).unwrap().send(Call::get(nobody, None, 9)).await.unwrap_err();
+    let client = Client::new(&HttpOptions::default(), PATIENT).unwrap();
+    let failure = client.send(Call::get(nobody, None, 9)).await.unwrap_err();
     assert!(!failure.in_doubt);
     assert!(failure.reason.contains("nothing listens there"), "{failure:?}");
     let nowhere = Endpoint::parse("http://no-such-host.invalid").unwrap().at(WRITE, &[]);
-    let failure = Client::new(&HttpOptions::default()).unwrap().send(Call::get(nowhere, None, 9)).await;
-    let failure = failure.unwrap_err();
+    let failure = client.send(Call::get(nowhere, None, 9)).await.unwrap_err();
     assert!(!failure.in_doubt);
     assert!(failure.reason.contains("check the name in the url"), "{failure:?}");
     assert!(double.asked().is_empty());
@@ -65,7 +69,7 @@ async fn what_got_no_answer_is_in_doubt() {
     for reply in [Reply::Hang, Reply::Close(""), Reply::Close("HTTP/1.1 2"), Reply::Close("garbage\r\n\r\n")]
     {
         let double = Double::plain([reply.clone()]).await;
-        let failure = post(&double, &quick(), b"x").await.unwrap_err();
+        let failure = post(&double, b"x").await.unwrap_err();
         assert!(failure.in_doubt, "{reply:?}: {failure:?}");
         assert!(!failure.reason.is_empty() && !failure.reason.contains("hunter2"));
     }
@@ -75,7 +79,7 @@ async fn what_got_no_answer_is_in_doubt() {
 async fn an_answer_that_breaks_off_keeps_its_status_and_says_so() {
     let cut = "HTTP/1.1 400 x\r\ncontent-length: 99\r\n\r\n{\"half\":";
     let double = Double::plain([Reply::Close(cut)]).await;
-    let answer = post(&double, &quick(), b"x").await.unwrap();
+    let answer = post(&double, b"x").await.unwrap();
     assert_eq!((answer.status, answer.text().as_ref()), (400, "{\"half\":"));
     assert!(answer.cut.unwrap().in_doubt);
 }
@@ -83,13 +87,13 @@ async fn an_answer_that_breaks_off_keeps_its_status_and_says_so() {
 #[tokio::test]
 async fn no_more_of_an_answer_is_read_than_is_wanted() {
     let double = Double::plain([Reply::Say(400, "", "y".repeat(1_000_000))]).await;
-    assert_eq!(post(&double, &quick(), b"x").await.unwrap().body.len(), 1_000);
+    assert_eq!(post(&double, b"x").await.unwrap().body.len(), 1_000);
 }
 
 #[tokio::test]
 async fn a_server_that_sends_elsewhere_is_not_followed() {
     let double = Double::plain([Reply::Say(307, "Location: http://other/\r\n", String::new())]).await;
-    let answer = post(&double, &quick(), b"x").await.unwrap();
+    let answer = post(&double, b"x").await.unwrap();
     assert_eq!(answer.said(""), "status 307: http://other/");
     assert_eq!(double.asked().len(), 1);
 }
@@ -133,11 +137,12 @@ mod tls {
         builder.with_single_cert(vec![certificate.der().clone()], key.into()).unwrap()
     }
 
-    fn trusting(ca: &Path) -> HttpOptions {
-        HttpOptions {
-            tls: TlsFiles { ca: Some(ca.to_owned()), ..TlsFiles::default() },
-            ..HttpOptions::default()
-        }
+    fn with(tls: TlsFiles) -> Result<Client, TlsError> {
+        Client::new(&HttpOptions { tls, ..HttpOptions::default() }, PATIENT)
+    }
+
+    fn trusting(ca: &Path) -> Client {
+        with(TlsFiles { ca: Some(ca.to_owned()), ..TlsFiles::default() }).unwrap()
     }
 
     #[tokio::test]
@@ -153,7 +158,7 @@ mod tls {
             (server(&own, "localhost", 2_000, false), Some("out of date")),
         ] {
             let double = Double::tls([], server).await;
-            match (post(&double, &trusting(&ca), b"x").await, expected) {
+            match (post_by(&trusting(&ca), &double, b"x").await, expected) {
                 (Ok(answer), None) => assert_eq!(answer.status, 204),
                 (Err(failure), Some(part)) => {
                     assert!(failure.reason.contains(part), "{failure:?}");
@@ -182,11 +187,10 @@ mod tls {
             TlsFiles { ca: Some(ca.clone()), certificate: Some(both), key: None },
         ] {
             let double = Double::tls([], server(&own, "localhost", 4_000, true)).await;
-            let options = HttpOptions { tls, ..HttpOptions::default() };
-            assert_eq!(post(&double, &options, b"x").await.unwrap().status, 204);
+            assert_eq!(post_by(&with(tls).unwrap(), &double, b"x").await.unwrap().status, 204);
         }
         let double = Double::tls([], server(&own, "localhost", 4_000, true)).await;
-        let failure = post(&double, &trusting(&ca), b"x").await.unwrap_err();
+        let failure = post_by(&trusting(&ca), &double, b"x").await.unwrap_err();
         assert!(failure.reason.contains("client_cert_file"), "{failure:?}");
     }
 
@@ -194,9 +198,7 @@ mod tls {
     fn files_that_hold_no_certificate_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.pem");
-        let failed = |tls: TlsFiles| {
-            Client::new(&HttpOptions { tls, ..HttpOptions::default() }).unwrap_err().to_string()
-        };
+        let failed = |tls: TlsFiles| with(tls).unwrap_err().to_string();
         let ca = || TlsFiles { ca: Some(path.clone()), ..TlsFiles::default() };
         assert!(failed(ca()).starts_with("cannot read "));
         std::fs::write(&path, "nothing").unwrap();
