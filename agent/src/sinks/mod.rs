@@ -1,5 +1,7 @@
 //! Where records go. Records enter, bytes leave; nothing here knows where records come from.
 
+mod address;
+
 mod digits;
 
 pub mod time;
@@ -15,6 +17,8 @@ pub mod stdout;
 pub mod tally;
 
 pub mod http;
+
+pub mod influxdb;
 
 #[cfg(test)]
 pub(crate) mod samples;
