@@ -2,7 +2,9 @@
 
 mod item;
 mod outcome;
+mod queue;
 mod request;
+mod retry;
 mod sink;
 
 pub use item::{Item, Weight};
