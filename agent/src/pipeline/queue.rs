@@ -91,11 +91,6 @@ impl<I: Item> Queue<I> {
         self.common_room().saturating_sub(self.len)
     }
 
-    /// When the first of those that wait came.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.segments.front().map(|segment| segment.since)
-    }
-
     /// The number of the oldest batch of which something waits.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.segments.front().map(|segment| segment.number)

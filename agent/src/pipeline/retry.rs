@@ -12,7 +12,7 @@ const LONGEST_WISH: Duration = Duration::from_secs(300);
 
 /// What is decided from, beside the outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
+pub(super) struct Circumstances {
     /// Items in the request.
     pub items: usize,
     /// Tries before this one.
@@ -25,7 +25,7 @@ pub struct Circumstances {
 
 /// What to do next with a request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub(super) enum Next {
     /// Nothing: each item is stored or given up.
     Done,
     /// Send all of it again.
@@ -53,7 +53,7 @@ pub enum Next {
 
 /// What to do next, and which items never to send again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
+pub(super) struct Decision {
     /// What to do with the rest.
     pub next: Next,
     /// Each position at most once.
@@ -69,7 +69,7 @@ impl Decision {
 /// Decides. Nothing is given up unless the server says that it can never store it, or it is a single item and too
 /// large.
 #[must_use]
-pub fn decide(outcome: Outcome, at: Circumstances) -> Decision {
+pub(super) fn decide(outcome: Outcome, at: Circumstances) -> Decision {
     match outcome {
         Outcome::Delivered => Decision::only(Next::Done),
         Outcome::NotNow { reason, retry_after, in_doubt } => {
