@@ -19,7 +19,7 @@ mod voice;
 
 pub use driver::spawn;
 pub use handle::{Handle, Offered};
-pub use item::{Item, Weight};
+pub use item::{Item, Items, Weight};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;
