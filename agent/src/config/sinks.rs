@@ -3,6 +3,7 @@
 use super::reader::Section;
 use super::secret::Secret;
 use super::{Choice, OutputFormat, Place, RecordEvent};
+use crate::sinks::influxdb;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct DeliveryConfig {
 pub enum SinkKind {
     /// Standard output.
     Stdout(OutputFormat),
+    /// InfluxDB.
+    Influxdb(Box<influxdb::Options>),
     /// Nowhere: for measuring.
     Null,
 }
@@ -73,11 +76,13 @@ pub enum SinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SinkType {
     Stdout,
+    Influxdb,
     Null,
 }
 
 impl Choice for SinkType {
-    const ALL: &'static [(&'static str, Self)] = &[("stdout", Self::Stdout), ("null", Self::Null)];
+    const ALL: &'static [(&'static str, Self)] =
+        &[("stdout", Self::Stdout), ("influxdb", Self::Influxdb), ("null", Self::Null)];
 }
 
 /// What a sink has that its table says nothing of.
@@ -89,7 +94,7 @@ struct Defaults {
 impl SinkType {
     fn defaults(self) -> Defaults {
         match self {
-            Self::Stdout | Self::Null => {
+            Self::Stdout | Self::Influxdb | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
             }
         }
@@ -135,6 +140,7 @@ impl SinkKind {
     fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Stdout(_) | Self::Null => Vec::new(),
+            Self::Influxdb(options) => options.secrets(),
         }
     }
 }
@@ -163,7 +169,12 @@ pub(super) fn read(
         let events = events(section);
         Some(match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
-            SinkType::Null => driven(name, kind, events, section, |_| SinkKind::Null),
+            SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
+                let options = influxdb::Options::read(place, section, events);
+                // Where there are none, the problem is noted.
+                options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
+            }),
+            SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
         })
     })
 }
@@ -174,15 +185,16 @@ fn driven(
     kind: SinkType,
     events: Option<Vec<RecordEvent>>,
     section: &mut Section<'_>,
-    own: impl FnOnce(&mut Section<'_>) -> SinkKind,
+    own: impl FnOnce(&mut Section<'_>, &[RecordEvent]) -> SinkKind,
 ) -> SinkConfig {
     let defaults = kind.defaults();
+    let events = events.unwrap_or(defaults.events);
     SinkConfig {
         name: name.to_owned(),
-        events: events.unwrap_or(defaults.events),
         queue: queue(section),
         delivery: delivery(section, &defaults.delivery),
-        kind: own(section),
+        kind: own(section, &events),
+        events,
     }
 }
 

@@ -20,5 +20,7 @@ pub mod http;
 
 pub mod influxdb;
 
+pub mod null;
+
 #[cfg(test)]
 pub(crate) mod samples;

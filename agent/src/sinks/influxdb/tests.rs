@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use influxdb_line_protocol::{FieldValue, ParsedLine, parse_lines};
 use proptest::prelude::*;
@@ -12,7 +13,12 @@ use crate::sinks::samples::{SECOND, TEN_O_CLOCK, any_record, end_of_tcp, ping};
 const INTERVAL: i64 = 10 * SECOND;
 
 fn series() -> Series {
-    Series::new("flows", "gw 1", INTERVAL, TEN_O_CLOCK + 3)
+    born("flows", "gw 1", TEN_O_CLOCK + 3)
+}
+
+fn born(measurement: &str, host: &str, unix_ns: i64) -> Series {
+    let born = UNIX_EPOCH + Duration::from_nanos(unix_ns.unsigned_abs());
+    Series::new(measurement, host, Duration::from_nanos(INTERVAL.unsigned_abs()), born)
 }
 
 fn line(item: &impl ToLine) -> String {
@@ -63,10 +69,9 @@ fn the_moments_of_a_flow_never_overwrite_each_other() {
 
 #[test]
 fn another_run_within_the_same_interval_overwrites_nothing() {
-    let stamp = |born| {
+    let stamp = |moment| {
         let mut out = Vec::new();
-        point(Vec::new(), Sums::default(), TEN_O_CLOCK)
-            .to_line(&Series::new("m", "h", INTERVAL, born), &mut out);
+        point(Vec::new(), Sums::default(), TEN_O_CLOCK).to_line(&born("m", "h", moment), &mut out);
         let text = String::from_utf8(out).unwrap();
         text.trim().rsplit(' ').next().unwrap().parse::<i64>().unwrap()
     };
