@@ -23,18 +23,18 @@ impl Series {
     /// The series of one run of the agent, which was born at that moment. `interval` is the length of its points'
     /// intervals.
     ///
-    /// A point stands in the first half of its interval, at the same place in all intervals of a run. Another run, even
+    /// A point stands in the first tenth of its interval, at the same place in all intervals of a run. Another run, even
     /// one within the same interval or after the clock was set back, has another place, so it overwrites no point of
     /// an earlier one: where the place is tells the nanosecond in which the run began. Another agent has another host.
     #[must_use]
     pub fn new(measurement: &str, host: &str, interval: Duration, born: SystemTime) -> Self {
         let born = born.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let half = (interval / 2).as_nanos().max(1);
+        let tenth = (interval / 10).as_nanos().max(1);
         let host = if host.is_empty() { "unknown" } else { host };
         Self {
             measurement: escape(measurement).into_bytes().into(),
             host: format!(",host={}", escape(host)).into_bytes().into(),
-            offset_ns: i64::try_from(born % half).unwrap_or_default(),
+            offset_ns: i64::try_from(born % tenth).unwrap_or_default(),
         }
     }
 }

@@ -27,6 +27,9 @@ mod tests;
 #[cfg(test)]
 mod wire_tests;
 
+#[cfg(test)]
+mod real_tests;
+
 use std::marker::PhantomData;
 use std::time::Duration;
 

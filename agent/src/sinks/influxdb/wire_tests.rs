@@ -12,7 +12,7 @@ use crate::sinks::samples::end_of_tcp;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-fn request(lines: &[&str]) -> Request {
+pub(super) fn request(lines: &[&str]) -> Request {
     let mut request = Request::default();
     for line in lines {
         request.body.extend_from_slice(format!("{line}\n").as_bytes());
@@ -25,7 +25,7 @@ fn options(target: Target) -> Options {
     Options { target, http: HttpOptions::default(), measurement: "flows".into(), per_flow: false }
 }
 
-fn sink(target: Target) -> InfluxDb<Record> {
+pub(super) fn sink(target: Target) -> InfluxDb<Record> {
     let series = Series::new("flows", "gw", Duration::from_secs(10), SystemTime::now());
     InfluxDb::new("live", &options(target), TIMEOUT, series).unwrap()
 }
