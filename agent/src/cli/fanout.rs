@@ -182,7 +182,8 @@ impl Unsettled {
         self.backlog.push(number, Arc::clone(records));
         let mut kept = self.records.fetch_add(records.len(), Relaxed) + records.len();
         while kept > self.most && kept > records.len() {
-            kept -= self.forget(self.backlog.oldest());
+            // Never the batch itself, and so something.
+            kept -= self.forget(self.backlog.oldest()).max(1);
             if !self.is_told.swap(true, Relaxed) {
                 tracing::warn!(
                     "state: more records wait for sinks than are kept for the next agent ({}): if this one is killed, \
