@@ -4,7 +4,7 @@ use super::consumer::stdout;
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
-use crate::pipeline::{self, Handle, Item, Items, Weight, spawn};
+use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
@@ -43,7 +43,7 @@ struct Outlet {
 #[derive(Debug)]
 enum Way {
     Stdout(SinkHandle),
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What one sink did, which outlives the way to it.
@@ -56,7 +56,7 @@ struct Count {
 #[derive(Clone, Debug)]
 enum CountSource {
     Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What came after nothing could be written any more.
@@ -115,6 +115,15 @@ impl Fanout {
         self.note(number, records);
         let driven = self.outlets.iter().filter_map(|outlet| outlet.admit(number, records));
         written.into_iter().chain(driven).reduce(together).unwrap_or(Offered::Closed)
+    }
+
+    /// Tells the time by the wall clock, for those that make something of the records of an interval.
+    pub(super) fn tick(&self, now_ns: i64) {
+        for outlet in &self.outlets {
+            if let Way::Driven(inlet) = &outlet.way {
+                inlet.tick(now_ns, self.pace == Pace::OfReader);
+            }
+        }
     }
 
     /// Waits until none of them can write any more.
@@ -212,7 +221,9 @@ impl Outlet {
     fn open(config: &SinkConfig) -> anyhow::Result<Self> {
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
-            SinkKind::Null => Way::Driven(spawn(&config.name, NullSink, &config.queue, &config.delivery)),
+            SinkKind::Null => {
+                Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
+            }
         };
         let source = match &way {
             Way::Stdout(handle) => CountSource::Stdout {
@@ -220,7 +231,7 @@ impl Outlet {
                 backlog: handle.backlog(),
                 missed: Arc::default(),
             },
-            Way::Driven(handle) => CountSource::Driven(handle.clone()),
+            Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
         };
         let count = Count { reasons: Reasons::of(&config.name), source };
         Ok(Self { name: config.name.clone(), events: config.events.clone(), way, count })
