@@ -11,9 +11,9 @@ use crate::pipeline::{GivenUp, Outcome, Request};
 /// How long an address that a name stands for is believed.
 const BELIEVED: Duration = Duration::from_secs(60);
 
-/// Datagrams after which the receiver is given time to take them out of its buffer, which holds some 150 of them by
+/// Datagrams after which the receiver is given time to take them out of its buffer, which holds some 90 of them by
 /// default.
-const BURST: usize = 32;
+const BURST: usize = 8;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Where datagrams go.
