@@ -361,5 +361,22 @@ type = "influxdb"
 version = 1
 password = "hunter2"
 "#;
-    insta::assert_snapshot!(problems(text).join("\n"), @"");
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:2: sinks.a.org: is missing; the organisation that the bucket is of
+    conntally.toml:2: sinks.a.bucket: is missing; where points are written to
+    conntally.toml:2: sinks.a.token_file: is missing; it names the file with a token that may write to the bucket
+    conntally.toml:4: sinks.a.url: holds a user or a password; they have keys of their own
+    conntally.toml:5: sinks.a.bukket: unknown key; did you mean "bucket"?
+    conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
+    conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
+    conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
+    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, queue_records, when_full, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow
+    conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
+    conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
+    conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty
+    conntally.toml:20: sinks.c.client_key_file: is of no use without client_cert_file
+    conntally.toml:21: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
+    conntally.toml:21: sinks.d.database: is missing; where points are written to
+    conntally.toml:21: sinks.d.user: is missing; a password is that of a user
+    "#);
 }
