@@ -26,8 +26,14 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
+/// What another client says of a failure, and what to do.
+pub(in crate::sinks) fn explain(error: &dyn Error) -> String {
+    let told = chain(error);
+    format!("{told}{}", advice(&told))
+}
+
 /// An error with all its causes.
-pub(in crate::sinks) fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

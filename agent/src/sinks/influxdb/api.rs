@@ -11,7 +11,7 @@ use influxdb2::models::{Buckets, HealthCheck, Organizations, PostBucketRequest};
 use influxdb2::{ClientBuilder, RequestError};
 use serde::de::DeserializeOwned;
 
-use super::super::http::{Answer, Call, Client, Endpoint, Failure, Method, chain};
+use super::super::http::{Answer, Call, Client, Endpoint, Failure, Method, explain};
 use super::login::Login;
 
 /// How much of an answer is read.
@@ -122,7 +122,7 @@ impl<'a> Api<'a> {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(RequestError::ReqwestProcessing { source })) if !source.is_decode() => {
-                Err(failed(self.hide(&chain(&source.without_url()))))
+                Err(failed(self.hide(&explain(&source.without_url()))))
             }
             Ok(Err(RequestError::Http { status, text })) => {
                 Err(ApiError::Refused(format!("{status}: {text}")))

@@ -4,11 +4,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::wire_tests::{request, sink};
+use super::tests::{INTERVAL, born, point};
+use super::wire_tests::{TIMEOUT, options, request, sink};
 use super::{InfluxDb, Target};
 use crate::config::Secret;
 use crate::model::{Counter, FlowId, Record, RecordKind, Totals};
-use crate::pipeline::{Outcome, Request, Sink, Weight};
+use crate::pipeline::{Outcome, Point, Request, Sink, Sums, TagName, Weight};
 use crate::sinks::http::{Call, Client, Endpoint, HttpOptions, Method, authorization, basic};
 use crate::sinks::samples::end_of_tcp;
 
@@ -126,6 +127,28 @@ async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
     let bucket = fresh("two");
     delivers(two(&bucket, "secret", true), &bucket).await;
     gives_up_bad_lines(two(&bucket, "secret", false), &bucket).await;
+}
+
+#[tokio::test]
+#[ignore = "needs real servers"]
+async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
+    let bucket = fresh("runs");
+    let target = two(&bucket, "secret", true);
+    let start = now() / INTERVAL * INTERVAL;
+    for host in ["a", "b"] {
+        for run in 0..5 {
+            let series = born("flows", host, start + 7 * run);
+            let sink = InfluxDb::<Point>::new("live", &options(target.clone()), TIMEOUT, series).unwrap();
+            let sums = Sums { source_bytes: 1 << run, ..Sums::default() };
+            let mut request = Request::default();
+            sink.encode(&point(vec![(TagName::Src, "x".into())], sums, start), &mut request.body);
+            request.items.push((request.body.len() as u32, Weight::default()));
+            for _ in 0..2 {
+                assert_eq!(sink.deliver(&request).await, Outcome::Delivered);
+            }
+        }
+    }
+    assert_eq!(sum(&target, &bucket, "source_bytes").await, 2 * 31);
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use crate::model::{Record, RecordKind};
 use crate::pipeline::{Group, Point, Sums, TagName};
 use crate::sinks::samples::{SECOND, TEN_O_CLOCK, any_record, end_of_tcp, ping};
 
-const INTERVAL: i64 = 10 * SECOND;
+pub(super) const INTERVAL: i64 = 10 * SECOND;
 
 fn series() -> Series {
     born("flows", "gw 1", TEN_O_CLOCK + 3)
 }
 
-fn born(measurement: &str, host: &str, unix_ns: i64) -> Series {
+pub(super) fn born(measurement: &str, host: &str, unix_ns: i64) -> Series {
     let born = UNIX_EPOCH + Duration::from_nanos(unix_ns.unsigned_abs());
     Series::new(measurement, host, Duration::from_nanos(INTERVAL.unsigned_abs()), born)
 }
@@ -27,7 +27,7 @@ fn line(item: &impl ToLine) -> String {
     String::from_utf8(out).unwrap().strip_prefix("x ").unwrap().to_owned()
 }
 
-fn point(tags: Vec<(TagName, Box<str>)>, sums: Sums, start_ns: i64) -> Point {
+pub(super) fn point(tags: Vec<(TagName, Box<str>)>, sums: Sums, start_ns: i64) -> Point {
     let group = Group { series: 1, tags: tags.into(), is_other: false };
     Point { group: Arc::new(group), start_ns, end_ns: start_ns.saturating_add(INTERVAL), sums, open_flows: 3 }
 }
