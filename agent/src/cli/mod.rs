@@ -8,6 +8,7 @@ mod check;
 mod consumer;
 mod deadline;
 mod detach;
+mod filtering;
 mod generate;
 mod live;
 mod logging;

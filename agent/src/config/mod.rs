@@ -6,6 +6,7 @@
 
 mod document;
 mod environment;
+mod filter;
 mod problem;
 mod reader;
 mod schema;

@@ -1,5 +1,7 @@
 //! The typed configuration and its defaults.
 
+use crate::pipeline::filter::FilterLists;
+use crate::pipeline::networks::NetworkDefinition;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +18,10 @@ pub struct Config {
     pub source: SourceConfig,
     /// The flow table.
     pub flow: FlowConfig,
+    /// Which records are wanted at all.
+    pub filter: FilterLists,
+    /// Names for prefixes.
+    pub networks: Vec<NetworkDefinition>,
     /// What is written to standard output.
     pub output: OutputConfig,
     /// The agent's own log.
@@ -30,6 +36,8 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(10),
             source: SourceConfig::default(),
             flow: FlowConfig::default(),
+            filter: FilterLists::default(),
+            networks: Vec::new(),
             output: OutputConfig::default(),
             log: LogConfig::default(),
         }

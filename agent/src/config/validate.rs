@@ -4,7 +4,7 @@ use super::document::Table;
 use super::reader::Section;
 use super::{
     Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
-    SourceConfig, SourceKind,
+    SourceConfig, SourceKind, filter,
 };
 use conntally_common::CURVE_STEPS;
 use std::time::Duration;
@@ -30,18 +30,33 @@ pub fn validate(document: &Document) -> Result<Config, Problems> {
 
 /// Whether a key stands outside of any table.
 pub(super) fn is_top_level_key(key: &str) -> bool {
-    matches!(key, "run_dir" | "state_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "log")
+    matches!(
+        key,
+        "run_dir"
+            | "state_dir"
+            | "shutdown_timeout"
+            | "source"
+            | "flow"
+            | "filter"
+            | "networks"
+            | "output"
+            | "log"
+    )
 }
 
 fn read(root: &Table, problems: &mut Problems) -> Config {
     let default = Config::default();
     let mut top = Section::new(String::new(), Some(root), problems);
+    // Filters name networks.
+    let (networks, known_networks) = top.section("networks", filter::networks);
     let config = Config {
         run_dir: absolute_path(&mut top, "run_dir").unwrap_or(default.run_dir),
         state_dir: absolute_path(&mut top, "state_dir"),
         shutdown_timeout: top.duration("shutdown_timeout", default.shutdown_timeout, LONGEST_SHUTDOWN),
         source: top.section("source", source),
         flow: top.section("flow", flow),
+        filter: top.section("filter", |section| filter::lists(section, known_networks.as_ref())),
+        networks,
         output: top.section("output", output),
         log: top.section("log", log),
     };

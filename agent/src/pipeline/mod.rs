@@ -1,6 +1,6 @@
 //! The way of records from the flow table to the sinks: filter, enrich, and for each sink a queue and a driver.
 
-mod aggregate;
+pub mod aggregate;
 pub mod filter;
 mod item;
 pub mod networks;

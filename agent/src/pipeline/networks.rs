@@ -78,9 +78,9 @@ pub struct Network {
 
 /// What is known about the addresses of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(crate) struct Place {
     network: u32,
-    is_internal: bool,
+    pub(crate) is_internal: bool,
 }
 
 /// All networks. The longest prefix that holds an address names it.
@@ -161,7 +161,21 @@ impl Networks {
     /// The network that an address is in: that of the longest prefix.
     #[must_use]
     pub fn find(&self, address: IpAddr) -> Option<&Network> {
-        self.networks.get(self.place(address)?.network as usize)
+        self.network(self.place(address)?)
+    }
+
+    /// The network of a place.
+    pub(crate) fn network(&self, place: Place) -> Option<&Network> {
+        self.networks.get(place.network as usize)
+    }
+
+    /// What is known of an address as it stands in a tuple.
+    pub(crate) fn locate(&self, family: Family, address: [u8; 16]) -> Option<Place> {
+        let number = number(family, address);
+        match family {
+            Family::V4 => self.place(IpAddr::V4((number as u32).into())),
+            Family::V6 => self.place(IpAddr::V6(number.into())),
+        }
     }
 
     /// The prefixes of a network; `None` when there is none of that name.
@@ -189,7 +203,9 @@ impl Networks {
         if !self.has_internal {
             return None;
         }
-        Some(match (self.is_internal(original.source()), self.is_internal(reply.source())) {
+        let is_internal =
+            |tuple: &Tuple| self.locate(tuple.family, tuple.src).is_some_and(|place| place.is_internal);
+        Some(match (is_internal(original), is_internal(reply)) {
             (false, true) => Direction::Inbound,
             (true, false) => Direction::Outbound,
             (true, true) => Direction::Internal,

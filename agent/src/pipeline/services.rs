@@ -173,6 +173,12 @@ pub fn service(protocol: u8, port: u16) -> Option<&'static str> {
     if matches!(protocol, protocol::UDP | protocol::UDPLITE) { *datagram } else { *stream }
 }
 
+/// Whether a port means different things for TCP and for UDP.
+#[must_use]
+pub fn is_by_transport(port: u16) -> bool {
+    BY_TRANSPORT.iter().any(|(known, ..)| *known == port)
+}
+
 /// The port of a service.
 #[must_use]
 pub fn port(name: &str) -> Option<u16> {

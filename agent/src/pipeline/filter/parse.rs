@@ -197,8 +197,11 @@ impl<'a> Parser<'a> {
 
 fn unknown_field(field: &str) -> String {
     let names = || AddressField::names().chain(PortField::names()).chain(OTHER_FIELDS);
-    let list = names().collect::<Vec<_>>().join(", ");
-    format!("no field is called {field:?}{}; the fields are {list}", hint(field, names()))
+    let mut help = hint(field, names());
+    if help.is_empty() {
+        help = format!("; the fields are {}", names().collect::<Vec<_>>().join(", "));
+    }
+    format!("no field is called {field:?}{help}")
 }
 
 /// One value of a term.
