@@ -4,7 +4,7 @@ use super::document::Table;
 use super::reader::Section;
 use super::{
     Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
-    SourceConfig, SourceKind, filter,
+    SourceConfig, SourceKind, filter, sinks,
 };
 use conntally_common::CURVE_STEPS;
 use std::time::Duration;
@@ -40,6 +40,7 @@ pub(super) fn is_top_level_key(key: &str) -> bool {
             | "filter"
             | "networks"
             | "output"
+            | "sinks"
             | "log"
     )
 }
@@ -58,10 +59,12 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         filter: top.section("filter", |section| filter::lists(section, known_networks.as_ref())),
         networks,
         output: top.section("output", output),
+        sinks: sinks::read(&mut top, events),
         log: top.section("log", log),
     };
-    // A flow is kept from its first record on.
+    // A flow is kept from its first record on. Where there are sinks, they need not want it.
     if config.state_dir.is_some()
+        && config.sinks.is_empty()
         && !config.output.events.contains(&RecordEvent::New)
         && let Some(place) = top.place("state_dir")
     {
