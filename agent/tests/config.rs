@@ -86,6 +86,7 @@ fn the_annotated_file_names_every_option() {
         String::new(),
         "[source]\n".into(),
         "[flow]\n".into(),
+        "[filter]\n".into(),
         "[output]\n".into(),
         "[log]\n".into(),
         sink("stdout"),
@@ -207,6 +208,76 @@ fn records_that_are_wanted_are_named_each_once_and_ends_among_them() {
         problems("[output]\nevents = [\"new\"]\n"),
         ["conntally.toml:2: output.events: lacks \"end\", without which no flow is accounted to its end"]
     );
+}
+
+#[test]
+fn filters_and_networks_are_read_in_their_forms() {
+    let config = check(
+        "[filter]\ninclude = \"src in site\"\nexclude = [\"port = 53\", \"direction = inbound\"]\n[networks]\n\
+         site = { prefixes = [\"10.0.0.0/8\", \"2001:db8::/32\"], internal = true }\n\"team 7\" = [\"10.7.0.0/16\"]\n\
+         one = \"192.0.2.0/24\"\n",
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((config.filter.include.len(), config.filter.exclude.len()), (1, 2));
+    let networks: Vec<_> =
+        config.networks.iter().map(|one| (one.name.as_str(), one.prefixes.len(), one.internal)).collect();
+    assert_eq!(networks, [("one", 1, None), ("site", 2, Some(true)), ("team 7", 1, None)]);
+}
+
+#[test]
+fn what_is_wrong_with_filters_and_networks_is_told_at_once_with_line_and_column() {
+    let text = r#"[filter]
+include = ["src in 10.0.0.0/33", "scr = 10.0.0.1", "zone = 7", 7]
+exclude = [
+    "port = 53 and dst in team7",
+    "direction = inbound",
+]
+[networks]
+"team-7" = ["10.7.0.0/16"]
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:2: filter.include: must be a filter in quotes, or a list of such, but is 7
+    conntally.toml:2: filter.include: column 8: "10.0.0.0/33" is neither an address nor a prefix like 10.0.0.0/8 or 2001:db8::/32
+        src in 10.0.0.0/33
+               ^
+    conntally.toml:2: filter.include: column 1: no field is called "scr"; did you mean "src"?
+        scr = 10.0.0.1
+        ^
+    conntally.toml:4: filter.exclude: column 22: "team7" is neither an address nor a name in [networks]; did you mean "team-7"?
+        port = 53 and dst in team7
+                             ^
+    conntally.toml:5: filter.exclude: column 1: no flow has a direction, as no network is internal: say internal = true in [networks]
+        direction = inbound
+        ^
+    "#);
+    let text = r#"[filter]
+include = "src in nowhere"
+[networks]
+a = ["10.7.0.0/16", "10.0.0.0/8"]
+b = { prefixes = ["10.7.0.1/16", "x", "10.0.0.0/8"], internal = "yes", other = 1 }
+c = {}
+d = 5
+other = ["::/0"]
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:5: networks.b.prefixes: "10.7.0.1/16" has bits set behind its length; is 10.7.0.0/16 meant?
+    conntally.toml:5: networks.b.prefixes: "x" is no prefix; write one like 10.0.0.0/8 or 2001:db8::/32
+    conntally.toml:5: networks.b.internal: must be true or false, but is "yes"
+    conntally.toml:5: networks.b.other: unknown key; the keys here are prefixes, internal
+    conntally.toml:5: networks.b: 10.0.0.0/8 stands under "a", too; keep one of them
+    conntally.toml:6: networks.c: names no prefix; write prefixes = ["10.0.0.0/8"]
+    conntally.toml:7: networks.d.prefixes: must be a prefix in quotes, or a list of such, but is 5
+    conntally.toml:8: networks.other: is a word of its own in groups; choose another name
+    "#);
+}
+
+proptest! {
+    #[test]
+    fn any_filter_is_accepted_or_refused_without_a_panic(text in "\\PC{0,40}", name in "\\PC{0,8}") {
+        let quoted = toml::Value::String(text).to_string();
+        let name = toml::Value::String(name).to_string();
+        let _ = check(&format!("[filter]\ninclude = {quoted}\n[networks]\n{name} = [{quoted}]\n"));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::account::queue_losses;
 use super::auditing::Auditing;
+use super::filtering::Filtering;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
@@ -22,7 +23,6 @@ use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -44,6 +44,7 @@ const DEFAULT_WIDTH: usize = 160;
 pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
+    filtering: Filtering,
     loss_watch: LossWatch,
     auditing: Auditing,
     /// Flows that are due and that the source had no room for yet.
@@ -61,20 +62,21 @@ impl Consumer {
     /// For a source of this machine that is in place now, as `place` tells.
     pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
         let now = Anchor::now().context("cannot read the clocks")?;
-        let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
+        let consumer = Self::with(empty_table(config, boot_id()?, now, visits), config)?;
         Ok(consumer.of_this_machine(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
-    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        Self::with(empty_table(config, boot_id, since, Visits::Never))
+    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> anyhow::Result<Self> {
+        Self::with(empty_table(config, boot_id, since, Visits::Never), config)
     }
 
     /// The same, going on where the agent before stopped.
-    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
+    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> anyhow::Result<Self> {
         let Resumed { table, state, gap_ms, unwritten } = resumed;
-        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
-        consumer.of_this_machine(config, place)
+        let unwritten = unwritten.into();
+        let consumer = Self { state: Some(state), gap_ms, unwritten, ..Self::with(table, config)? };
+        Ok(consumer.of_this_machine(config, place))
     }
 
     /// With a status file and an eye on offloaded flows.
@@ -84,10 +86,11 @@ impl Consumer {
         Self { auditing: Auditing::new(Some(file)), offload_watch, ..self }
     }
 
-    fn with(table: FlowTable) -> Self {
-        Self {
+    fn with(table: FlowTable, config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
             table,
             records: Vec::new(),
+            filtering: Filtering::new(config)?,
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
             due: Vec::new(),
@@ -95,14 +98,15 @@ impl Consumer {
             gap_ms: 0,
             unwritten: VecDeque::new(),
             offload_watch: None,
-        }
+        })
     }
 
-    /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
+    /// Hands on what the agent before may not have written and is wanted, unchanged and at the pace of the reader. To be called
     /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
     pub(super) async fn hand_on_again(&mut self, sink: &Outlets) {
         while let Some((number, records)) = self.unwritten.front().cloned() {
-            if sink.send(number, records).await == Offered::Closed {
+            let records = self.filtering.pass_again(records);
+            if !records.is_empty() && sink.send(number, records).await == Offered::Closed {
                 return;
             }
             self.unwritten.pop_front();
@@ -147,9 +151,9 @@ impl Consumer {
 
     /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
     pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &Outlets) {
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        let Self { table, filtering, auditing, gap_ms, offload_watch, .. } = self;
         auditing.tick(
-            || evidence(table, source(), *gap_ms, &sink.tally().report()),
+            || evidence(table, filtering, source(), *gap_ms, &sink.tally().report()),
             || gauges(table, offload_watch.as_ref()),
         );
     }
@@ -159,10 +163,11 @@ impl Consumer {
         self.table.re_anchor(recorded);
         sink.tick(recorded.real_ns);
         self.apply(batch);
-        if self.records.is_empty() {
+        let wanted = self.filtering.pass(&self.records);
+        if wanted.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
+        go_on(sink.send(0, wanted.into()).await, sink)
     }
 
     /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
@@ -174,9 +179,9 @@ impl Consumer {
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
+        let Self { table, filtering, auditing, gap_ms, offload_watch, .. } = self;
         let gauges = gauges(&table, offload_watch.as_ref());
-        let now = evidence(&table, source, gap_ms, output);
+        let now = evidence(&table, &filtering, source, gap_ms, output);
         auditing.finish(
             &Evidence {
                 sinks: sink_losses(output, true),
@@ -214,21 +219,27 @@ impl Consumer {
         }
     }
 
-    fn offer(&self, sink: &Outlets) -> Flow {
-        if self.records.is_empty() {
+    fn offer(&mut self, sink: &Outlets) -> Flow {
+        let wanted = self.filtering.pass(&self.records);
+        if wanted.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
+        go_on(sink.offer(0, wanted.into()), sink)
     }
 
-    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
+    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more
+    /// and what is not wanted, as its flows go on from there.
     fn offer_kept(&mut self, sink: &Outlets) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
         let mut flow = Flow::Continue(());
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(sink.offer(number, records.into()), sink);
+            let wanted = self.filtering.pass(records);
+            if wanted.is_empty() {
+                continue;
+            }
+            let offered = go_on(sink.offer(number, wanted.into()), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -248,6 +259,7 @@ fn gauges(table: &FlowTable, offload_watch: Option<&OffloadWatch>) -> Gauges {
 /// What an audit rests on while records are being written.
 fn evidence(
     table: &FlowTable,
+    filtering: &Filtering,
     source: (Option<Counted>, Losses),
     gap_ms: u64,
     output: &SinkReport,
@@ -259,6 +271,7 @@ fn evidence(
         books: table.books(),
         counted,
         settled_batches: table.settled_batches(),
+        filtered: filtering.filtered(),
         dropped: output.dropped_sum,
         sinks: sink_losses(output, false),
         doubts: doubts(&losses),

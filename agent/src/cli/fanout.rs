@@ -1,19 +1,17 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::{host, stdout};
+use super::consumer::stdout;
+use super::influxdb;
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
-use crate::sinks::influxdb::{InfluxDb, Options, Series};
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
-use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
 
 /// All configured sinks.
 #[derive(Debug)]
@@ -82,7 +80,8 @@ struct Reasons {
 impl Fanout {
     /// Starts all of them.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
-        let outlets = config.sinks.iter().map(Outlet::open).collect::<anyhow::Result<_>>()?;
+        let outlets =
+            config.sinks.iter().map(|sink| Outlet::open(config, sink)).collect::<anyhow::Result<_>>()?;
         let most = config.sinks.iter().map(|sink| sink.queue.records as usize).max().unwrap_or(0);
         let unsettled = config.state_dir.is_some().then(|| {
             Arc::new(Unsettled {
@@ -222,10 +221,10 @@ impl Unsettled {
 }
 
 impl Outlet {
-    fn open(config: &SinkConfig) -> anyhow::Result<Self> {
+    fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
-            SinkKind::Influxdb(options) => Way::Driven(influxdb(config, options)?),
+            SinkKind::Influxdb(options) => Way::Driven(influxdb::open(whole, config, options)?),
             SinkKind::Null => {
                 Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
             }
@@ -295,15 +294,6 @@ impl Outlet {
         }
         records.iter().filter(|record| is_wanted(record)).copied().collect()
     }
-}
-
-fn influxdb(config: &SinkConfig, options: &Options) -> anyhow::Result<Arc<dyn Inlet>> {
-    anyhow::ensure!(options.per_flow, "sinks.{}: only per_flow = true can be written", config.name);
-    let interval = Duration::from_secs(10);
-    let series = Series::new(&options.measurement, &host(), interval, SystemTime::now());
-    let sink = InfluxDb::<Record>::new(&config.name, options, config.delivery.timeout, series)
-        .with_context(|| format!("sinks.{}", config.name))?;
-    Ok(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
 }
 
 fn event(kind: RecordKind) -> RecordEvent {

@@ -17,7 +17,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let file = config.source.replay.as_deref().context("source.replay names no recording")?;
     let mut source = ReplaySource::open(file)?;
     let header = *source.header();
-    let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since);
+    let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since)?;
     let sink = Outlets::open(config, Pace::OfReader)?;
     announce(config, &format!("source=replay file={}", file.display()));
 

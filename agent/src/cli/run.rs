@@ -72,7 +72,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let pins = config.state_dir.as_deref().map(Place::of);
     let Opened { mut source, place, visits } = sources::open(config, pins)?;
     let mut consumer = match legacy {
-        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
+        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place)?,
         None => Consumer::live(config, &place, visits)?,
     };
     let sink = Outlets::open(config, Pace::Live)?;

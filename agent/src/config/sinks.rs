@@ -155,6 +155,7 @@ impl SinkConfig {
 /// Reads `[sinks]`. `events` reads the key of that name.
 pub(super) fn read(
     top: &mut Section<'_>,
+    has_networks: bool,
     events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
 ) -> Vec<SinkConfig> {
     let mut stdout = None;
@@ -170,7 +171,7 @@ pub(super) fn read(
         Some(match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
             SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
-                let options = influxdb::Options::read(place, section, events);
+                let options = influxdb::Options::read(place, section, events, has_networks);
                 // Where there are none, the problem is noted.
                 options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
             }),

@@ -1,20 +1,23 @@
 //! The way of records from the flow table to the sinks: filter, enrich, and for each sink a queue and a driver.
 
-mod aggregate;
+pub mod aggregate;
 mod batch;
 mod delivery;
 mod driver;
 #[cfg(test)]
 mod driver_tests;
+pub mod filter;
 mod folded;
 mod guard;
 mod handle;
 mod inlet;
 mod item;
+pub mod networks;
 mod outcome;
 mod queue;
 mod request;
 mod retry;
+pub mod services;
 mod shared;
 mod sink;
 mod tally;
@@ -26,6 +29,7 @@ pub use folded::{Fold, Folded};
 pub use handle::{Handle, Offered};
 pub use inlet::{Inlet, Wait};
 pub use item::{Item, Items, Weight};
+pub use networks::{Direction, Networks};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;

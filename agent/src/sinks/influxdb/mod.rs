@@ -34,7 +34,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 pub use encode::{Series, ToLine};
-pub use options::{Options, Target};
+pub use options::{Options, Shape, Target};
 
 use self::udp::Datagrams;
 use self::write::Writer;
@@ -62,7 +62,7 @@ impl<I: ToLine> InfluxDb<I> {
     /// # Errors
     /// When certificates cannot be used.
     pub fn new(name: &str, options: &Options, timeout: Duration, series: Series) -> Result<Self, TlsError> {
-        if options.per_flow {
+        if options.shape == Shape::PerFlow {
             tracing::warn!(
                 "sink {name}: per_flow writes a series for each flow, which no InfluxDB endures for long; write to a \
                  bucket with a short retention, or leave per_flow out"

@@ -1,6 +1,7 @@
 //! What a person can set about this sink.
 
-use crate::config::{Choice as _, Place, RecordEvent, Secret, Section};
+use crate::config::{Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
+use crate::pipeline::aggregate::AggregateConfig;
 use crate::sinks::http::{Endpoint, HttpOptions};
 
 /// What fits a packet over nearly all links, tunnels included.
@@ -15,8 +16,17 @@ pub struct Options {
     pub http: HttpOptions,
     /// The measurement that all points are of.
     pub measurement: String,
-    /// Whether each flow has a series of its own.
-    pub per_flow: bool,
+    /// What has a series of its own.
+    pub shape: Shape,
+}
+
+/// What the points are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Flows.
+    PerFlow,
+    /// Groups of flows.
+    Groups(AggregateConfig),
 }
 
 /// A database, by the interface that it is written by.
@@ -60,7 +70,12 @@ pub enum Target {
 impl Options {
     /// Reads the keys of a sink that gets records of these events; `place` is where its table stands. `None` when
     /// something is wrong, which was noted.
-    pub(crate) fn read(place: &Place, section: &mut Section<'_>, events: &[RecordEvent]) -> Option<Self> {
+    pub(crate) fn read(
+        place: &Place,
+        section: &mut Section<'_>,
+        events: &[RecordEvent],
+        has_networks: bool,
+    ) -> Option<Self> {
         if events.len() < RecordEvent::ALL.len() {
             let place = section.place("events").unwrap_or_else(|| place.clone());
             let rule = "must name all: points are of what moved since the flow's record before, and miss what is left out";
@@ -74,7 +89,7 @@ impl Options {
         let is_udp = matches!(target, Some(Target::Udp { .. }));
         let http = if is_udp { HttpOptions::default() } else { HttpOptions::read(section) };
         let measurement = measurement(section);
-        Some(Self { http, measurement, per_flow: section.boolean("per_flow", false), target: target? })
+        Some(Self { http, measurement, shape: shape(section, has_networks), target: target? })
     }
 
     /// The secrets that it needs.
@@ -85,6 +100,13 @@ impl Options {
             Target::One { login: None, .. } | Target::Udp { .. } => Vec::new(),
         }
     }
+}
+
+fn shape(section: &mut Section<'_>, has_networks: bool) -> Shape {
+    if section.boolean("per_flow", false) {
+        return Shape::PerFlow;
+    }
+    Shape::Groups(read_aggregate(section, AggregateConfig::default_for(has_networks)))
 }
 
 fn version_2(place: &Place, section: &mut Section<'_>) -> Option<Target> {

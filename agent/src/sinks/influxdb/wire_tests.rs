@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{InfluxDb, Options, Series, Target};
+use super::{InfluxDb, Options, Series, Shape, Target};
 use crate::config::{Document, Secret, SinkKind, validate};
 use crate::model::Record;
 use crate::pipeline::{Outcome, Request, Sink, Weight};
@@ -22,7 +22,7 @@ pub(super) fn request(lines: &[&str]) -> Request {
 }
 
 pub(super) fn options(target: Target) -> Options {
-    Options { target, http: HttpOptions::default(), measurement: "flows".into(), per_flow: false }
+    Options { target, http: HttpOptions::default(), measurement: "flows".into(), shape: Shape::PerFlow }
 }
 
 pub(super) fn sink(target: Target) -> InfluxDb<Record> {
