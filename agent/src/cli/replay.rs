@@ -35,7 +35,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let report = deadline.step("writing the output", sink.finish()).await;
+    let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     let table = consumer.finish((None, source.losses()), &report, &backlog);
     Account::new(table, source.losses(), &report).log();

@@ -7,7 +7,10 @@ use tokio::time::Instant;
 /// Time between two lines about the same failure, at first.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The same of a failure that goes on for long.
+/// The same where the reason is another one.
+const SAY_NEWS_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between two lines about a failure that goes on for long.
 const SAY_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
 /// A failure that goes on for so long is somebody's to mend.
@@ -47,8 +50,8 @@ struct Failing {
     since: Instant,
     tries: u64,
     say_again: Instant,
-    /// What was said last.
-    reason: String,
+    /// What was said last, and when.
+    said: (String, Instant),
 }
 
 #[derive(Debug)]
@@ -75,14 +78,14 @@ impl Voice {
         pause: Duration,
         waiting: u64,
     ) -> Option<Line> {
-        let fresh = || Failing { since: now, tries: 0, say_again: now, reason: String::new() };
+        let fresh = || Failing { since: now, tries: 0, say_again: now, said: (String::new(), now) };
         let failing = self.failing.get_or_insert_with(fresh);
         failing.tries += 1;
-        let is_news = failing.reason != reason && now >= failing.since + Duration::from_secs(1);
+        let is_news = failing.said.0 != reason && now >= failing.said.1 + SAY_NEWS_EVERY;
         if now < failing.say_again && !is_news {
             return None;
         }
-        reason.clone_into(&mut failing.reason);
+        failing.said = (reason.to_owned(), now);
         let lasted = now - failing.since;
         failing.say_again = now + (lasted / 2).clamp(SAY_EVERY, SAY_AT_LEAST_EVERY);
         let (name, records) = (&self.name, plural(waiting, "record waits", "records wait"));
