@@ -10,7 +10,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Losses that later records make good for: nothing is missing in the totals.
+/// Losses that later records make good for: nothing is missing in the totals. What a configured sink has lost is not
+/// among them, as it may write nothing but deltas.
 const MENDED: [&str; 5] =
     ["output_queue_full", "update_ring_full", "no_slot", "netlink_dump_failed", "end_after_missed"];
 
@@ -29,7 +30,7 @@ impl LossWatch {
             return;
         }
         let list = list(&moved);
-        if moved.iter().all(|(reason, _)| is_mended(reason)) {
+        if moved.iter().all(|(reason, _)| MENDED.contains(reason)) {
             tracing::warn!("lost since the last report: {list}; later records hold the totals");
         } else {
             tracing::error!("lost since the last report: {list}");
@@ -49,11 +50,6 @@ impl LossWatch {
         self.next = now.checked_add(if moved.is_empty() { LOOK_EVERY } else { REPORT_EVERY });
         moved
     }
-}
-
-/// `archive.queue_full` of the sink `archive` is like `output_queue_full`.
-fn is_mended(reason: &str) -> bool {
-    MENDED.contains(&reason) || reason.ends_with(".queue_full")
 }
 
 /// Losses as a person reads them.

@@ -22,7 +22,6 @@ const SHOWN: usize = 200;
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    Info(String),
     Warn(String),
     Error(String),
 }
@@ -30,7 +29,6 @@ pub(super) enum Line {
 impl Line {
     pub(super) fn log(&self) {
         match self {
-            Self::Info(text) => tracing::info!("{text}"),
             Self::Warn(text) => tracing::warn!("{text}"),
             Self::Error(text) => tracing::error!("{text}"),
         }
@@ -93,11 +91,11 @@ impl Voice {
         Some(if lasted < PATIENCE { Line::Warn(line) } else { Line::Error(line) })
     }
 
-    /// A try succeeded.
+    /// A try succeeded. Whoever was told of the failure is told of its end.
     pub(super) fn delivered(&mut self, now: Instant) -> Option<Line> {
         let Failing { since, tries, .. } = self.failing.take()?;
         let (name, tries) = (&self.name, plural(tries, "failed try", "failed tries"));
-        Some(Line::Info(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
+        Some(Line::Warn(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
     }
 
     /// Items will never be delivered; one of them as it was to be sent, and why.
@@ -170,7 +168,7 @@ mod tests {
         assert_eq!(failed(55), None, "half of how long it lasted");
         assert_eq!(failed(60), Some(Line::Error(line)));
         let again = "sink archive: delivers again, after 61 s and 7 failed tries".to_owned();
-        assert_eq!(voice.delivered(after(start, 61)), Some(Line::Info(again)));
+        assert_eq!(voice.delivered(after(start, 61)), Some(Line::Warn(again)));
         assert_eq!(voice.delivered(after(start, 62)), None);
     }
 
