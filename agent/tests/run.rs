@@ -447,3 +447,25 @@ wc -c <again
          sink measure: all is delivered records=1\nexit 0\n0\n"
     );
 }
+
+#[test]
+fn what_waited_for_company_when_the_agent_was_killed_is_delivered_by_the_next_one() {
+    let text = with_sinks(
+        "[sinks.measure]\ntype = \"null\"\nbatch_age = \"60s\"\nevents = [\"end\"]",
+        r#"export CONNTALLY_STATE_DIR="$PWD/state"
+"$AGENT" 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 1
+kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
+for _ in 1 2; do
+  "$AGENT" 2>err & agent=$!
+  wait_for ^ready err
+  sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
+  grep -o "sink measure: all is delivered records=[0-9]*" err
+done
+"#,
+    );
+    let Some(text) = text else { return };
+    let delivered = |records| format!("exit 0\nsink measure: all is delivered records={records}\n");
+    assert_eq!(text, format!("exit 137\n{}{}", delivered(1), delivered(0)));
+}

@@ -111,6 +111,14 @@ impl Outlets {
         }
     }
 
+    /// What [`Outlets::finish`] does.
+    pub(super) const fn finishing(&self) -> &'static str {
+        match self {
+            Self::Output(_) => "writing the output",
+            Self::Sinks(_) => "delivering to the sinks",
+        }
+    }
+
     /// Ends the input, waits until all of it is written, and tells what was done.
     pub(super) async fn finish(self) -> SinkReport {
         match self {

@@ -36,7 +36,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let report = deadline.step("writing the output", sink.finish()).await;
+    let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     let table = consumer.finish(SourceReport::of(&source), &report, &backlog);
     Account::new(table, source.losses(), &report).log();

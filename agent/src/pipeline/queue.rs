@@ -99,7 +99,9 @@ impl<I: Item> Queue<I> {
     /// Takes in what there is room for.
     pub(super) fn push(&mut self, number: u64, items: &Items<I>, now: Instant) -> Pushed {
         let all_fit = self.len + items.len() <= self.common_room();
-        let is_merging = self.when_full == WhenFull::Coalesce && (self.len > self.room / 4 || !all_fit);
+        // It goes on for a while below where it began: to begin costs a look at all that waits.
+        let much = if self.seats.is_some() { self.room / 8 } else { self.room / 4 };
+        let is_merging = self.when_full == WhenFull::Coalesce && (self.len > much || !all_fit);
         if !is_merging {
             self.seats = None;
         } else if self.seats.is_none() {
