@@ -215,10 +215,11 @@ fn filters_and_networks_are_read_in_their_forms() {
     let config = check(
         "[filter]\ninclude = \"src in site\"\nexclude = [\"port = 53\", \"direction = inbound\"]\n[networks]\n\
          site = { prefixes = [\"10.0.0.0/8\", \"2001:db8::/32\"], internal = true }\n\"team 7\" = [\"10.7.0.0/16\"]\n\
-         one = \"192.0.2.0/24\"\n",
+         one = \"192.0.2.0/24\"\n[sinks.a]\ntype = \"null\"\nexclude = \"dst in site\"\n",
     )
     .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((config.filter.include.len(), config.filter.exclude.len()), (1, 2));
+    assert_eq!((config.sinks[0].filter.include.len(), config.sinks[0].filter.exclude.len()), (0, 1));
     let networks: Vec<_> =
         config.networks.iter().map(|one| (one.name.as_str(), one.prefixes.len(), one.internal)).collect();
     assert_eq!(networks, [("one", 1, None), ("site", 2, Some(true)), ("team 7", 1, None)]);
@@ -345,7 +346,7 @@ type = "null"
     conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
     conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, null
     conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, null; did you mean "null"?
-    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, format, queue_records
+    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
     conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest
@@ -441,7 +442,7 @@ password = "hunter2"
     conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
     conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
     conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
-    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, queue_records, when_full, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow
+    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series
     conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
     conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
     conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty

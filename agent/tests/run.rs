@@ -14,7 +14,7 @@ nft 'add table inet t; add chain inet t o { type filter hook output priority 0; 
 cd "$(mktemp -d)"
 for switch in acct timestamp; do echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
 export CONNTALLY_RUN_DIR="$PWD/run" CONNTALLY_SOURCE__KIND=netlink CONNTALLY_OUTPUT__FORMAT=json
-wait_for() { for _ in $(seq 100); do grep -q "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }
+wait_for() { for _ in $(seq 100); do grep -qs "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }
 acct() { cat /proc/sys/net/netfilter/nf_conntrack_acct; }
 traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
 "#;
@@ -103,7 +103,7 @@ fn after_a_kill_the_next_agent_puts_accounting_back() {
 wait_for ^ready err
 kill -KILL $agent; wait $agent 2>/dev/null
 echo "killed $(acct)"
-"$AGENT" >/dev/null 2>err & agent=$!
+rm err; "$AGENT" >/dev/null 2>err & agent=$!
 wait_for ^ready err
 kill -INT $agent; wait $agent; echo "exit $?"
 echo "after $(acct)"
@@ -229,12 +229,12 @@ fn what_a_killed_agent_did_not_write_is_written_by_the_next_one_unchanged() {
 {STUCK_OUTPUT}
 "$AGENT" 2>&1 | sed "s,directory .* is in use by process $agent,directory is in use by the first,"
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
-"$AGENT" >out 2>err & agent=$!
+rm err; "$AGENT" >out 2>err & agent=$!
 wait_for ^ready err
 sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
 grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
-"$AGENT" >again 2>err & agent=$!
+rm err; "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
 for _ in $(seq 50); do [ -e state/snapshot.3 ] && break; sleep 0.1; done
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
@@ -427,13 +427,13 @@ fn what_one_sink_of_a_killed_agent_did_not_deliver_is_handed_to_all_again() {
             r#"export CONNTALLY_STATE_DIR="$PWD/state"
 {STUCK_OUTPUT}
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
-"$AGENT" >out 2>err & agent=$!
+rm err; "$AGENT" >out 2>err & agent=$!
 wait_for ^ready err
 sleep 1; kill -TERM $agent; wait $agent; echo "exit $?"
 grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
 grep -o "sink measure: all is delivered records=1" err
-"$AGENT" >again 2>err & agent=$!
+rm err; "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
 kill -TERM $agent; wait $agent; echo "exit $?"
 wc -c <again
@@ -458,7 +458,7 @@ wait_for ^ready err
 traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 1
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
 for _ in 1 2; do
-  "$AGENT" 2>err & agent=$!
+  rm err; "$AGENT" 2>err & agent=$!
   wait_for ^ready err
   sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
   grep -o "sink measure: all is delivered records=[0-9]*" err

@@ -1,16 +1,18 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
 use super::consumer::stdout;
+use super::filtering::filter;
 use super::influxdb;
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
+use crate::pipeline::filter::FilterSet;
 use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All configured sinks.
@@ -37,6 +39,7 @@ struct Unsettled {
 struct Outlet {
     name: String,
     events: Vec<RecordEvent>,
+    filter: FilterSet,
     way: Way,
     count: Count,
 }
@@ -132,8 +135,12 @@ impl Fanout {
         let mut written = None;
         // There is one at most: before it has taken the batch nobody has, and after that nothing waits.
         for outlet in &self.outlets {
-            if let Way::Stdout(_) = outlet.way {
-                written = Some(outlet.send(number, records).await);
+            if let Way::Stdout(handle) = &outlet.way {
+                let wanted = outlet.wanted(records);
+                written = Some(match outlet.without(&wanted) {
+                    Some(offered) => offered,
+                    None => outlet.note_closed(handle.send(number, wanted).await),
+                });
             }
         }
         self.note(number, records);
@@ -261,44 +268,39 @@ impl Outlet {
             Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
         };
         let count = Count { reasons: Reasons::of(&config.name), source };
-        Ok(Self { name: config.name.clone(), events: config.events.clone(), way, count })
+        let (name, events) = (config.name.clone(), config.events.clone());
+        let filter = filter(whole, &config.filter);
+        let filter = filter.with_context(|| format!("the filters of sinks.{name} cannot be used"))?;
+        Ok(Self { name, events, filter, way, count })
     }
 
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
         let wanted = self.wanted(records);
         match &self.way {
-            Way::Driven(handle) => match handle.offer(number, &wanted) {
-                pipeline::Offered::Taken => Offered::Taken,
-                pipeline::Offered::Full => Offered::Full,
-                pipeline::Offered::Closed => Offered::Closed,
-            },
-            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
-            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
-            Way::Stdout(handle) => self.note_closed(handle.offer(number, wanted)),
+            Way::Driven(handle) => offered(handle.offer(number, &wanted)),
+            Way::Stdout(handle) => {
+                self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.offer(number, wanted)))
+            }
         }
     }
 
-    async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
-        let wanted = self.wanted(records);
-        match &self.way {
-            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
-            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
-            Way::Stdout(handle) => self.note_closed(handle.send(number, wanted).await),
-            Way::Driven(_) => Offered::Taken,
-        }
-    }
-
+    /// Hands over all of it, whatever room there is.
     fn admit(&self, number: u64, records: &Items<Record>) -> Offered {
         let wanted = self.wanted(records);
         match &self.way {
-            Way::Driven(handle) => match handle.admit(number, &wanted) {
-                pipeline::Offered::Closed => Offered::Closed,
-                _ => Offered::Taken,
-            },
-            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
-            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
-            Way::Stdout(handle) => self.note_closed(handle.admit(number, wanted)),
+            Way::Driven(handle) => offered(handle.admit(number, &wanted)),
+            Way::Stdout(handle) => {
+                self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.admit(number, wanted)))
+            }
         }
+    }
+
+    /// What comes of it where standard output is not to be handed any.
+    fn without(&self, wanted: &[Record]) -> Option<Offered> {
+        if self.count.miss(wanted) {
+            return Some(Offered::Closed);
+        }
+        wanted.is_empty().then_some(Offered::Taken)
     }
 
     /// Standard output notes what it is handed even then: it must not be handed more.
@@ -316,11 +318,21 @@ impl Outlet {
 
     /// Those that this sink gets. Not copied where it gets all.
     fn wanted(&self, records: &Items<Record>) -> Items<Record> {
-        let is_wanted = |record: &Record| self.events.contains(&event(record.kind));
-        if self.events.len() == RecordEvent::ALL.len() || records.iter().all(is_wanted) {
+        let is_wanted =
+            |record: &Record| self.events.contains(&event(record.kind)) && self.filter.wants(record);
+        let wants_all = self.events.len() == RecordEvent::ALL.len() && self.filter.wants_all();
+        if wants_all || records.iter().all(is_wanted) {
             return Arc::clone(records);
         }
         records.iter().filter(|record| is_wanted(record)).copied().collect::<Vec<_>>().into()
+    }
+}
+
+fn offered(offered: pipeline::Offered) -> Offered {
+    match offered {
+        pipeline::Offered::Taken => Offered::Taken,
+        pipeline::Offered::Full => Offered::Full,
+        pipeline::Offered::Closed => Offered::Closed,
     }
 }
 
@@ -440,12 +452,19 @@ fn lock(missed: &Mutex<Missed>) -> MutexGuard<'_, Missed> {
 mod tests {
     use super::*;
     use crate::config::{DeliveryConfig, QueueConfig, WhenFull};
+    use crate::pipeline::filter::{Filter, FilterLists};
     use crate::sinks::samples::{end_of_tcp, ping};
 
     fn sink(name: &str, events: &[RecordEvent], records: u32) -> SinkConfig {
         let queue = QueueConfig { records, when_full: WhenFull::DropNewest };
-        let (name, events) = (name.to_owned(), events.to_vec());
-        SinkConfig { name, events, queue, delivery: DeliveryConfig::default(), kind: SinkKind::Null }
+        SinkConfig {
+            name: name.to_owned(),
+            events: events.to_vec(),
+            filter: FilterLists::default(),
+            queue,
+            delivery: DeliveryConfig::default(),
+            kind: SinkKind::Null,
+        }
     }
 
     fn config(sinks: Vec<SinkConfig>) -> Config {
@@ -480,6 +499,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_the_filters_of_a_sink_leave_out_is_no_loss_and_goes_to_the_others() {
+        let exclude = vec![Filter::parse("proto = tcp").unwrap()];
+        let filter = FilterLists { exclude, ..FilterLists::default() };
+        let sinks = vec![sink("all", &ALL, 100), SinkConfig { filter, ..sink("few", &ALL, 100) }];
+        let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
+        assert_eq!(fanout.offer(0, &batch(10, 3)), Offered::Taken);
+        let report = fanout.finish().await;
+        assert_eq!(report.written, 13 + 10);
+        assert!(report.sinks.iter().flat_map(|sink| &sink.lost).all(|(_, count, _)| *count == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_batch_is_kept_until_every_sink_has_delivered_it() {
         let quick = SinkConfig {
             delivery: DeliveryConfig { batch_records: 1, ..DeliveryConfig::default() },
@@ -507,6 +538,23 @@ mod tests {
         assert_eq!(numbers(&fanout), (24..30).collect::<Vec<_>>());
         assert_eq!(fanout.send(30, &batch(25, 0)).await, Offered::Taken);
         assert_eq!(numbers(&fanout), [30], "one batch always");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_agent_left_goes_to_every_sink_and_stays_known_until_it_is_delivered() {
+        let sinks = vec![sink("a", &ALL, 8), sink("b", &[RecordEvent::End], 8)];
+        let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
+        for number in 0..4 {
+            fanout.admit(number, &batch(5, 2));
+        }
+        assert_eq!(fanout.offer(4, &batch(1, 1)), Offered::Full, "they wait before it");
+        let numbers: Vec<_> = fanout.backlog().batches().iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        let tally = fanout.tally();
+        assert_eq!(fanout.finish().await.written, 4 * 7 + 4 * 2);
+        let lost: u64 =
+            tally.report().sinks.iter().flat_map(|sink| &sink.lost).map(|(_, count, _)| count).sum();
+        assert_eq!(lost, 3);
     }
 
     #[tokio::test(start_paused = true)]

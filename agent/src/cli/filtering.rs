@@ -4,7 +4,7 @@ use super::netns_names::NetnsNames;
 use crate::config::Config;
 use crate::model::{Record, Records, Sum};
 use crate::pipeline::Networks;
-use crate::pipeline::filter::{FilterSet, NetnsName};
+use crate::pipeline::filter::{FilterLists, FilterSet, NetnsName};
 use anyhow::Context as _;
 use std::sync::Arc;
 
@@ -17,8 +17,7 @@ pub(super) struct Filtering {
 
 impl Filtering {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
-        let filter = FilterSet::new(&config.filter, networks(config)?, netns_name());
-        let filter = filter.context("[filter] cannot be used")?;
+        let filter = filter(config, &config.filter).context("[filter] cannot be used")?;
         Ok(Self { filter, filtered: Sum::default() })
     }
 
@@ -40,6 +39,11 @@ impl Filtering {
     pub(super) const fn filtered(&self) -> Sum {
         self.filtered
     }
+}
+
+/// What some of the filters in `config` let through.
+pub(super) fn filter(config: &Config, lists: &FilterLists) -> anyhow::Result<FilterSet> {
+    Ok(FilterSet::new(lists, networks(config)?, netns_name())?)
 }
 
 /// The named networks.

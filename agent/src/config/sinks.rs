@@ -2,7 +2,9 @@
 
 use super::reader::Section;
 use super::secret::Secret;
-use super::{Choice, OutputFormat, Place, RecordEvent};
+use super::{Choice, OutputFormat, Place, RecordEvent, filter};
+use crate::pipeline::Networks;
+use crate::pipeline::filter::FilterLists;
 use crate::sinks::influxdb;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub struct SinkConfig {
     pub name: String,
     /// Which records it gets; ends always are among them.
     pub events: Vec<RecordEvent>,
+    /// Which of those.
+    pub filter: FilterLists,
     /// What may wait for it.
     pub queue: QueueConfig,
     /// How it is delivered to.
@@ -152,10 +156,12 @@ impl SinkConfig {
     }
 }
 
-/// Reads `[sinks]`. `events` reads the key of that name.
+/// Reads `[sinks]`. `events` reads the key of that name; without `networks`, of which something is wrong, what filters
+/// name is not looked up.
 pub(super) fn read(
     top: &mut Section<'_>,
     has_networks: bool,
+    networks: Option<&Networks>,
     events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
 ) -> Vec<SinkConfig> {
     let mut stdout = None;
@@ -168,7 +174,8 @@ pub(super) fn read(
             section.problem("type", place, format!("sinks.{first} writes to standard output already"));
         }
         let events = events(section);
-        Some(match kind {
+        let filter = filter::lists(section, networks);
+        let sink = match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
             SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
                 let options = influxdb::Options::read(place, section, events, has_networks);
@@ -176,7 +183,8 @@ pub(super) fn read(
                 options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
             }),
             SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
-        })
+        };
+        Some(SinkConfig { filter, ..sink })
     })
 }
 
@@ -196,6 +204,7 @@ fn driven(
         delivery: delivery(section, &defaults.delivery),
         kind: own(section, &events),
         events,
+        filter: FilterLists::default(),
     }
 }
 
@@ -206,6 +215,7 @@ fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Secti
     SinkConfig {
         name: name.to_owned(),
         events: events.unwrap_or_else(all_events),
+        filter: FilterLists::default(),
         queue: QueueConfig { records, when_full: WhenFull::DropNewest },
         delivery: DeliveryConfig::default(),
         kind,

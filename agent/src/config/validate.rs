@@ -60,7 +60,7 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         filter: top.section("filter", |section| filter::lists(section, known_networks.as_ref())),
         networks,
         output: top.section("output", output),
-        sinks: sinks::read(&mut top, has_networks, events),
+        sinks: sinks::read(&mut top, has_networks, known_networks.as_ref(), events),
         log: top.section("log", log),
     };
     // A flow is in the log of the state from its first record on: what is held back before is in no file. Where there are

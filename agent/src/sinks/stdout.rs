@@ -402,7 +402,7 @@ mod tests {
         let report = sink.finish().await;
         assert_eq!((report.written, report.unwritten, report.dropped_ends), (19, 0, 2));
         let text = text.read();
-        let are_ends: Vec<_> = text.lines().map(|line| line.contains("\"end\"")).collect();
+        let are_ends: Vec<_> = text.lines().map(|line| line.contains("\"tcp\"")).collect();
         assert_eq!(are_ends, [vec![false; 15], vec![true; 4]].concat());
     }
 
