@@ -86,7 +86,7 @@ pub extern "C" fn sweep_visit(index: u32) -> u32 {
 unsafe fn look(visit: *const Visit, visits: *mut Visits, index: u32) -> u32 {
     // SAFETY: the caller's promise.
     let conntrack = Conntrack(unsafe { (*visit).conntrack });
-    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack)) else {
+    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
         return VisitVerdict::GONE;
     };
     // SAFETY: as above; the slot lies in a map value.
