@@ -65,7 +65,7 @@ impl Encoder {
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
         let Self { context, draft, calendars, host, netns, ids } = self;
         // Its name may have changed since the last time.
-        netns.said = Said::default();
+        netns.said.set(b"");
         for together in records.chunks(community_id::TOGETHER) {
             community_id::of_each(together.iter().map(|record| &record.original), ids);
             for (record, id) in together.iter().zip(&*ids) {
@@ -82,14 +82,17 @@ impl Encoder {
 #[derive(Default)]
 struct Netns {
     inode: u32,
+    /// Memory for its text.
+    text: Vec<u8>,
     said: Said,
 }
 
 impl Netns {
     fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
         self.inode = inode;
-        let (mut calendars, mut text) = (Calendars::new(), Vec::new());
-        let json = &mut Writer::new(draft, &mut calendars, &mut text);
+        let mut calendars = Calendars::new();
+        self.text.clear();
+        let json = &mut Writer::new(draft, &mut calendars, &mut self.text);
         json.number(r#""netns":{"inode":"#, inode.into());
         if let Some(name) = (context.netns_name)(inode) {
             json.raw(r#","name":""#);
@@ -98,7 +101,7 @@ impl Netns {
         }
         json.raw("}");
         json.finish();
-        self.said = Said::new(&text);
+        self.said.set(&self.text);
     }
 }
 

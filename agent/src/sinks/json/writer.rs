@@ -55,12 +55,21 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn new(text: &[u8]) -> Self {
+        let mut said = Self::default();
+        said.set(text);
+        said
+    }
+
+    /// Another text, in the same memory.
+    pub(super) fn set(&mut self, text: &[u8]) {
         let pieces = text.chunks(32).map(|part| {
             let mut piece = [0; 32];
             piece.iter_mut().zip(part).for_each(|(place, byte)| *place = *byte);
             piece
         });
-        Self { pieces: pieces.collect(), length: text.len() }
+        self.pieces.clear();
+        self.pieces.extend(pieces);
+        self.length = text.len();
     }
 
     pub(super) const fn is_empty(&self) -> bool {
