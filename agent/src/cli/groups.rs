@@ -71,7 +71,8 @@ impl Fold for Groups {
         self.keep(!out.is_empty());
     }
 
-    fn finish(self, now_ns: i64, out: &mut Vec<Point>) {
+    fn finish(mut self, now_ns: i64, out: &mut Vec<Point>) {
+        self.keep(true);
         self.aggregator.finish(now_ns, out);
     }
 }
@@ -100,7 +101,7 @@ fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::samples::{SECOND, TEN_O_CLOCK, end_of_tcp};
+    use crate::sinks::samples::{SECOND, TEN_O_CLOCK, end_of_tcp, ping};
 
     fn groups(config: &Config, max_series: u32) -> Groups {
         let aggregate = AggregateConfig { max_series, ..AggregateConfig::default_for(false) };
@@ -117,8 +118,11 @@ mod tests {
         groups_now.advance(TEN_O_CLOCK + 10 * SECOND, &mut out);
         assert_eq!(out.len(), 1);
         assert!(groups_now.aggregator.charged() > before);
-        let after = groups(&config, 9);
-        assert_eq!(after.aggregator.charged(), groups_now.aggregator.charged());
+        let (after, charged) = (groups(&config, 9), groups_now.aggregator.charged());
+        assert_eq!(after.aggregator.charged(), charged);
+        groups_now.take(&[ping()], &mut out);
+        groups_now.finish(TEN_O_CLOCK + 11 * SECOND, &mut out);
+        assert_eq!(groups(&config, 9).aggregator.charged(), charged + 1, "those of the last points, too");
         fs::write(dir.path().join("series-live"), "nothing").unwrap();
         assert_eq!(groups(&config, 9).aggregator.charged(), before);
     }

@@ -109,7 +109,7 @@ impl Aggregator {
     /// The series that count against the limit, to be kept in a file before the points that came with it are
     /// delivered; `None` when they are the same as before.
     pub fn take_series(&mut self) -> Option<Vec<u8>> {
-        self.series.take_changed().map(|series| saved::encode(self.fingerprint, &series))
+        self.series.take_changed(self.interval.start()).map(|series| saved::encode(self.fingerprint, &series))
     }
 
     /// Takes in what [`Aggregator::take_series`] gave in an earlier process; to be called before the first record.

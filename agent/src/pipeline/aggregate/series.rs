@@ -199,14 +199,17 @@ impl AllSeries {
         self.promise();
     }
 
-    /// The groups that were written within the window, if they or what is kept changed since last asked.
-    pub(super) fn take_changed(&mut self) -> Option<Vec<(Key, Charge)>> {
+    /// The groups that were written within the window, if they or what is kept changed since last asked. The present
+    /// interval began at `start`: those that are being replaced may have their last point in it.
+    pub(super) fn take_changed(&mut self, start: i64) -> Option<Vec<(Key, Charge)>> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let there = self.table.iter().skip(1).filter_map(|series| match series.state {
             State::Kept => Some((series.key, Charge::Kept)),
-            State::Closing => Some((series.key, Charge::Closed(series.closed()))),
+            State::Closing => {
+                Some((series.key, Charge::Closed(Closed { written: start, ..series.closed() })))
+            }
             State::Gone => None,
         });
         let closed = self.closed.iter().map(|(key, closed)| (*key, Charge::Closed(*closed)));
