@@ -7,6 +7,8 @@
 
 pub mod model;
 
+pub mod pipeline;
+
 pub mod kernel;
 
 pub mod source;

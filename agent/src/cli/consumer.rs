@@ -2,28 +2,28 @@
 
 use super::account::queue_losses;
 use super::auditing::Auditing;
+use super::filtering::Filtering;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
-use super::outbox::Outbox;
+use super::outlets::Outlets;
 use super::pump::Flow;
 use super::resume::Resumed;
 use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
-use crate::audit::{Evidence, doubts};
+use crate::audit::{Evidence, Loss, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, RateCurve, Record, Records, Visit};
+use crate::model::{Backlog, RateCurve, Record, Records, Sum, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
-use crate::sinks::tally::SinkReport;
+use crate::sinks::tally::{SinkLosses, SinkReport};
 use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -48,6 +48,7 @@ const DEFAULT_WIDTH: usize = 160;
 pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
+    filtering: Filtering,
     loss_watch: LossWatch,
     auditing: Auditing,
     /// Flows that are due and that the source had no room for yet.
@@ -57,8 +58,6 @@ pub(super) struct Consumer {
     gap_ms: u64,
     /// What of that one's state could not be read, by reason.
     unread: Losses,
-    /// What is to be handed on before new batches.
-    outbox: Outbox,
     /// Only for flows of this machine, whose rules can be asked.
     offload_watch: Option<OffloadWatch>,
 }
@@ -67,21 +66,28 @@ impl Consumer {
     /// For a source of this machine that is in place now, as `place` tells.
     pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
         let now = Anchor::now().context("cannot read the clocks")?;
-        let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
+        let consumer = Self::with(empty_table(config, boot_id()?, now, visits), config)?;
         Ok(consumer.of_this_machine(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
-    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        Self::with(empty_table(config, boot_id, since, Visits::Never))
+    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> anyhow::Result<Self> {
+        Self::with(empty_table(config, boot_id, since, Visits::Never), config)
     }
 
-    /// The same, going on where the agent before stopped.
-    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
+    /// The same, going on where the agent before stopped: what that one may not have written goes to `sink` first.
+    pub(super) fn resumed(
+        resumed: Resumed,
+        config: &Config,
+        place: &str,
+        sink: &Outlets,
+    ) -> anyhow::Result<Self> {
         let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
-        let outbox = Outbox::new(unwritten, config.output.queue_records as usize);
-        let consumer = Self { state: Some(state), gap_ms, unread, outbox, ..Self::with(table) };
-        consumer.of_this_machine(config, place)
+        let consumer = Self { state: Some(state), gap_ms, unread, ..Self::with(table, config)? };
+        for (number, records) in unwritten {
+            sink.admit(number, consumer.filtering.pass_again(records));
+        }
+        Ok(consumer.of_this_machine(config, place))
     }
 
     /// With a status file and an eye on offloaded flows.
@@ -91,37 +97,35 @@ impl Consumer {
         Self { auditing: Auditing::new(Some(file)), offload_watch, ..self }
     }
 
-    fn with(table: FlowTable) -> Self {
-        Self {
+    fn with(table: FlowTable, config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
             table,
             records: Vec::new(),
+            filtering: Filtering::new(config)?,
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
             due: Vec::new(),
             state: None,
             gap_ms: 0,
             unread: Losses::new(),
-            outbox: Outbox::default(),
             offload_watch: None,
-        }
-    }
-
-    /// Hands on what waits for the output, at the pace of the reader. To be called after the last batch. Cancel safe:
-    /// what was not handed on is kept for the next agent.
-    pub(super) async fn hand_on(&mut self, sink: &SinkHandle) {
-        self.outbox.empty(sink).await;
+        })
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
-    pub(super) fn take(&mut self, batch: &Batch, sink: &SinkHandle) -> Flow {
-        if let Ok(now) = Anchor::now() {
+    pub(super) fn take(&mut self, batch: &Batch, sink: &Outlets) -> Flow {
+        let now = Anchor::now();
+        if let Ok(now) = now {
             self.re_anchor(now);
         }
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
+        if let Ok(now) = now {
+            sink.tick(now.real_ns);
+        }
         if let Some(state) = &mut self.state {
-            state.tick(&self.table, &self.outbox.backlog(&sink.backlog()));
+            state.tick(&self.table, &sink.backlog());
         }
         flow
     }
@@ -138,7 +142,7 @@ impl Consumer {
     }
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
-    pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
+    pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &Outlets) {
         let Self { table, loss_watch, state, unread, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
         loss_watch.look(|| {
@@ -147,29 +151,27 @@ impl Consumer {
     }
 
     /// Audits, if it is time. To be called after each batch, with what the source says by then.
-    pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &SinkHandle) {
-        let Self { table, auditing, gap_ms, unread, offload_watch, .. } = self;
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &Outlets) {
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
         auditing.tick(|| {
             let source = source();
             let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
-            (evidence(table, source, &before(*gap_ms, unread), &sink.tally().report()), gauges)
+            let before = before(*gap_ms, unread);
+            (evidence(table, filtering.filtered(), source, &before, &sink.tally().report()), gauges)
         });
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
-    pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
+    pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
+        sink.tick(recorded.real_ns);
         self.apply(batch);
+        self.filtering.retain(&mut self.records);
         if self.records.is_empty() {
             return Flow::Continue(());
         }
         let records = self.hand_over(sink);
         go_on(sink.send(0, records).await, sink)
-    }
-
-    /// What the output did, with what it was not handed any more.
-    pub(super) fn complete(&self, output: SinkReport) -> SinkReport {
-        self.outbox.complete(output)
     }
 
     /// What went through, and what was lost on the way; after a last audit, with what the source says.
@@ -178,18 +180,19 @@ impl Consumer {
         self,
         source: SourceReport,
         output: &SinkReport,
-        backlog: &Arc<Backlog>,
+        backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, unread, offload_watch, outbox, .. } = self;
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
         let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
-        let now = evidence(&table, source, &before(gap_ms, &unread), output);
-        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
+        let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
+        let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
+        auditing.finish(&Evidence { sinks, unwritten, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
         losses.extend(unread);
         if let Some(state) = self.state {
             losses.extend(state.losses());
-            state.finish(&outbox.backlog(backlog));
+            state.finish(backlog);
         }
         (stats, losses)
     }
@@ -212,7 +215,8 @@ impl Consumer {
         }
     }
 
-    fn offer(&mut self, sink: &SinkHandle) -> Flow {
+    fn offer(&mut self, sink: &Outlets) -> Flow {
+        self.filtering.retain(&mut self.records);
         if self.records.is_empty() {
             return Flow::Continue(());
         }
@@ -221,19 +225,24 @@ impl Consumer {
     }
 
     /// The records, in whose place comes the memory of some that were written.
-    fn hand_over(&mut self, sink: &SinkHandle) -> Records {
+    fn hand_over(&mut self, sink: &Outlets) -> Records {
         std::mem::replace(&mut self.records, sink.spare()).into()
     }
 
-    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
-    fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
+    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more
+    /// and what is not wanted, as its flows go on from there.
+    fn offer_kept(&mut self, sink: &Outlets) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
-        // Also when there is nothing new.
-        let mut flow = go_on(self.outbox.hand_on(sink), sink);
+        let mut flow = Flow::Continue(());
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(self.outbox.offer(number, records.to_vec().into(), sink), sink);
+            let mut wanted = records.to_vec();
+            self.filtering.retain(&mut wanted);
+            if wanted.is_empty() {
+                continue;
+            }
+            let offered = go_on(sink.offer(number, wanted.into()), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -241,7 +250,7 @@ impl Consumer {
 }
 
 fn wanted(config: &Config) -> Wanted {
-    let is_wanted = |event| config.output.events.contains(&event);
+    let is_wanted = |event| config.wants(event);
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
@@ -261,7 +270,13 @@ fn before(gap_ms: u64, unread: &Losses) -> Losses {
 }
 
 /// What an audit rests on while records are being written.
-fn evidence(table: &FlowTable, source: SourceReport, before: &Losses, output: &SinkReport) -> Evidence {
+fn evidence(
+    table: &FlowTable,
+    filtered: Sum,
+    source: SourceReport,
+    before: &Losses,
+    output: &SinkReport,
+) -> Evidence {
     let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
     losses.extend(before);
@@ -269,10 +284,21 @@ fn evidence(table: &FlowTable, source: SourceReport, before: &Losses, output: &S
         books: table.books(),
         counted,
         settled_batches: table.settled_batches(),
+        filtered,
         dropped: output.dropped_sum,
+        sinks: sink_losses(output, false),
         doubts: doubts(&losses),
         ..Evidence::default()
     }
+}
+
+/// What each configured sink has lost; in the end what it did not write, too.
+fn sink_losses(output: &SinkReport, is_final: bool) -> Vec<Vec<Loss>> {
+    let of = |sink: &SinkLosses| {
+        let unwritten = sink.unwritten.iter().filter(|_| is_final);
+        sink.lost.iter().chain(unwritten).map(|(reason, _, sum)| (*reason, *sum)).collect()
+    };
+    output.sinks.iter().map(of).collect()
 }
 
 /// A flow table as it is configured, for flows of the given boot, every flow's birth being seen since `since`.
@@ -289,27 +315,27 @@ pub(super) fn boot_id() -> anyhow::Result<[u8; 16]> {
 }
 
 /// It goes on as long as something can be written.
-fn go_on(offered: Offered, sink: &SinkHandle) -> Flow {
+fn go_on(offered: Offered, sink: &Outlets) -> Flow {
     if offered == Offered::Closed { Flow::Break(why_closed(sink)) } else { Flow::Continue(()) }
 }
 
 /// Waits until nothing can be written any more; tells why.
-pub(super) async fn closed(sink: &SinkHandle) -> &'static str {
+pub(super) async fn closed(sink: &Outlets) -> &'static str {
     sink.closed().await;
     why_closed(sink)
 }
 
-fn why_closed(sink: &SinkHandle) -> &'static str {
+fn why_closed(sink: &Outlets) -> &'static str {
     if sink.tally().report().broken_pipe { READER_GONE } else { OUTPUT_FAILED }
 }
 
 /// Starts to write to standard output.
-pub(super) fn sink(config: &Config) -> SinkHandle {
-    StdoutSink::spawn(output(config.output.format), context(), stdout(), config.output.queue_records)
+pub(super) fn stdout(format: OutputFormat, queue_records: u32) -> SinkHandle {
+    StdoutSink::spawn(output(format), context(), roomy_stdout(), queue_records)
 }
 
 /// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
-fn stdout() -> io::Stdout {
+fn roomy_stdout() -> io::Stdout {
     let stdout = io::stdout();
     if fcntl(&stdout, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
         // Where no more is allowed it stays as it is.
@@ -332,7 +358,8 @@ fn width() -> usize {
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
-fn host() -> String {
+/// The name of this machine.
+pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -352,7 +379,7 @@ mod tests {
         let table = empty_table(&Config::default(), [1; 16], since, Visits::Never);
         let audit = |unread: Losses| {
             let (source, output) = (SourceReport::default(), SinkReport::default());
-            Auditor::default().audit(&evidence(&table, source, &before(0, &unread), &output))
+            Auditor::default().audit(&evidence(&table, Sum::default(), source, &before(0, &unread), &output))
         };
         assert!(audit(vec![("state_damaged", 0)]).completeness.is_whole());
         for reason in ["state_damaged", "state_set_aside"] {

@@ -11,6 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Losses after which no total is missing: later records make good for them, or only the reason of an end is lost.
+/// What a configured sink has lost is not among them, as it may write nothing but deltas.
 const MENDED: [&str; 7] = [
     "output_queue_full",
     "update_ring_full",

@@ -5,6 +5,7 @@ use super::args::Cli;
 use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::machine::Machine;
+use super::outlets::{Outlets, Pace};
 use super::pump::{Ended, drain, pump};
 use super::readiness::Readiness;
 use super::signals::{self, Stop};
@@ -14,7 +15,6 @@ use super::{logging, replay, resume, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::bpf::pins::Place;
 use crate::kernel::module;
-use crate::sinks::stdout::SinkHandle;
 use crate::source::{Batch, Source};
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -72,11 +72,14 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let machine = Machine::prepare(config)?;
     let pins = config.state_dir.as_deref().map(Place::of);
     let Opened { mut source, place, visits } = sources::open(config, pins)?;
+    let sink = Outlets::open(config, Pace::Live)?;
     let mut consumer = match legacy {
-        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
+        Some(legacy) => {
+            let resumed = legacy.take_over(config, &source, visits).await?;
+            Consumer::resumed(resumed, config, &place, &sink)?
+        }
         None => Consumer::live(config, &place, visits)?,
     };
-    let sink = consumer::sink(config);
     let mut readiness = Readiness::new(config, place);
 
     let asked = async {
@@ -129,7 +132,7 @@ pub(super) async fn conntrack_awaited(stop: &mut Stop) -> Option<&'static str> {
 async fn shut_down(
     mut source: LiveSource,
     mut consumer: Consumer,
-    sink: SinkHandle,
+    sink: Outlets,
     machine: Machine,
     config: &Config,
 ) -> anyhow::Result<()> {
@@ -140,12 +143,8 @@ async fn shut_down(
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let written = async {
-        consumer.hand_on(&sink).await;
-        sink.finish().await
-    };
-    let report = deadline.step("writing the output", written).await;
-    let report = consumer.complete(report.unwrap_or_else(|| tally.report()));
+    let report = deadline.step(sink.finishing(), sink.finish()).await;
+    let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 

@@ -4,23 +4,31 @@
 //! ([`Document`]: defaults < file < environment < flags). Then [`validate`] turns the tree into a [`Config`], or
 //! into *all* that is wrong with it. Nothing here opens a socket, starts a task or ends the process.
 
+mod aggregate;
 mod document;
 mod environment;
+mod filter;
 mod problem;
 mod reader;
 mod schema;
 mod search;
+mod secret;
+mod sinks;
 mod units;
 mod validate;
 
+pub(crate) use aggregate::read as read_aggregate;
 pub use document::Document;
 pub use environment::PREFIX;
 pub use problem::{Place, Problem, Problems};
+pub(crate) use reader::Section;
 pub use schema::{
     Choice, Config, FlowConfig, Hook, LogConfig, LogFormat, LogLevel, OutputConfig, OutputFormat, RateStep,
     RecordEvent, Slots, SourceConfig, SourceKind, Updates,
 };
 pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
+pub use secret::{Revealed, Secret, SecretError, SecretInUse};
+pub use sinks::{DeliveryConfig, QueueConfig, SinkConfig, SinkKind, WhenFull};
 pub use units::{UnitError, duration, size};
 pub use validate::validate;
 

@@ -1,5 +1,7 @@
 //! Where records go. Records enter, bytes leave; nothing here knows where records come from.
 
+mod address;
+
 mod digits;
 
 pub mod time;
@@ -13,6 +15,12 @@ pub mod table;
 pub mod stdout;
 
 pub mod tally;
+
+pub mod http;
+
+pub mod influxdb;
+
+pub mod null;
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -81,11 +81,19 @@ impl StdoutSink {
     }
 }
 
+/// A batch that waits.
+#[derive(Debug)]
+struct Queued {
+    records: Records,
+    /// An earlier agent had it in its queue: it took no room in this one.
+    is_earlier: bool,
+}
+
 /// The way to a running sink.
 #[derive(Debug)]
 pub struct SinkHandle {
     /// Unbounded, because `room` bounds it by records rather than batches.
-    sender: mpsc::UnboundedSender<Records>,
+    sender: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
     capacity: u32,
     tally: Arc<Tally>,
@@ -146,6 +154,13 @@ impl SinkHandle {
         }
     }
 
+    /// Hands over a batch that an earlier agent may not have written. Never waits, and leaves all room to new batches,
+    /// which are written after it. Until it is written, it is in that agent's account and not in this one's.
+    pub fn admit(&self, number: u64, records: Records) -> Offered {
+        self.backlog.push(number, Arc::clone(&records));
+        self.enqueue(Queued { records, is_earlier: true })
+    }
+
     /// Waits until nothing can be written any more.
     pub async fn closed(&self) {
         self.sender.closed().await;
@@ -182,7 +197,11 @@ impl SinkHandle {
         // Also when nothing can be written any more: then it stays unwritten.
         self.tally.count_taken(&records);
         self.backlog.push(number, Arc::clone(&records));
-        match self.sender.send(records) {
+        self.enqueue(Queued { records, is_earlier: false })
+    }
+
+    fn enqueue(&self, batch: Queued) -> Offered {
+        match self.sender.send(batch) {
             Ok(()) => Offered::Taken,
             Err(_) => Offered::Closed,
         }
@@ -209,21 +228,29 @@ struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    fn run(mut self, mut batches: mpsc::UnboundedReceiver<Records>) -> io::Result<()> {
+    fn run(mut self, mut batches: mpsc::UnboundedReceiver<Queued>) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(batch) = batches.blocking_recv() {
-            for part in batch.chunks(WRITTEN_TOGETHER) {
+            for part in batch.records.chunks(WRITTEN_TOGETHER) {
                 self.encoder.encode(part, &mut buffer);
                 // Noted before the input closes: whoever sees it closed may ask why.
                 self.write(&buffer).inspect_err(|error| self.tally.note_error(error))?;
                 buffer.clear();
             }
-            self.tally.count_written(&batch);
-            self.backlog.pop();
-            self.room.add_permits(permits(batch.len(), self.capacity) as usize);
-            self.spare.put(batch);
+            self.note_written(batch);
         }
         Ok(())
+    }
+
+    fn note_written(&self, Queued { records, is_earlier }: Queued) {
+        if is_earlier {
+            self.tally.count_taken(&records);
+        } else {
+            self.room.add_permits(permits(records.len(), self.capacity) as usize);
+        }
+        self.tally.count_written(&records);
+        self.backlog.pop();
+        self.spare.put(records);
     }
 
     fn write(&mut self, buffer: &[u8]) -> io::Result<()> {
@@ -355,6 +382,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_earlier_agent_left_is_written_first_and_takes_no_room() {
+        let (out, text, gate) = stalled();
+        let sink = StdoutSink::spawn(Output::Json, context(), out, 4);
+        for number in 0..3 {
+            assert_eq!(sink.admit(number, mixed(5, 0)), Offered::Taken);
+        }
+        assert_eq!(sink.offer(3, batch(4)), Offered::Taken);
+        assert_eq!(sink.offer(4, batch(2)), Offered::Full);
+        let numbers: Vec<_> = sink.backlog().batches().iter().map(|batch| batch.0).collect();
+        assert_eq!(numbers, [0, 1, 2, 3], "a later agent finds all of it");
+        let report = sink.tally().report();
+        assert_eq!(
+            (report.unwritten, report.unwritten_sum.flows),
+            (4, 4),
+            "earlier ones are in another account"
+        );
+        drop(gate);
+        let report = sink.finish().await;
+        assert_eq!((report.written, report.unwritten, report.dropped_ends), (19, 0, 2));
+        let text = text.read();
+        let are_ends: Vec<_> = text.lines().map(|line| line.contains("\"tcp\"")).collect();
+        assert_eq!(are_ends, [vec![false; 15], vec![true; 4]].concat());
+    }
+
+    #[tokio::test]
     async fn a_batch_larger_than_the_queue_goes_through_and_leaves_the_queue_as_it_was() {
         let (out, text) = kept();
         let sink = StdoutSink::spawn(Output::Null, context(), out, 4);
@@ -374,6 +426,7 @@ mod tests {
         sink.closed().await;
         assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
         assert_eq!(sink.send(0, batch(10)).await, Offered::Closed);
+        assert_eq!(sink.admit(0, batch(1)), Offered::Closed);
         let report = sink.finish().await;
         assert!(report.broken_pipe && report.error.is_none());
         assert_eq!((report.dropped, report.unwritten), (0, 0));

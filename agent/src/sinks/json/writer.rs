@@ -5,9 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::super::digits;
 use super::super::time::{Calendar, Pieces};
-use super::address;
+use super::super::{address, digits};
 
 /// Room for a line but for [`Said`] and escaped text, which go out by themselves where they do not fit. All else that a
 /// line has is less than half of it.

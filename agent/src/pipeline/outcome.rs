@@ -1,0 +1,42 @@
+//! What became of one try to deliver a request.
+
+use std::time::Duration;
+
+/// An item that the server will never take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its position in the request.
+    pub position: usize,
+    /// Why, in the server's words as far as they are known; free of secrets.
+    pub reason: String,
+}
+
+/// What became of one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All items are stored.
+    Delivered,
+    /// All are stored but these.
+    Partly {
+        /// Positions to send again.
+        again: Vec<usize>,
+        /// Items that the server will never take.
+        given_up: Vec<GivenUp>,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// None is stored, or none is known to be; all are to be sent again.
+    NotNow {
+        /// Why, as a person can act on it; free of secrets.
+        reason: String,
+        /// How long the server wants to be left alone.
+        retry_after: Option<Duration>,
+        /// The answer never came: the server may have stored them.
+        in_doubt: bool,
+    },
+    /// The request is too large for the server: smaller ones may pass.
+    TooLarge {
+        /// The server's words.
+        reason: String,
+    },
+}
