@@ -215,11 +215,13 @@ fn a_second_signal_ends_it_at_once() {
         r#"export CONNTALLY_SOURCE__MANAGE_SYSCTLS=false
 for switch in acct timestamp; do echo 1 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
 {STUCK_OUTPUT}
-kill -TERM $agent; sleep 0.3; kill -INT $agent; wait $agent; echo "exit $?""#
+kill -TERM $agent; kill -INT $agent; sleep 0.3; [ -e /proc/$agent ] && echo "the first two are one"
+kill -INT $agent; wait $agent; echo "exit $?"
+grep -o "SIGINT while shutting down: ends at once" err"#
     )) else {
         return;
     };
-    assert_eq!(text, "exit 130\n");
+    assert_eq!(text, "the first two are one\nexit 130\nSIGINT while shutting down: ends at once\n");
 }
 
 #[test]
