@@ -1,11 +1,13 @@
 //! What a person who filters sees: the records that are wanted, and what the others moved in the audit.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+mod sights;
+
 use std::io::Write;
 use std::process::{Command, Output};
 
 use conntally::flow::Anchor;
-use conntally::model::{Counter, EndReason, Observation, ObservationKind, Status, Totals, Tuple, protocol};
+use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
@@ -20,24 +22,11 @@ fn sight(kind: ObservationKind, port: u16, packets: u64) -> Observation {
     original.dst[..4].copy_from_slice(&[192, 0, 2, 53]);
     let moved = Counter { packets, bytes: packets * 100 };
     Observation {
-        kind,
-        boot_ns: SINCE.boot_ns + packets,
         conntrack: u64::from(port) << 8,
         born_ns: SINCE.boot_ns + 1,
-        start_ns: SINCE.real_ns as u64 + 1,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply: Tuple { src: original.dst, dst: original.src, src_port: 53, dst_port: port, ..original },
+        start_ns: SINCE.real_ns.unsigned_abs() + 1,
         totals: Totals { original: moved, reply: moved },
-        end_reason: (kind == ObservationKind::End).then_some(EndReason::Timeout),
+        ..sights::sight(kind, original, SINCE.boot_ns + packets)
     }
 }
 

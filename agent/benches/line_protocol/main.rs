@@ -3,6 +3,8 @@
 
 #[path = "../instructions/mod.rs"]
 mod instructions;
+#[path = "../outcome/mod.rs"]
+mod outcome;
 #[path = "../json/samples.rs"]
 mod samples;
 
@@ -39,14 +41,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::exit_code(run())
 }
 
 fn run() -> Result<bool> {

@@ -4,6 +4,8 @@
 
 #[path = "../instructions/mod.rs"]
 mod instructions;
+#[path = "../outcome/mod.rs"]
+mod outcome;
 mod samples;
 
 use std::{hint::black_box, process::ExitCode, sync::Arc, time::Duration};
@@ -41,14 +43,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::exit_code(run())
 }
 
 fn run() -> Result<bool> {

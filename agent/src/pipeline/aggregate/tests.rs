@@ -1,3 +1,5 @@
+//! Series, sums and intervals of groups, one case each, and the sum of all by random churn.
+
 use super::*;
 use crate::model::{Counter, FlowId, Record, RecordKind, Totals, protocol};
 use crate::pipeline::filter::NetnsName;

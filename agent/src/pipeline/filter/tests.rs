@@ -1,3 +1,5 @@
+//! What expressions mean for a record, and what is said of wrong ones.
+
 use super::*;
 use crate::model::{EndReason, Family, NatKind, RecordKind, Status, protocol};
 use crate::pipeline::networks::NetworkDefinition;

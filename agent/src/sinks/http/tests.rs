@@ -1,3 +1,5 @@
+//! The client against a server in this process that answers as it is told.
+
 use std::time::Duration;
 
 use super::double::{Double, Reply};

@@ -125,7 +125,7 @@ async fn gives_up_what_is_too_old(target: Target, database: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
     let bucket = fresh("two");
     delivers(two(&bucket, TOKEN, true), &bucket).await;
@@ -133,7 +133,7 @@ async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
     let bucket = fresh("runs");
     let target = two(&bucket, TOKEN, true);
@@ -155,7 +155,7 @@ async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn version_2_refuses_what_is_too_old() {
     let bucket = fresh("short");
     let target = two(&bucket, TOKEN, false);
@@ -169,7 +169,7 @@ async fn version_2_refuses_what_is_too_old() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn version_2_says_what_a_person_has_to_mend() {
     for (target, part) in [
         (two("flows", "hunter2", false), "status 401"),
@@ -182,7 +182,7 @@ async fn version_2_says_what_a_person_has_to_mend() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn version_1_keeps_what_it_is_sent_in_a_database_that_is_made() {
     let database = fresh("one");
     delivers(one(&database, true), &database).await;
@@ -197,7 +197,7 @@ async fn version_1_keeps_what_it_is_sent_in_a_database_that_is_made() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers"]
+#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
 async fn datagrams_arrive_at_a_server_that_has_room() {
     let udp = std::env::var("CONNTALLY_INFLUXDB_1_UDP").unwrap();
     let address = udp.trim_start_matches("udp://").to_owned();

@@ -1,3 +1,5 @@
+//! Lines, and what the answers of a server mean.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

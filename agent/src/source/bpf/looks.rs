@@ -89,12 +89,13 @@ impl Looks {
         self.is_walking()
     }
 
-    /// Has another walk follow the last one, as soon as what that saw was handed over, if ends were lost of flows that
-    /// only two walks can tell.
-    pub(super) fn walk_again(&mut self, side: &mut KernelSide) {
+    /// Has another walk follow the last one as soon as what that saw was handed over; false when the table cannot be
+    /// walked any more.
+    pub(super) fn walk_again(&mut self, side: &mut KernelSide) -> bool {
         if self.walks && self.current.is_none() && self.finished.is_none() {
             self.begin(side);
         }
+        self.walks
     }
 
     /// Whether the looks that tell which flows are gone are not over yet.

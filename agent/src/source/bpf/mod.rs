@@ -255,10 +255,14 @@ impl BpfSource {
                     Draining::Detached
                 };
             }
-            Draining::Walking(until) if Instant::now() > until => self.draining = Draining::Detached,
-            Draining::Walking(_) if self.looks.is_walking() => {}
-            Draining::Walking(_) if self.looks.are_owed() => self.looks.walk_again(&mut self.side),
-            Draining::Walking(_) => self.draining = Draining::Detached,
+            Draining::Walking(until) => {
+                // Whose ends were lost only two walks can tell.
+                let goes_on = self.looks.is_walking()
+                    || (self.looks.are_owed() && self.looks.walk_again(&mut self.side));
+                if !goes_on || Instant::now() > until {
+                    self.draining = Draining::Detached;
+                }
+            }
             Draining::Detached | Draining::Left => {}
         }
         if matches!(self.draining, Draining::Detached) {
