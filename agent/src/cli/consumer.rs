@@ -222,7 +222,7 @@ impl Consumer {
 }
 
 fn wanted(config: &Config) -> Wanted {
-    let is_wanted = |event| config.output.events.contains(&event);
+    let is_wanted = |event| config.wants(event);
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
