@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 use super::super::digits;
 use super::super::json::{EncodeContext, Encoder};
 use super::super::names::event_type;
+use super::stream::DataStream;
 use crate::model::{Record, RecordKind};
 
 /// Which figures stand in `source.*`, `destination.*` and `network.*`, which readers sum.
@@ -29,6 +30,8 @@ const TOTAL: &[u8] = br#"},"conntally":{"total":{"#;
 pub struct BulkEncoder {
     json: Encoder,
     counters: Counters,
+    /// What stands before the schema's first field in each document.
+    beginning: Vec<u8>,
     /// Lines whose ids are not written yet.
     lines: Vec<u8>,
     /// Records with their figures exchanged.
@@ -42,10 +45,11 @@ const TOGETHER: usize = 64;
 impl BulkEncoder {
     /// Writes by this context.
     #[must_use]
-    pub fn new(context: EncodeContext, counters: Counters) -> Self {
+    pub fn new(context: EncodeContext, counters: Counters, stream: &DataStream) -> Self {
         Self {
             json: Encoder::new(context),
             counters,
+            beginning: stream.beginning().into_bytes(),
             lines: Vec::new(),
             exchanged: Vec::new(),
             delta: Finder::new(DELTA),
@@ -62,7 +66,8 @@ impl BulkEncoder {
                 let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
                 let (line, after) = rest.split_at(length);
                 put_action(record, out);
-                out.extend_from_slice(line);
+                out.extend_from_slice(&self.beginning);
+                out.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
                 ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
                 rest = after;
             }
@@ -154,7 +159,7 @@ mod tests {
 
     fn encoded(records: &[Record], host: &str, counters: Counters) -> (Vec<u8>, Vec<u32>) {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
-        BulkEncoder::new(context(host), counters).encode(records, &mut out, &mut ends);
+        BulkEncoder::new(context(host), counters, &DataStream::of("default")).encode(records, &mut out, &mut ends);
         (out, ends)
     }
 
@@ -173,7 +178,9 @@ mod tests {
         assert_eq!(ends, [u32::try_from(out.len()).unwrap()]);
         let mut json = Vec::new();
         Encoder::new(context("gw1")).encode(&[end_of_tcp()], &mut json);
-        assert_eq!(line.as_bytes(), json);
+        let mut expected = DataStream::of("default").beginning();
+        expected.push_str(std::str::from_utf8(&json[1..]).unwrap());
+        assert_eq!(line, expected);
     }
 
     #[test]

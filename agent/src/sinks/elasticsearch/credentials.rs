@@ -1,0 +1,76 @@
+//! Who the agent is to the cluster: nobody, a user, or the holder of an API key.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::config::{Secret as Configured, SecretInUse};
+use crate::sinks::http::Secret;
+
+/// How the agent shows who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Login {
+    /// Not at all, or by its certificate.
+    #[default]
+    None,
+    /// By an API key: as the server encoded it, or `id:key`.
+    ApiKey(Configured),
+    /// By name and password.
+    Basic {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: Configured,
+    },
+}
+
+/// The same in use: files that changed are read again.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    user: Option<String>,
+    secret: Option<SecretInUse>,
+}
+
+impl Credentials {
+    pub(super) fn new(login: &Login) -> Self {
+        let (user, secret) = match login {
+            Login::None => (None, None),
+            Login::ApiKey(key) => (None, Some(key)),
+            Login::Basic { user, password } => (Some(user.clone()), Some(password)),
+        };
+        Self { user, secret: secret.cloned().map(SecretInUse::new) }
+    }
+
+    /// The value of the header `Authorization`, as it is now.
+    ///
+    /// # Errors
+    /// When a secret cannot be read; the message does not hold it.
+    pub(super) fn header(&self) -> Result<Option<Secret>, String> {
+        let Some(secret) = &self.secret else { return Ok(None) };
+        let secret = secret.get().map_err(|error| error.to_string())?;
+        let text = match &self.user {
+            Some(user) => format!("Basic {}", STANDARD.encode(format!("{user}:{}", secret.expose()))),
+            None if secret.expose().contains(':') => format!("ApiKey {}", STANDARD.encode(secret.expose())),
+            None => format!("ApiKey {}", secret.expose()),
+        };
+        Ok(Some(Secret::new(&text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(login: &Login) -> Option<String> {
+        Credentials::new(login).header().unwrap().map(|secret| secret.reveal().to_owned())
+    }
+
+    #[test]
+    fn keys_are_sent_as_they_are_or_encoded_and_users_with_their_password() {
+        assert_eq!(header(&Login::None), None);
+        let key = |text| header(&Login::ApiKey(Configured::of(text))).unwrap();
+        assert_eq!(key("aWQ6a2V5"), "ApiKey aWQ6a2V5");
+        assert_eq!(key("id:key"), "ApiKey aWQ6a2V5");
+        let login = Login::Basic { user: "ann".into(), password: Configured::of("pass:word") };
+        assert_eq!(header(&login).unwrap(), "Basic YW5uOnBhc3M6d29yZA==");
+        assert!(!format!("{login:?} {:?}", Credentials::new(&login)).contains("word"));
+    }
+}
