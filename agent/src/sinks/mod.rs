@@ -18,5 +18,7 @@ pub mod stdout;
 
 pub mod tally;
 
+pub mod http;
+
 #[cfg(test)]
 pub(crate) mod samples;
