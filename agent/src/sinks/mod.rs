@@ -18,7 +18,5 @@ pub mod stdout;
 
 pub mod tally;
 
-pub mod http;
-
 #[cfg(test)]
 pub(crate) mod samples;

@@ -132,12 +132,18 @@ pub(super) fn outcome(fates: &[Fate], positions: &[usize]) -> Outcome {
 /// What to do about the commonest refusals.
 pub(super) fn advised(told: &str) -> String {
     const ADVICE: [(&str, &str); 7] = [
-        ("security_exception", "the key or user needs create_doc, auto_configure, view_index_metadata and read on the data stream"),
+        (
+            "security_exception",
+            "the key or user needs create_doc, auto_configure, view_index_metadata and read on the data stream",
+        ),
         ("disk usage exceeded", "the server's disk is full: make room, it takes writes again by itself"),
         ("cluster_block_exception", "the index is blocked for writing: see its index.blocks settings"),
         ("index_not_found", "`conntally setup elasticsearch` makes the data stream"),
         ("rejected_execution", "the server has more to do than it can; sent again later"),
-        ("maximum shards open", "the cluster has as many shards as it may: delete old indices or raise cluster.max_shards_per_node"),
+        (
+            "maximum shards open",
+            "the cluster has as many shards as it may: delete old indices or raise cluster.max_shards_per_node",
+        ),
         ("pipeline with id", "the index names an ingest pipeline that does not exist"),
     ];
     match ADVICE.iter().find(|(part, _)| told.contains(part)) {
@@ -184,7 +190,9 @@ mod tests {
             matches!(&fates[..], [Fate::Stored, Fate::Refused(why), Fate::Duplicate(_)] if why.contains("For input")),
             "{fates:?}"
         );
-        let Outcome::Partly { again, given_up, .. } = outcome(&fates, &[4, 5, 9]) else { panic!("{fates:?}") };
+        let Outcome::Partly { again, given_up, .. } = outcome(&fates, &[4, 5, 9]) else {
+            panic!("{fates:?}")
+        };
         assert_eq!((again, given_up.len(), given_up[0].position, given_up[1].position), (vec![], 2, 5, 9));
     }
 
@@ -212,9 +220,13 @@ mod tests {
         for (status, kind, reason) in again {
             let fates = fates(one(status, kind, reason).as_bytes(), 1, false).unwrap();
             let outcome = outcome(&fates, &[0]);
-            assert!(matches!(outcome, Outcome::NotNow { in_doubt: false, .. }), "{status} {kind}: {outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::NotNow { in_doubt: false, .. }),
+                "{status} {kind}: {outcome:?}"
+            );
         }
-        for kind in ["document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"]
+        for kind in
+            ["document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"]
         {
             let fates = fates(one(400, kind, "x").as_bytes(), 1, true).unwrap();
             assert!(matches!(&fates[..], [Fate::Refused(_)]), "{kind}");
@@ -223,7 +235,8 @@ mod tests {
 
     #[test]
     fn reasons_say_what_to_do() {
-        let fates = fates(one(403, "cluster_block_exception", "disk usage exceeded").as_bytes(), 1, false).unwrap();
+        let fates =
+            fates(one(403, "cluster_block_exception", "disk usage exceeded").as_bytes(), 1, false).unwrap();
         let Outcome::NotNow { reason, .. } = outcome(&fates, &[0]) else { panic!() };
         assert!(reason.contains("make room"), "{reason}");
     }

@@ -84,7 +84,9 @@ impl Doubts {
     }
 
     fn recalled(&self, first: &str) -> Option<Arc<str>> {
-        self.locked(|memory| memory.sent.iter().find(|(id, _)| **id == *first).map(|(_, index)| Arc::clone(index)))
+        self.locked(|memory| {
+            memory.sent.iter().find(|(id, _)| **id == *first).map(|(_, index)| Arc::clone(index))
+        })
     }
 
     fn locked<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
@@ -195,7 +197,9 @@ async fn by_one(ids: &[&str], indices: &[String], nodes: &Nodes) -> Result<HashS
         };
         let got: Got = understood(&nodes.ask(&ask).await?)?;
         if got.docs.len() != ids.len() {
-            return Err(Unknown { reason: format!("asked for {} ids, told of {}", ids.len(), got.docs.len()) });
+            return Err(Unknown {
+                reason: format!("asked for {} ids, told of {}", ids.len(), got.docs.len()),
+            });
         }
         for document in got.docs {
             match (document.found, document.error) {
@@ -205,7 +209,9 @@ async fn by_one(ids: &[&str], indices: &[String], nodes: &Nodes) -> Result<HashS
                 (None, Some(error)) if error.kind == "index_not_found_exception" => {}
                 (None, error) => {
                     let told = error.map_or_else(|| "no reason".to_owned(), |error| error.told());
-                    return Err(Unknown { reason: format!("cannot tell whether a document is stored: {told}") });
+                    return Err(Unknown {
+                        reason: format!("cannot tell whether a document is stored: {told}"),
+                    });
                 }
             }
         }
@@ -232,9 +238,9 @@ async fn by_search(ids: &[&str], stream: &DataStream, nodes: &Nodes) -> Result<H
         id: String,
     }
     // Of an id that is stored twice, there are two.
-    let body = json!({ "size": 4 * IDS, "_source": false, "query": { "ids": { "values": ids } } }).to_string();
-    let query =
-        [("allow_partial_search_results", "false"), ("filter_path", "timed_out,hits.hits._id")];
+    let body =
+        json!({ "size": 4 * IDS, "_source": false, "query": { "ids": { "values": ids } } }).to_string();
+    let query = [("allow_partial_search_results", "false"), ("filter_path", "timed_out,hits.hits._id")];
     let ask = Ask {
         method: Method::POST,
         path: &[stream.name(), "_search"],

@@ -159,7 +159,8 @@ mod tests {
 
     fn encoded(records: &[Record], host: &str, counters: Counters) -> (Vec<u8>, Vec<u32>) {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
-        BulkEncoder::new(context(host), counters, &DataStream::of("default")).encode(records, &mut out, &mut ends);
+        BulkEncoder::new(context(host), counters, &DataStream::of("default"))
+            .encode(records, &mut out, &mut ends);
         (out, ends)
     }
 

@@ -18,7 +18,9 @@ mod stream;
 mod tests;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::OnceCell;
 
 pub use credentials::Login;
 pub use encode::{BulkEncoder, Counters};
@@ -31,6 +33,7 @@ use self::doubt::Doubts;
 use self::encode::{document_of, id_of};
 use self::nodes::{Ask, Nodes};
 use self::rejected::Rejected;
+use self::setup::SetupError;
 use super::http::{Answer, Client, Failure, Method, TlsError};
 use super::json::EncodeContext;
 use super::time::rfc3339;
@@ -49,15 +52,29 @@ pub struct Elasticsearch {
     encoder: Mutex<BulkEncoder>,
     doubts: Doubts,
     rejected: Rejected,
+    /// What to do before the first request, if anything.
+    setup: Option<Setup>,
+}
+
+/// A setup that is done once.
+struct Setup {
+    options: Options,
+    timeout: Duration,
+    done: OnceCell<()>,
 }
 
 impl Elasticsearch {
-    /// Makes the sink; opens no connection. `name` is its name in the configuration.
+    /// Makes the sink; opens no connection. `name` is its name in the configuration; a try may take `timeout`.
     ///
     /// # Errors
     /// When certificates cannot be used.
-    pub fn new(name: &str, options: &Options, context: EncodeContext) -> Result<Self, TlsError> {
-        let client = Client::new(&options.http)?;
+    pub fn new(
+        name: &str,
+        options: &Options,
+        timeout: Duration,
+        context: EncodeContext,
+    ) -> Result<Self, TlsError> {
+        let client = Client::new(&options.http, timeout)?;
         Ok(Self {
             name: name.to_owned(),
             nodes: Nodes::new(client, options.urls.clone(), Credentials::new(&options.login)),
@@ -65,12 +82,25 @@ impl Elasticsearch {
             stream: options.stream.clone(),
             doubts: Doubts::default(),
             rejected: Rejected::new(options.rejected_file(name), options.rejected_bytes.into()),
+            setup: options.setup.then(|| Setup { options: options.clone(), timeout, done: OnceCell::new() }),
         })
     }
 
+    /// Has the cluster set up, if that is wanted and not done yet.
+    async fn set_up(&self) -> Result<(), SetupError> {
+        let Some(Setup { options, timeout, done }) = &self.setup else { return Ok(()) };
+        done.get_or_try_init(|| async {
+            for sentence in setup::install(options, *timeout).await?.sentences() {
+                tracing::info!("sink {}: {sentence}", self.name);
+            }
+            Ok(())
+        })
+        .await
+        .copied()
+    }
+
     async fn send(&self, request: &Request) -> Outcome {
-        let ids: Vec<&str> =
-            (0..request.items.len()).filter_map(|at| id_of(request.piece(at)?)).collect();
+        let ids: Vec<&str> = (0..request.items.len()).filter_map(|at| id_of(request.piece(at)?)).collect();
         let Some(first) = ids.first().copied().filter(|_| ids.len() == request.items.len()) else {
             // A spool that was damaged without its checksum noticing.
             return not_now("a request holds what is no item".into(), false);
@@ -117,7 +147,7 @@ impl Elasticsearch {
 
     fn judge(&self, answer: &Answer, request: &Request, positions: &[usize]) -> Outcome {
         if answer.status != 200 {
-            return refused(answer);
+            return refused(answer, |told| self.nodes.hide(told));
         }
         let sent_before = request.in_doubt || request.attempt > 0;
         match fates(&answer.body, positions.len(), sent_before) {
@@ -148,7 +178,10 @@ impl Elasticsearch {
         }
         if let Some(error) = unkept {
             let path = self.rejected.path().display();
-            tracing::error!("sink {}: documents that were refused cannot be kept in {path}: {error}", self.name);
+            tracing::error!(
+                "sink {}: documents that were refused cannot be kept in {path}: {error}",
+                self.name
+            );
         }
         if let Some(reason) = again {
             tracing::debug!("sink {}: some items are to be sent again: {}", self.name, advised(reason));
@@ -171,6 +204,9 @@ impl Sink for Elasticsearch {
         if request.items.is_empty() {
             return Outcome::Delivered;
         }
+        if let Err(error) = self.set_up().await {
+            return not_now(format!("cannot set the server up: {error}"), request.in_doubt);
+        }
         self.send(request).await
     }
 }
@@ -180,9 +216,9 @@ fn not_now(reason: String, in_doubt: bool) -> Outcome {
 }
 
 /// What a status other than 200 means for a whole request.
-fn refused(answer: &Answer) -> Outcome {
+fn refused(answer: &Answer, hide: impl FnOnce(String) -> String) -> Outcome {
     let told = refusal(&answer.body).unwrap_or_else(|| answer.text().into_owned());
-    let reason = answer.said(&told);
+    let reason = answer.said(&hide(told));
     if answer.status == 413 {
         return Outcome::TooLarge { reason };
     }
@@ -194,7 +230,11 @@ fn refused(answer: &Answer) -> Outcome {
     };
     // A proxy that gave up waiting says so with a 5xx.
     let in_doubt = matches!(answer.status, 408 | 500..=599) || answer.is_success();
-    Outcome::NotNow { reason: format!("{}{advice}", advised(&reason)), retry_after: answer.retry_after(), in_doubt }
+    Outcome::NotNow {
+        reason: format!("{}{advice}", advised(&reason)),
+        retry_after: answer.retry_after(),
+        in_doubt,
+    }
 }
 
 fn now() -> i64 {

@@ -51,7 +51,8 @@ impl Nodes {
                 }
                 Err(error) => {
                     self.turn_from(at);
-                    failure = Failure { reason: format!("{endpoint}: {}", error.reason), ..error };
+                    let reason = self.credentials.hide(format!("{endpoint}: {}", error.reason));
+                    failure = Failure { reason, ..error };
                     if failure.in_doubt {
                         break;
                     }
@@ -62,7 +63,8 @@ impl Nodes {
     }
 
     async fn ask_one(&self, endpoint: &Endpoint, ask: &Ask<'_>) -> Result<Answer, Failure> {
-        let authorization = self.credentials.header().map_err(|reason| Failure { reason, in_doubt: false })?;
+        let authorization =
+            self.credentials.header().map_err(|reason| Failure { reason, in_doubt: false })?;
         let call = Call {
             method: ask.method.clone(),
             url: endpoint.at(ask.path, ask.query),
@@ -73,7 +75,10 @@ impl Nodes {
         let mut answer = self.client.send(call).await?;
         if answer.is_success() {
             if let Some(cut) = answer.cut.take() {
-                return Err(Failure { reason: format!("the answer ended early: {}", cut.reason), in_doubt: true });
+                return Err(Failure {
+                    reason: format!("the answer ended early: {}", cut.reason),
+                    in_doubt: true,
+                });
             }
             if answer.body.len() >= ask.most {
                 let reason = format!("the answer has more than {} bytes, which none has", ask.most);
@@ -81,6 +86,11 @@ impl Nodes {
             }
         }
         Ok(answer)
+    }
+
+    /// What a server said, without secrets.
+    pub(super) fn hide(&self, told: String) -> String {
+        self.credentials.hide(told)
     }
 
     /// Others may have turned already.

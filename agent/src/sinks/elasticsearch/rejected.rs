@@ -43,7 +43,13 @@ impl Rejected {
     ///
     /// # Errors
     /// When the file cannot be written; the next document is tried anew.
-    pub(super) fn write(&self, time: &str, id: Option<&str>, reason: &str, document: &[u8]) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        time: &str,
+        id: Option<&str>,
+        reason: &str,
+        document: &[u8],
+    ) -> io::Result<()> {
         let raw = serde_json::from_slice(document).ok();
         let mut line = serde_json::to_vec(&Line { time, id, reason, document: raw })?;
         line.push(b'\n');
@@ -94,7 +100,8 @@ mod tests {
         rejected.write("t", Some("a-end-1"), "status 400: \"x\"", br#"{"n":1.50}"#).unwrap();
         rejected.write("t", None, "again", b"no json").unwrap();
         let text = std::fs::read_to_string(rejected.path()).unwrap();
-        let expected = r#"{"@timestamp":"t","id":"a-end-1","reason":"status 400: \"x\"","document":{"n":1.50}}"#;
+        let expected =
+            r#"{"@timestamp":"t","id":"a-end-1","reason":"status 400: \"x\"","document":{"n":1.50}}"#;
         assert_eq!(text.lines().next(), Some(expected));
         assert_eq!(text.lines().count(), 2);
         assert_eq!(std::fs::metadata(rejected.path()).unwrap().mode() & 0o777, 0o600);

@@ -29,9 +29,7 @@ impl DataStream {
     /// What every document begins with.
     pub(super) fn beginning(&self) -> String {
         let namespace = &self.namespace;
-        format!(
-            r#"{{"data_stream":{{"type":"{TYPE}","dataset":"{DATASET}","namespace":"{namespace}"}},"#
-        )
+        format!(r#"{{"data_stream":{{"type":"{TYPE}","dataset":"{DATASET}","namespace":"{namespace}"}},"#)
     }
 
     /// What is wrong with a namespace, if anything.
