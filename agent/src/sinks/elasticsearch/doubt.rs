@@ -107,7 +107,8 @@ impl Doubts {
         let indices = indices(stream, nodes).await?;
         let now = newest(&indices);
         let mut found = HashSet::new();
-        if self.recalled(first).as_ref() != Some(&now) && !indices.is_empty() {
+        // A single index knows all ids.
+        if indices.len() > 1 && self.recalled(first).as_ref() != Some(&now) {
             for ids in ids.chunks(IDS) {
                 found.extend(find(ids, stream, &indices, nodes).await?);
             }

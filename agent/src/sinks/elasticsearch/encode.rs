@@ -137,6 +137,11 @@ pub(super) fn id_of(item: &[u8]) -> Option<&str> {
     std::str::from_utf8(rest.get(..end)?).ok()
 }
 
+/// The moment in an id, in nanoseconds since the boot.
+pub(super) fn moment_of(id: &str) -> Option<u64> {
+    id.rsplit_once('-')?.1.parse().ok()
+}
+
 /// The document of an encoded item, without its newline.
 pub(super) fn document_of(item: &[u8]) -> &[u8] {
     let document = memchr::memchr(b'\n', item).and_then(|at| item.get(at + 1..)).unwrap_or_default();
@@ -176,6 +181,7 @@ mod tests {
         let id = "00000000000000000000000000000f3c-end-105100000000";
         assert_eq!(action, format!(r#"{{"create":{{"_id":"{id}"}}}}"#));
         assert_eq!(id_of(&out), Some(id));
+        assert_eq!(moment_of(id), Some(end_of_tcp().observed_boot_ns));
         assert_eq!(ends, [u32::try_from(out.len()).unwrap()]);
         let mut json = Vec::new();
         Encoder::new(context("gw1")).encode(&[end_of_tcp()], &mut json);

@@ -20,6 +20,7 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::OnceCell;
 
 pub use credentials::Login;
@@ -30,7 +31,7 @@ pub use stream::DataStream;
 use self::answer::{Fate, advised, fates, outcome, refusal};
 use self::credentials::Credentials;
 use self::doubt::Doubts;
-use self::encode::{document_of, id_of};
+use self::encode::{document_of, id_of, moment_of};
 use self::nodes::{Ask, Nodes};
 use self::rejected::Rejected;
 use self::setup::SetupError;
@@ -47,6 +48,8 @@ const LONGEST_ITEM: usize = 1 << 10;
 /// The sink.
 pub struct Elasticsearch {
     name: String,
+    /// When it was made, by the clock that is in the ids.
+    began_boot_ns: u64,
     nodes: Nodes,
     stream: DataStream,
     encoder: Mutex<BulkEncoder>,
@@ -77,6 +80,7 @@ impl Elasticsearch {
         let client = Client::new(&options.http, timeout)?;
         Ok(Self {
             name: name.to_owned(),
+            began_boot_ns: boot_ns(),
             nodes: Nodes::new(client, options.urls.clone(), Credentials::new(&options.login)),
             encoder: Mutex::new(BulkEncoder::new(context, options.counters, &options.stream)),
             stream: options.stream.clone(),
@@ -106,7 +110,7 @@ impl Elasticsearch {
             return not_now("a request holds what is no item".into(), false);
         };
         let mut positions: Vec<usize> = (0..ids.len()).collect();
-        if request.in_doubt {
+        if self.is_in_doubt(request, &ids) {
             match self.doubts.stored(&ids, &self.stream, &self.nodes).await {
                 Ok(stored) => positions.retain(|&at| ids.get(at).is_some_and(|id| !stored.contains(id))),
                 Err(unknown) => return not_now(unknown.reason, true),
@@ -119,6 +123,13 @@ impl Elasticsearch {
             self.doubts.settled(first);
         }
         outcome
+    }
+
+    /// Whether some of it may be stored: a try of it got no answer, or an agent before this one had its records, which
+    /// the state directory or a recording handed on.
+    fn is_in_doubt(&self, request: &Request, ids: &[&str]) -> bool {
+        let is_older = |id: &&str| moment_of(id).is_none_or(|moment| moment < self.began_boot_ns);
+        request.in_doubt || ids.iter().any(is_older)
     }
 
     /// Sends the items at these positions, the others being stored.
@@ -149,7 +160,8 @@ impl Elasticsearch {
         if answer.status != 200 {
             return refused(answer, |told| self.nodes.hide(told));
         }
-        let sent_before = request.in_doubt || request.attempt > 0;
+        let ids: Vec<&str> = positions.iter().filter_map(|&at| id_of(request.piece(at)?)).collect();
+        let sent_before = request.attempt > 0 || self.is_in_doubt(request, &ids);
         match fates(&answer.body, positions.len(), sent_before) {
             Ok(fates) => {
                 self.tell(&fates, request, positions);
@@ -235,6 +247,12 @@ fn refused(answer: &Answer, hide: impl FnOnce(String) -> String) -> Outcome {
         retry_after: answer.retry_after(),
         in_doubt,
     }
+}
+
+/// 0 where the clock cannot be read, which happens nowhere.
+fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn now() -> i64 {

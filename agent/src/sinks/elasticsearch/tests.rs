@@ -14,11 +14,14 @@ fn context() -> EncodeContext {
 }
 
 fn record(flow: u128) -> Record {
-    Record { flow_id: FlowId(flow), ..end_of_tcp() }
+    Record { flow_id: FlowId(flow), observed_boot_ns: MOMENT, ..end_of_tcp() }
 }
 
+/// Later than any agent's start: what is older may have been sent by an agent before.
+const MOMENT: u64 = u64::MAX;
+
 fn id(flow: u128) -> String {
-    format!("{}-end-105100000000", FlowId(flow))
+    format!("{}-end-{MOMENT}", FlowId(flow))
 }
 
 fn request(sink: &Elasticsearch, flows: std::ops::Range<u128>) -> Request {
@@ -138,6 +141,19 @@ async fn what_was_sent_before_may_be_there() {
     let bench = Bench::new(vec![indices(1..=1), items(&[409, 201])]).await;
     let request = Request { attempt: 1, ..request(&bench.sink, 0..2) };
     assert_eq!(bench.sink.deliver(&request).await, Outcome::Delivered);
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_agent_may_be_there() {
+    let bench = Bench::new(vec![indices(1..=2), got(&[(7, true)]), got(&[(7, false)])]).await;
+    let old = Record { flow_id: FlowId(7), ..end_of_tcp() };
+    let (mut body, mut ends) = (Vec::new(), Vec::new());
+    bench.sink.encode_all(&[old], &mut body, &mut ends);
+    let request = Request { items: vec![(ends[0], old.weight())], body, ..Request::default() };
+    let found = json!({ "_id": id_of(&request.body), "found": true }).to_string();
+    assert!(found.contains("-105100000000"));
+    let (reason, in_doubt) = not_now_of(bench.sink.deliver(&request).await);
+    assert!(in_doubt && reason.contains("404"), "asked for two indices, answered, then sent: {reason}");
 }
 
 #[tokio::test]
