@@ -4,3 +4,17 @@
 //! misbehaves as ordered; what the server has stored in the end is compared with the recording's ledger.
 
 pub mod proxy;
+
+pub mod sum;
+
+pub mod recording;
+
+pub mod feed;
+
+pub mod agent;
+
+pub mod subject;
+
+pub mod scene;
+
+pub mod case;
