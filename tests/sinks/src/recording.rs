@@ -12,8 +12,9 @@ const RECORDS_OF_BLOCK: usize = 4_000;
 /// When the machine of the recording had been up for that long, the recording began.
 const UPTIME_NS: u64 = 1_000_000_000_000;
 
-/// How far back it began: what is recorded lies in the past, but not before any retention.
-const BEGAN_BEFORE: Duration = Duration::from_secs(3_600);
+/// How far back it began: the first sights of the first wave are older than an hour, which is the shortest retention of
+/// some servers, and the last ones are not.
+const BEGAN_BEFORE: Duration = Duration::from_secs(3_650);
 
 const IPS_SEEN_REPLY_ASSURED_CONFIRMED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 const UDP: u8 = 17;

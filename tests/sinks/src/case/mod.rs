@@ -45,7 +45,7 @@ const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) 
 /// All of them.
 pub const ALL: &[Case] = &[
     local("accounts", "says in the end that nothing was lost", basics::accounts),
-    case("delivers", "every flow arrives once, to the byte", basics::delivers),
+    local("delivers", "every flow arrives once, to the byte", basics::delivers),
     case("batches", "many records travel in few requests", basics::batches),
     case("keeps-limits", "no request is larger than it may be", limits::keeps_limits),
     case("halves", "a request that is too large for the server is sent in parts", limits::halves),

@@ -54,11 +54,11 @@ impl Subject for Elasticsearch {
         text
     }
 
-    fn stored(&self, target: &Target<'_>) -> Result<Sum> {
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
         let stream = stream(target);
         let refreshed = ask(target, "POST", &format!("/{stream}/_refresh")).send(target.address)?;
         if refreshed.status == 404 {
-            return Ok(Sum::default());
+            return Ok(Some(Sum::default()));
         }
         ensure!(refreshed.is_success(), "it does not refresh: {}", refreshed.text());
         let fields = ["source.packets", "source.bytes", "destination.packets", "destination.bytes"];
@@ -73,14 +73,14 @@ impl Subject for Elasticsearch {
             // Far below the numbers that a double cannot hold exactly.
             value.unwrap_or(0.0) as u64
         };
-        Ok(Sum {
+        Ok(Some(Sum {
             flows,
             source: Counter { packets: sum("source.packets"), bytes: sum("source.bytes") },
             destination: Counter { packets: sum("destination.packets"), bytes: sum("destination.bytes") },
-        })
+        }))
     }
 
-    /// In a data stream that exists already a port is an address, which port 53 is not.
+    /// In a data stream that exists already a port is at most 127, which 53 is and 443 is not.
     fn poison(&self, target: &Target<'_>) -> Result<()> {
         let stream = stream(target);
         let mapping = json!({"properties": {

@@ -57,10 +57,7 @@ impl Subject for InfluxDb {
         if is_two(target) {
             return make_bucket(target);
         }
-        let form = format!("q=CREATE+DATABASE+{}", target.tag);
-        let request = login(Request::new("POST", "/query"), target);
-        request.body("application/x-www-form-urlencoded", form).expect_success(target.address)?;
-        Ok(())
+        ask(target, &format!("CREATE DATABASE {}", target.tag))
     }
 
     fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String {
@@ -93,22 +90,32 @@ impl Subject for InfluxDb {
         text
     }
 
-    fn stored(&self, target: &Target<'_>) -> Result<Sum> {
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
         let sums: Vec<_> = FIELDS.iter().map(|field| format!("sum({field})")).collect();
         let query = format!("SELECT {} FROM /.*/", sums.join(",")).replace(' ', "%20").replace('+', "%2B");
         let path = format!("/query?db={}&q={query}", target.tag);
         let answer = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
         let [flows, source_packets, source_bytes, destination_packets, destination_bytes] = totals(&answer);
-        Ok(Sum {
+        Ok(Some(Sum {
             flows,
             source: Counter { packets: source_packets, bytes: source_bytes },
             destination: Counter { packets: destination_packets, bytes: destination_bytes },
-        })
+        }))
     }
 
-    /// A field that is a number already holds text.
+    /// What is older than an hour is refused.
     fn poison(&self, target: &Target<'_>) -> Result<()> {
-        anyhow::bail!("no way to poison {} yet", target.tag)
+        if is_two(target) {
+            let path = format!("/api/v2/buckets?name={}", target.tag);
+            let found = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
+            let id = found.pointer("/buckets/0/id").and_then(Value::as_str).context("it has no bucket")?;
+            let rules = json!({"retentionRules": [{"type": "expire", "everySeconds": 3_600}]});
+            let request = Request::new("PATCH", format!("/api/v2/buckets/{id}")).json(&rules);
+            login(request, target).expect_success(target.address)?;
+            return Ok(());
+        }
+        let query = format!("ALTER RETENTION POLICY autogen ON {} DURATION 1h SHARD DURATION 1h", target.tag);
+        ask(target, &query)
     }
 }
 
@@ -122,6 +129,14 @@ fn login(request: Request, target: &Target<'_>) -> Request {
         return request.header("Authorization", &format!("Token {}", target.access("token")));
     }
     request.login(target.access("user"), target.access("password"))
+}
+
+/// A query of version 1 that changes something.
+fn ask(target: &Target<'_>, query: &str) -> Result<()> {
+    let request = login(Request::new("POST", "/query"), target);
+    let form = format!("q={}", query.replace(' ', "+"));
+    request.body("application/x-www-form-urlencoded", form).expect_success(target.address)?;
+    Ok(())
 }
 
 fn make_bucket(target: &Target<'_>) -> Result<()> {

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use super::{Subject, Target};
-use crate::sum::Sum;
+use crate::sum::{Counter, Sum};
 
 /// JSON lines on standard output, which the case reads itself.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,27 @@ impl Subject for Stdout {
         "format = \"json\"\n".to_owned()
     }
 
-    fn stored(&self, _: &Target<'_>) -> Result<Sum> {
-        bail!("a terminal stores nothing")
+    fn stored(&self, _: &Target<'_>) -> Result<Option<Sum>> {
+        Ok(None)
+    }
+
+    /// The sum of the last record of each flow.
+    fn printed(&self, output: &str) -> Option<Sum> {
+        let mut sum = Sum::default();
+        for line in output.lines() {
+            let record: Value = serde_json::from_str(line).ok()?;
+            if record.pointer("/flow/final").and_then(Value::as_bool) == Some(true) {
+                let number = |at: &str| record.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+                let side =
+                    |packets: &str, bytes: &str| Counter { packets: number(packets), bytes: number(bytes) };
+                sum += Sum {
+                    flows: 1,
+                    source: side("/source/packets", "/source/bytes"),
+                    destination: side("/destination/packets", "/destination/bytes"),
+                };
+            }
+        }
+        Some(sum)
     }
 
     fn poison(&self, _: &Target<'_>) -> Result<()> {
@@ -74,7 +94,7 @@ impl Subject for Null {
         Ok(())
     }
 
-    fn stored(&self, target: &Target<'_>) -> Result<Sum> {
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
         Stdout.stored(target)
     }
 

@@ -35,11 +35,16 @@ pub trait Subject: Sync {
     /// The lines of its table in the configuration, but for the `type`.
     fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String;
 
-    /// What is stored.
+    /// What is stored; `None` where nobody can tell.
     ///
     /// # Errors
     /// When the server does not tell.
-    fn stored(&self, target: &Target<'_>) -> Result<Sum>;
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>>;
+
+    /// The same of a sink without a server, by what the agent printed.
+    fn printed(&self, _output: &str) -> Option<Sum> {
+        None
+    }
 
     /// Makes the server refuse some of what is going to be written, for ever.
     ///
