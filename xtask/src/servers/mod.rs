@@ -1,5 +1,7 @@
 //! `cargo xtask servers`: real servers on loopback, to be worked with or to be tested against.
 
+pub(crate) mod conformance;
+
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +19,8 @@ pub(crate) enum Task {
     Down(Names),
     /// Tell which servers there are, which are built, which run and how to talk to them
     Status,
+    /// Try every sink against real servers and a proxy that misbehaves
+    Test(conformance::Options),
     /// Only build servers; without names one of each kind
     Build(Names),
 }
@@ -31,7 +35,7 @@ pub(crate) struct Names {
     full: bool,
 }
 
-/// One of each kind, the newer one where both are as quick to have.
+/// One of each kind: what CI builds and tests with.
 pub(crate) const ONE_OF_EACH: &[&str] =
     &["influxdb-2", "influxdb-1", "elasticsearch-small-8", "opensearch-2", "telegraf"];
 
@@ -41,6 +45,7 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
         Task::Up(names) => up(paths, &names.chosen()?),
         Task::Down(names) => down(paths, &names.names),
         Task::Status => status(paths),
+        Task::Test(options) => test(paths, &options),
         Task::Build(names) => build(paths, &names.chosen()?),
     }
 }
@@ -70,6 +75,14 @@ pub(crate) fn build(paths: &Paths, kinds: &[&'static dyn Kind]) -> Result<()> {
     let cache = Cache::below(&paths.cache)?;
     for kind in kinds {
         cache.ensure(*kind, say)?;
+    }
+    Ok(())
+}
+
+fn test(paths: &Paths, options: &conformance::Options) -> Result<()> {
+    let counted = conformance::run(paths, options)?;
+    if counted.failed > 0 {
+        bail!("{} cases failed", counted.failed);
     }
     Ok(())
 }
