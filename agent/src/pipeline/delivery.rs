@@ -11,7 +11,7 @@ use super::guard::Guarded;
 use super::retry::{Circumstances, Decision, Next, decide};
 use super::shared::Shared;
 use super::voice::{Line, Voice};
-use super::{GivenUp, Outcome, Request, Sink};
+use super::{GivenUp, Outcome, Report, Request, Sink};
 use crate::config::DeliveryConfig;
 
 /// A request with which the sink panicked so often is given up.
@@ -133,6 +133,9 @@ impl<S: Sink> Delivery<S> {
     /// Nothing is under way any more.
     pub(super) fn conclude(&self) {
         say(self.voice().conclude());
+        let name = self.voice().name().to_owned();
+        let Report { delivered, merged, tries, .. } = self.shared.report();
+        tracing::info!(records = delivered.records, merged, tries, "sink {name}: all is delivered");
     }
 
     /// Waits until the next try, which comes sooner when the agent is about to end.

@@ -356,7 +356,8 @@ async fn a_replay_waits_for_room_and_loses_nothing() {
     let queue = QueueConfig { records: 8, when_full: WhenFull::DropNewest };
     let handle = spawn("a", script.clone(), &queue, &config());
     for batch in 0..10 {
-        assert_eq!(handle.send(0, &records(batch * 9..batch * 9 + 9)).await, Offered::Taken);
+        handle.room_for(9).await;
+        assert_eq!(handle.admit(0, &records(batch * 9..batch * 9 + 9)), Offered::Taken);
     }
     let report = finish(&handle).await;
     assert_eq!((report.delivered.records, report.dropped.records, report.merged), (90, 0, 0));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::shared::Shared;
-use super::{Item, Report};
+use super::{Item, Items, Report};
 
 /// What became of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Handle<I: Item> {
 impl<I: Item> Handle<I> {
     /// Hands over what there is room for. Never waits. `number` is by what [`Handle::oldest`] knows the batch; it never
     /// falls.
-    pub fn offer(&self, number: u64, items: &Arc<[I]>) -> Offered {
+    pub fn offer(&self, number: u64, items: &Items<I>) -> Offered {
         if self.has_ended() {
             self.shared.count_dropped(items);
             return Offered::Closed;
@@ -37,8 +37,9 @@ impl<I: Item> Handle<I> {
         if self.shared.hand_in(number, items, false) { Offered::Taken } else { Offered::Full }
     }
 
-    /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already.
-    pub fn admit(&self, number: u64, items: &Arc<[I]>) -> Offered {
+    /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already, and
+    /// for what waited for room.
+    pub fn admit(&self, number: u64, items: &Items<I>) -> Offered {
         if self.has_ended() {
             self.shared.count_dropped(items);
             return Offered::Closed;
@@ -47,14 +48,15 @@ impl<I: Item> Handle<I> {
         Offered::Taken
     }
 
-    /// Hands over all of it as soon as there is room: for a replay.
-    pub async fn send(&self, number: u64, items: &Arc<[I]>) -> Offered {
+    /// Waits until there is room for so many items, or nothing can be delivered any more: for a replay, whose records
+    /// are then admitted.
+    pub async fn room_for(&self, items: usize) {
         loop {
             let taken_out = self.shared.taken_out.notified();
             tokio::pin!(taken_out);
             taken_out.as_mut().enable();
-            if self.has_ended() || self.shared.has_room(items.len()) {
-                return self.admit(number, items);
+            if self.has_ended() || self.shared.has_room(items) {
+                return;
             }
             tokio::select! {
                 () = taken_out => {}
@@ -88,6 +90,12 @@ impl<I: Item> Handle<I> {
 
     fn has_ended(&self) -> bool {
         self.ended.has_changed().is_err()
+    }
+}
+
+impl<I: Item> Clone for Handle<I> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), ended: self.ended.clone() }
     }
 }
 

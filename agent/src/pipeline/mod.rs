@@ -21,7 +21,7 @@ mod voice;
 pub use aggregate::{Group, Point, Sums, TagName};
 pub use driver::spawn;
 pub use handle::{Handle, Offered};
-pub use item::{Item, Weight};
+pub use item::{Item, Items, Weight};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;

@@ -2,7 +2,7 @@
 //!
 //! Batches stay as they were handed in, shared with the other sinks, as long as all of them fits. Above a quarter of
 //! the room the policy `coalesce` merges what comes for a key that waits already. The last quarter is for last items,
-//! for which nothing that comes later makes up. A spool would take the place of the whole queue, not of a policy.
+//! for which nothing that comes later makes up.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-use super::{Item, Weight};
+use super::{Item, Items, Weight};
 use crate::config::WhenFull;
 
 /// Items of one batch that were taken in.
@@ -20,7 +20,7 @@ struct Segment<I> {
     number: u64,
     /// When they came.
     since: Instant,
-    items: Arc<[I]>,
+    items: Items<I>,
 }
 
 /// Items taken out, in their order.
@@ -30,7 +30,7 @@ pub(super) struct Run<I> {
     pub(super) number: u64,
     /// When they came.
     pub(super) since: Instant,
-    items: Arc<[I]>,
+    items: Items<I>,
     range: Range<usize>,
 }
 
@@ -97,7 +97,7 @@ impl<I: Item> Queue<I> {
     }
 
     /// Takes in what there is room for.
-    pub(super) fn push(&mut self, number: u64, items: &Arc<[I]>, now: Instant) -> Pushed {
+    pub(super) fn push(&mut self, number: u64, items: &Items<I>, now: Instant) -> Pushed {
         let all_fit = self.len + items.len() <= self.common_room();
         let is_merging = self.when_full == WhenFull::Coalesce && (self.len > self.room / 4 || !all_fit);
         if !is_merging {
@@ -132,7 +132,7 @@ impl<I: Item> Queue<I> {
     }
 
     /// Takes in all of it, as it is, whatever room there is.
-    pub(super) fn admit(&mut self, number: u64, items: &Arc<[I]>, now: Instant) -> Pushed {
+    pub(super) fn admit(&mut self, number: u64, items: &Items<I>, now: Instant) -> Pushed {
         let taken = items.iter().fold(Weight::default(), |mut sum, item| {
             sum += item.weight();
             sum
@@ -163,7 +163,7 @@ impl<I: Item> Queue<I> {
         Some(Run { number, since, items, range })
     }
 
-    fn append(&mut self, number: u64, items: Arc<[I]>, since: Instant) {
+    fn append(&mut self, number: u64, items: Items<I>, since: Instant) {
         if !items.is_empty() {
             self.len += items.len();
             self.segments.push_back(Segment { number, since, items });

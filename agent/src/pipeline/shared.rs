@@ -1,13 +1,13 @@
 //! What the two ends of a sink share: the queue, its counters, what is under way.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::queue::{Pushed, Queue, Run};
-use super::{Item, Report, Weight};
+use super::{Item, Items, Report, Weight};
 use crate::config::QueueConfig;
 
 /// Shared by the handle and the driver.
@@ -52,7 +52,7 @@ impl<I: Item> Shared<I> {
     }
 
     /// Hands in what there is room for, or all of it whatever room there is. Returns whether all of it was taken in.
-    pub(super) fn hand_in(&self, number: u64, items: &Arc<[I]>, whatever_room: bool) -> bool {
+    pub(super) fn hand_in(&self, number: u64, items: &Items<I>, whatever_room: bool) -> bool {
         if items.is_empty() {
             return true;
         }
