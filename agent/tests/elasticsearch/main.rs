@@ -42,10 +42,10 @@ type Step<'a> = (&'a str, Pin<Box<dyn Future<Output = ()> + 'a>>);
 /// Each begins where the one before ended.
 fn play(lab: &Lab) {
     let steps: Vec<Step<'_>> = vec![
+        ("refuses an index in place of the stream", Box::pin(installing::refuses_an_index(lab))),
         ("installs what its documents need", Box::pin(installing::installs(lab))),
         ("leads an older data stream on", Box::pin(installing::leads_on(lab))),
         ("leaves what is newer", Box::pin(installing::leaves_newer(lab))),
-        ("refuses an index in place of the stream", Box::pin(installing::refuses_an_index(lab))),
         ("stores every figure", Box::pin(storing::stores(lab))),
         ("stores once across a rollover", Box::pin(storing::once_across_a_rollover(lab))),
         ("finds what another process stored", Box::pin(storing::finds_in_all_indices(lab))),
