@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use conntally::config::{
-    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent, SinkKind,
-    WhenFull, validate,
+    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent,
+    SinkConfig, SinkKind, WhenFull, validate,
 };
+use conntally::sinks::influxdb::Target;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,11 +90,14 @@ fn the_annotated_file_names_every_option() {
         "[log]\n".into(),
         sink("stdout"),
         sink("null"),
+        sink("influxdb"),
+        format!("{}version = 1\n", sink("influxdb")),
+        format!("{}version = 1\nurl = \"udp://x:1\"\n", sink("influxdb")),
         sink("elasticsearch"),
     ];
     for table in headers {
-        let message = problems(&format!("{table}qqqqqqqqqqqq = 1\n")).remove(0);
-        let (_, keys) = message.split_once("the keys here are ").unwrap();
+        let all = problems(&format!("{table}qqqqqqqqqqqq = 1\n"));
+        let keys = all.iter().find_map(|message| message.split_once("the keys here are ")).unwrap().1;
         for key in keys.split(", ") {
             let is_table = text.contains(&format!("[{key}]")) || text.contains(&format!("[{key}."));
             let is_option =
@@ -269,8 +273,8 @@ type = "null"
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
-    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, elasticsearch, null
-    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, elasticsearch, null; did you mean "null"?
+    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, elasticsearch, null
+    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, elasticsearch, null; did you mean "null"?
     conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
@@ -333,4 +337,74 @@ fn a_state_directory_has_first_records_kept_that_no_sink_wants() {
     assert!(config.wants(RecordEvent::New) && !config.wants(RecordEvent::Update));
     let config = check(&text.replace("state_dir", "run_dir")).unwrap();
     assert!(!config.wants(RecordEvent::New));
+}
+
+const LIVE: &str = r#"
+[sinks.live]
+type = "influxdb"
+url = "https://influx.example:8086/base"
+org = "noc"
+bucket = "flows"
+token = "hunter2"
+[sinks.old]
+type = "influxdb"
+version = 1
+url = "http://influx1.example:8086"
+database = "flows"
+[sinks.datagrams]
+type = "influxdb"
+version = 1
+url = "udp://influx1.example:8089"
+udp_payload = 1_432
+"#;
+
+#[test]
+fn influxdb_is_written_to_by_either_version_or_by_datagrams() {
+    let config = check(LIVE).unwrap();
+    let target = |sink: &SinkConfig| match &sink.kind {
+        SinkKind::Influxdb(options) => options.target.clone(),
+        other => panic!("{other:?}"),
+    };
+    let targets: Vec<_> = config.sinks.iter().map(target).collect();
+    let [
+        Target::Udp { address, payload },
+        Target::Two { url, create: false, .. },
+        Target::One { login: None, .. },
+    ] = targets.as_slice()
+    else {
+        panic!("{targets:?}")
+    };
+    assert_eq!((address.as_str(), *payload), ("influx1.example:8089", 1_432));
+    assert_eq!(url.to_string(), "https://influx.example:8086/base");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn all_that_is_wrong_with_influxdb_is_told_at_once() {
+    let text = r#"
+[sinks.a]
+type = "influxdb"
+url = "https://ann:hunter2@influx.example"
+bukket = "flows"
+events = ["end"]
+measurement = "_flows"
+[sinks.b]
+type = "influxdb"
+version = 1
+url = "udp://influx.example"
+database = "flows"
+[sinks.c]
+type = "influxdb"
+version = 3
+url = "influx.example:8086"
+org = "noc"
+bucket = "b"
+token = ""
+client_key_file = "/x"
+[sinks.d]
+type = "influxdb"
+version = 1
+password = "hunter2"
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @"");
 }

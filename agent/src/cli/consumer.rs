@@ -322,7 +322,8 @@ fn width() -> usize {
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
-fn host() -> String {
+/// The name of this machine.
+pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 

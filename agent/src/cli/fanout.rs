@@ -1,17 +1,20 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::{context, stdout};
+use super::consumer::{context, host, stdout};
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
 use crate::sinks::elasticsearch::Elasticsearch;
+use crate::sinks::influxdb::{InfluxDb, Options, Series};
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
 use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// All configured sinks.
 #[derive(Debug)]
@@ -228,6 +231,7 @@ impl Outlet {
                     .with_context(|| format!("sink {}", config.name))?;
                 Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
             }
+            SinkKind::Influxdb(options) => Way::Driven(influxdb(config, options)?),
             SinkKind::Null => {
                 Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
             }
@@ -297,6 +301,15 @@ impl Outlet {
         }
         records.iter().filter(|record| is_wanted(record)).copied().collect()
     }
+}
+
+fn influxdb(config: &SinkConfig, options: &Options) -> anyhow::Result<Arc<dyn Inlet>> {
+    anyhow::ensure!(options.per_flow, "sinks.{}: only per_flow = true can be written", config.name);
+    let interval = Duration::from_secs(10);
+    let series = Series::new(&options.measurement, &host(), interval, SystemTime::now());
+    let sink = InfluxDb::<Record>::new(&config.name, options, config.delivery.timeout, series)
+        .with_context(|| format!("sinks.{}", config.name))?;
+    Ok(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
 }
 
 fn event(kind: RecordKind) -> RecordEvent {

@@ -29,6 +29,9 @@ async fn set_up(sink: &SinkConfig) -> anyhow::Result<Vec<String>> {
             let report = install(options, sink.delivery.timeout).await?;
             Ok(report.sentences().map(str::to_owned).collect())
         }
+        SinkKind::Influxdb(_) => {
+            Ok(vec!["nothing is done here: with create = true the agent makes bucket or database".to_owned()])
+        }
         SinkKind::Stdout(_) | SinkKind::Null => Ok(vec!["there is nothing to set up".to_owned()]),
     }
 }
@@ -36,6 +39,7 @@ async fn set_up(sink: &SinkConfig) -> anyhow::Result<Vec<String>> {
 fn type_of(sink: &SinkConfig) -> &'static str {
     match sink.kind {
         SinkKind::Elasticsearch(_) => "elasticsearch",
+        SinkKind::Influxdb(_) => "influxdb",
         SinkKind::Stdout(_) => "stdout",
         SinkKind::Null => "null",
     }

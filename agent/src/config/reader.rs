@@ -81,6 +81,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The text of `key`, if it is one. The key is still to be read.
+    pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
+        match &self.table?.get(key)?.value {
+            Value::String(text) | Value::Untyped(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A list of texts, none of them empty; `None` when it is absent or wrong.
     pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         let node = self.take(key)?;

@@ -3,7 +3,7 @@
 use super::reader::Section;
 use super::secret::Secret;
 use super::{Choice, OutputFormat, Place, RecordEvent};
-use crate::sinks::elasticsearch;
+use crate::sinks::{elasticsearch, influxdb};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub struct DeliveryConfig {
 pub enum SinkKind {
     /// Standard output.
     Stdout(OutputFormat),
+    /// InfluxDB.
+    Influxdb(Box<influxdb::Options>),
     /// Elasticsearch or OpenSearch.
     Elasticsearch(elasticsearch::Options),
     /// Nowhere: for measuring.
@@ -76,13 +78,19 @@ pub enum SinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SinkType {
     Stdout,
+    Influxdb,
     Elasticsearch,
     Null,
 }
 
 impl Choice for SinkType {
     const ALL: &'static [(&'static str, Self)] =
-        &[("stdout", Self::Stdout), ("elasticsearch", Self::Elasticsearch), ("null", Self::Null)];
+        &[
+            ("stdout", Self::Stdout),
+            ("influxdb", Self::Influxdb),
+            ("elasticsearch", Self::Elasticsearch),
+            ("null", Self::Null),
+        ];
 }
 
 /// What a sink has that its table says nothing of.
@@ -94,7 +102,7 @@ struct Defaults {
 impl SinkType {
     fn defaults(self) -> Defaults {
         match self {
-            Self::Stdout | Self::Null => {
+            Self::Stdout | Self::Influxdb | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
             }
             // Sums over totals are only right over ends.
@@ -144,6 +152,7 @@ impl SinkKind {
     fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Stdout(_) | Self::Null => Vec::new(),
+            Self::Influxdb(options) => options.secrets(),
             Self::Elasticsearch(options) => options.secrets(),
         }
     }
@@ -173,6 +182,11 @@ pub(super) fn read(
         let events = events(section);
         Some(match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
+            SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
+                let options = influxdb::Options::read(place, section, events);
+                // Where there are none, the problem is noted.
+                options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
+            }),
             SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
                 SinkKind::Elasticsearch(elasticsearch::Options::read(place, section, events))
             }),

@@ -1,5 +1,7 @@
 //! Where records go. Records enter, bytes leave; nothing here knows where records come from.
 
+mod address;
+
 mod digits;
 
 pub mod time;
@@ -17,6 +19,8 @@ pub mod elasticsearch;
 pub mod stdout;
 
 pub mod tally;
+
+pub mod influxdb;
 
 pub mod null;
 

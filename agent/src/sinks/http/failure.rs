@@ -27,7 +27,7 @@ impl From<reqwest::Error> for Failure {
 }
 
 /// An error with all its causes.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(in crate::sinks) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

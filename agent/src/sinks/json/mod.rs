@@ -3,7 +3,6 @@
 //! `source` is the opener of the flow, `destination` the answerer. Their counters are totals since the flow's
 //! birth; what is new since the flow's previous record stands under `conntally.delta`. What is unknown is absent.
 
-mod address;
 mod writer;
 
 pub mod status;

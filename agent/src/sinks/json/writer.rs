@@ -5,8 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{digits, time::Calendar};
-use super::address;
+use super::super::{address, digits, time::Calendar};
 
 /// Room for a line; more than all but the strangest take.
 const ROOM: usize = 4_096;

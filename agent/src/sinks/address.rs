@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::digits::hex;
+use super::digits::hex;
 
 /// The text of each octet, its dot behind it, and how long that is.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
