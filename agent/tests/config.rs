@@ -1,9 +1,13 @@
 //! The configuration as its user meets it: shipped files, the annotated defaults, and what a mistake is told.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use conntally::config::{ANNOTATED, Config, Document, Problems, validate};
+use conntally::config::{
+    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent, SinkKind,
+    WhenFull, validate,
+};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn check(text: &str) -> Result<Config, Problems> {
     validate(&Document::parse(text, Path::new("conntally.toml"))?)
@@ -76,12 +80,21 @@ fn the_annotated_file_with_every_option_switched_on_is_the_default() {
 fn the_annotated_file_names_every_option() {
     // An option that is not asked for by any file is told in the list of keys of its table.
     let text = uncommented();
-    for (table, field) in [("", "x"), ("source", "x"), ("flow", "x"), ("output", "x"), ("log", "x")] {
-        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
-        let message = problems(&format!("{header}qqqqqqqqqqqq_{field} = 1\n")).remove(0);
+    let sink = |kind| format!("[sinks.a]\ntype = \"{kind}\"\n");
+    let headers = [
+        String::new(),
+        "[source]\n".into(),
+        "[flow]\n".into(),
+        "[output]\n".into(),
+        "[log]\n".into(),
+        sink("stdout"),
+        sink("null"),
+    ];
+    for table in headers {
+        let message = problems(&format!("{table}qqqqqqqqqqqq = 1\n")).remove(0);
         let (_, keys) = message.split_once("the keys here are ").unwrap();
         for key in keys.split(", ") {
-            let is_table = text.contains(&format!("[{key}]"));
+            let is_table = text.contains(&format!("[{key}]")) || text.contains(&format!("[{key}."));
             let is_option =
                 text.lines().any(|line| line.trim_start_matches("## ").starts_with(&format!("{key} = ")));
             assert!(is_table || is_option, "{table}.{key} is not explained in configs/conntally.toml");
@@ -190,4 +203,89 @@ fn records_that_are_wanted_are_named_each_once_and_ends_among_them() {
         problems("[output]\nevents = [\"new\"]\n"),
         ["conntally.toml:2: output.events: lacks \"end\", without which no flow is accounted to its end"]
     );
+}
+
+#[test]
+fn a_sink_has_what_all_have_and_what_its_type_has() {
+    let text = r#"
+[sinks.measure]
+type = "null"
+events = ["end"]
+when_full = "drop_newest"
+queue_records = 2048
+batch_records = 10
+batch_bytes = "64KiB"
+batch_age = "2s"
+timeout = "5s"
+concurrency = 4
+retry_max = "10s"
+[sinks.screen]
+type = "stdout"
+format = "json"
+"#;
+    let sinks = check(text).unwrap().sinks;
+    let [measure, screen] = sinks.as_slice() else { panic!("{sinks:?}") };
+    assert_eq!((measure.name.as_str(), &measure.kind), ("measure", &SinkKind::Null));
+    assert_eq!(measure.events, [RecordEvent::End]);
+    assert_eq!(measure.queue, QueueConfig { records: 2_048, when_full: WhenFull::DropNewest });
+    let delivery = DeliveryConfig {
+        batch_records: 10,
+        batch_bytes: 64 << 10,
+        batch_age: Duration::from_secs(2),
+        timeout: Duration::from_secs(5),
+        concurrency: 4,
+        retry_max: Duration::from_secs(10),
+    };
+    assert_eq!(measure.delivery, delivery);
+    assert_eq!((screen.name.as_str(), &screen.kind), ("screen", &SinkKind::Stdout(OutputFormat::Json)));
+    assert_eq!(screen.events.len(), 3);
+}
+
+#[test]
+fn all_that_is_wrong_with_sinks_is_told_at_once() {
+    let text = r#"
+[sinks.Live]
+type = "null"
+batch_age = "2h"
+[sinks.a]
+typ = "null"
+[sinks.b]
+type = "nul"
+whatever = 1
+[sinks.c]
+type = "stdout"
+batch_records = 5
+events = ["new"]
+[sinks.d]
+type = "stdout"
+[sinks.e]
+type = "null"
+when_full = "block"
+retry_max = "1ms"
+[sinks.output]
+type = "null"
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
+    conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
+    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, null
+    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, null; did you mean "null"?
+    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, format, queue_records
+    conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
+    conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
+    conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest
+    conntally.toml:19: sinks.e.retry_max: is too short; the least is 1s
+    conntally.toml:20: sinks.output: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
+    "#);
+    assert_eq!(problems("sinks = 5\n").len(), 1);
+    assert_eq!(problems("sinks.a = 5\n").len(), 1);
+}
+
+#[test]
+fn a_state_directory_has_first_records_kept_that_no_sink_wants() {
+    let text = "state_dir = \"/var/lib/conntally\"\n[sinks.a]\ntype = \"null\"\nevents = [\"end\"]\n";
+    let config = check(text).unwrap();
+    assert!(config.wants(RecordEvent::New) && !config.wants(RecordEvent::Update));
+    let config = check(&text.replace("state_dir", "run_dir")).unwrap();
+    assert!(!config.wants(RecordEvent::New));
 }

@@ -365,3 +365,83 @@ fn a_wrong_configuration_starts_nothing_and_tells_every_problem() {
          environment variable CONNTALLY_SOURCE__HOK: source.hok: unknown key; did you mean \"hook\"?\n"
     );
 }
+
+/// A file with these sinks as the configuration of the agent.
+fn with_sinks(sinks: &str, body: &str) -> Option<String> {
+    script(&format!("cat >conntally.toml <<'EOF'\n{sinks}\nEOF\n{body}"))
+}
+
+#[test]
+fn each_sink_gets_the_records_it_wants_and_output_means_nothing_any_more() {
+    let text = with_sinks(
+        "[sinks.screen]\ntype = \"stdout\"\nformat = \"json\"\nevents = [\"end\"]\n[sinks.measure]\ntype = \"null\"",
+        r#"export CONNTALLY_OUTPUT__FORMAT=table
+"$AGENT" >out 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
+kill -TERM $agent; wait $agent; echo "exit $?"
+grep -o '"type":\["connection","[a-z]*"\]' out
+grep -o "sink measure: .*" err | sed 's/tries=[0-9]*/tries/'
+grep -o "account: nothing was lost flows=1 ends=1 live=0 records=2 written=3 bytes=168" err
+grep -o "audit: completeness of bytes 100 %" err
+"#,
+    );
+    let Some(text) = text else { return };
+    assert_eq!(
+        text,
+        "exit 0\n\"type\":[\"connection\",\"end\"]\nsink measure: all is delivered records=2 merged=0 tries\n\
+         account: nothing was lost flows=1 ends=1 live=0 records=2 written=3 bytes=168\n\
+         audit: completeness of bytes 100 %\n"
+    );
+}
+
+#[test]
+fn a_sink_that_cannot_write_is_named_and_the_others_go_on() {
+    let text = with_sinks(
+        "[sinks.screen]\ntype = \"stdout\"\nformat = \"json\"\n[sinks.measure]\ntype = \"null\"",
+        r#""$AGENT" >/dev/full 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 1
+kill -TERM $agent; wait $agent; echo "exit $?"
+grep -o "ERROR.*sink screen: nothing.*" err | sed 's/ERROR.*sink/ERROR sink/'
+grep -o "sink measure: all is delivered records=2" err
+grep -o "account: lost screen.unwritten 2 " err; grep -o "; lost by screen.unwritten: .*" err; grep ^conntally err
+"#,
+    );
+    let Some(text) = text else { return };
+    assert_eq!(
+        text,
+        "exit 1\nERROR sink screen: nothing can be written any more\nsink measure: all is delivered records=2\n\
+         account: lost screen.unwritten 2 \n; lost by screen.unwritten: 168 bytes, 2 packets, 1 flows\n\
+         conntally: cannot write the output: No space left on device (os error 28)\n"
+    );
+}
+
+#[test]
+fn what_one_sink_of_a_killed_agent_did_not_deliver_is_handed_to_all_again() {
+    let text = with_sinks(
+        "[sinks.screen]\ntype = \"stdout\"\nformat = \"json\"\n[sinks.measure]\ntype = \"null\"",
+        &format!(
+            r#"export CONNTALLY_STATE_DIR="$PWD/state"
+{STUCK_OUTPUT}
+kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
+"$AGENT" >out 2>err & agent=$!
+wait_for ^ready err
+sleep 1; kill -TERM $agent; wait $agent; echo "exit $?"
+grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
+grep -o '"type":\["connection","[a-z]*"\]' out
+grep -o "sink measure: all is delivered records=1" err
+"$AGENT" >again 2>err & agent=$!
+wait_for ^ready err
+kill -TERM $agent; wait $agent; echo "exit $?"
+wc -c <again
+"#
+        ),
+    );
+    let Some(text) = text else { return };
+    assert_eq!(
+        text,
+        "exit 137\nexit 0\nhanded on again;  flows=1 batches=1\n\"type\":[\"connection\",\"start\"]\n\
+         sink measure: all is delivered records=1\nexit 0\n0\n"
+    );
+}

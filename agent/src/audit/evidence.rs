@@ -1,5 +1,6 @@
 //! What an audit rests on.
 
+use super::statement::Loss;
 use crate::flow::Books;
 use crate::model::Sum;
 use crate::source::{Counted, Losses};
@@ -20,6 +21,8 @@ pub struct Evidence {
     pub dropped: Sum,
     /// Deltas of records that the output will not write any more; 0 while it works.
     pub unwritten: Sum,
+    /// What each configured sink has lost, by reason.
+    pub sinks: Vec<Vec<Loss>>,
     /// What makes the amount uncertain, and how often it happened.
     pub doubts: Vec<Doubt>,
     /// The source has ended: nothing is under way any more.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::completeness::{Completeness, Figures};
-use super::statement::Statement;
+use super::statement::{Loss, Statement};
 use crate::model::Sum;
 
 /// The completeness, the identity in each figure, and the reasons.
@@ -16,7 +16,7 @@ impl fmt::Display for Statement {
         self.identity(f, "bytes", |sum| sum.bytes)?;
         self.identity(f, "packets", |sum| sum.packets)?;
         self.identity(f, "flows", |sum| sum.flows)?;
-        for (reason, Sum { flows, packets, bytes }) in &self.lost {
+        for (reason, Sum { flows, packets, bytes }) in self.losses() {
             write!(f, "; lost by {reason}: {bytes} bytes, {packets} packets, {flows} flows")?;
         }
         for (reason, count) in &self.doubts {
@@ -27,6 +27,10 @@ impl fmt::Display for Statement {
 }
 
 impl Statement {
+    fn losses(&self) -> impl Iterator<Item = &Loss> {
+        self.lost.iter().chain(self.sinks.iter().flatten())
+    }
+
     fn identity(&self, f: &mut fmt::Formatter<'_>, name: &str, figure: fn(Sum) -> u64) -> fmt::Result {
         let separator = if name == "bytes" { "" } else { "; " };
         let Self { ended, living, baseline, delivered, not_yet_due, filtered, .. } = *self;
@@ -45,7 +49,7 @@ impl Statement {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let lost: serde_json::Map<_, _> =
-            self.lost.iter().map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect();
+            self.losses().map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect();
         let doubts: serde_json::Map<_, _> =
             self.doubts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect();
         json!({

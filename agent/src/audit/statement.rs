@@ -25,6 +25,9 @@ pub struct Statement {
     pub filtered: Sum,
     /// Lost, by reason; reasons that cost nothing are left out.
     pub lost: Vec<Loss>,
+    /// What each configured sink has lost beyond that. What one lost another may have, so that these do not add up: as
+    /// lost counts what is missing where the most is.
+    pub sinks: Vec<Vec<Loss>>,
     /// Why more may be missing than is counted.
     pub doubts: Vec<Doubt>,
     /// What part is there.
@@ -34,7 +37,7 @@ pub struct Statement {
 impl Statement {
     /// Draws it up. `overdue`: the part of what is on its way that should have come by now.
     pub(super) fn of(evidence: &Evidence, overdue: Sum) -> Self {
-        let Evidence { books, filtered, dropped, unwritten, .. } = evidence;
+        let Evidence { books, filtered, dropped, unwritten, sinks, .. } = evidence;
         let ends = Ends::of(evidence);
         let overdue = if evidence.is_final { ends.under_way } else { overdue };
         // Some of it may have come since.
@@ -47,15 +50,18 @@ impl Statement {
             ("unexplained", overdue),
         ];
         lost.retain(|(_, sum)| !sum.is_zero());
+        let mut sinks = sinks.clone();
+        sinks.iter_mut().for_each(|lost| lost.retain(|(_, sum)| !sum.is_zero()));
         let doubts = ends.doubts(evidence);
         let mut statement = Self {
             ended: ends.all + books.reset,
             living: books.live,
             baseline: books.baseline,
-            delivered: books.delivered.beyond(*filtered + *dropped + *unwritten),
+            delivered: books.delivered.beyond(*filtered + *dropped + *unwritten + worst(&sinks)),
             not_yet_due: books.held + books.ahead + ends.under_way.beyond(overdue),
             filtered: *filtered,
             lost,
+            sinks,
             doubts,
             completeness: Figures::of(Sum::default(), Sum::default(), true),
         };
@@ -70,10 +76,10 @@ impl Statement {
         self.delivered + self.not_yet_due + self.filtered + self.lost_sum()
     }
 
-    /// Everything that was lost and counted.
+    /// Everything that was lost and counted; of sinks, what is missing where the most is.
     #[must_use]
     pub fn lost_sum(&self) -> Sum {
-        self.lost.iter().fold(Sum::default(), |sum, (_, lost)| sum + *lost)
+        total(&self.lost) + worst(&self.sinks)
     }
 
     /// Whether ended + living − baseline is what the other side adds up to. Where it is not, and there is no doubt
@@ -82,6 +88,15 @@ impl Statement {
     pub fn balances(&self) -> bool {
         self.ended + self.living - self.baseline == self.counted()
     }
+}
+
+fn total(lost: &[Loss]) -> Sum {
+    lost.iter().fold(Sum::default(), |sum, (_, lost)| sum + *lost)
+}
+
+/// The highest of each figure.
+fn worst(sinks: &[Vec<Loss>]) -> Sum {
+    sinks.iter().map(|lost| total(lost)).fold(Sum::default(), |worst, lost| worst + lost.beyond(worst))
 }
 
 /// Ends as the kernel side counted them, and the table.

@@ -64,6 +64,20 @@ fn what_the_output_dropped_is_lost_and_what_the_user_does_not_want_is_not() {
 }
 
 #[test]
+fn what_sinks_lost_counts_as_it_is_where_the_most_is_missing() {
+    let live = vec![("live.queue_full", sum(0, 3)), ("live.unwritten", sum(2, 1))];
+    let archive = vec![("archive.queue_full", sum(1, 7)), ("archive.given_up", Sum::default())];
+    let evidence = Evidence { sinks: vec![live.clone(), archive, Vec::new()], ..evidence() };
+    let statement = audit(&evidence);
+    assert_eq!(statement.lost_sum(), sum(2, 7));
+    assert_eq!(statement.delivered, sum(9, 1018));
+    assert_eq!(statement.sinks, [live, vec![("archive.queue_full", sum(1, 7))], Vec::new()]);
+    let text = statement.to_string();
+    assert!(text.contains("; lost by live.queue_full: 300 bytes, 3 packets, 0 flows; "), "{text}");
+    assert_eq!(statement.to_json()["lost"]["archive.queue_full"]["flows"], 1);
+}
+
+#[test]
 fn after_a_skipped_hook_completeness_is_no_exact_number() {
     let mut evidence = evidence();
     evidence.counted.as_mut().unwrap().ends_skipped = 3;

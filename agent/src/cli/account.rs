@@ -23,6 +23,8 @@ impl Account {
         losses.extend(source);
         losses.extend(queue_losses(output));
         losses.push(("output_unwritten", output.unwritten));
+        let unwritten = output.sinks.iter().flat_map(|sink| &sink.unwritten);
+        losses.extend(unwritten.map(|(reason, records, _)| (*reason, *records)));
         Self { flows, written: output.written, losses }
     }
 
@@ -40,7 +42,9 @@ impl Account {
     }
 }
 
-/// What a reader that is too slow has cost.
+/// What readers that are too slow have cost, and what sinks cannot store.
 pub(super) fn queue_losses(output: &SinkReport) -> Losses {
-    vec![("output_queue_full", output.dropped), ("output_queue_full_ends", output.dropped_ends)]
+    let own = [("output_queue_full", output.dropped), ("output_queue_full_ends", output.dropped_ends)];
+    let sinks = output.sinks.iter().flat_map(|sink| &sink.lost);
+    own.into_iter().chain(sinks.map(|(reason, records, _)| (*reason, *records))).collect()
 }

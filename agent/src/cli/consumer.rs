@@ -5,17 +5,18 @@ use super::auditing::Auditing;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
+use super::outlets::Outlets;
 use super::pump::Flow;
 use super::resume::Resumed;
 use super::status_file::{Gauges, StatusFile};
-use crate::audit::{Evidence, doubts};
+use crate::audit::{Evidence, Loss, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
-use crate::sinks::tally::SinkReport;
+use crate::sinks::tally::{SinkLosses, SinkReport};
 use crate::source::{Batch, Counted, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
@@ -99,7 +100,7 @@ impl Consumer {
 
     /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
     /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
-    pub(super) async fn hand_on_again(&mut self, sink: &SinkHandle) {
+    pub(super) async fn hand_on_again(&mut self, sink: &Outlets) {
         while let Some((number, records)) = self.unwritten.front().cloned() {
             if sink.send(number, records).await == Offered::Closed {
                 return;
@@ -109,7 +110,7 @@ impl Consumer {
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
-    pub(super) fn take(&mut self, batch: &Batch, sink: &SinkHandle) -> Flow {
+    pub(super) fn take(&mut self, batch: &Batch, sink: &Outlets) -> Flow {
         if let Ok(now) = Anchor::now() {
             self.re_anchor(now);
         }
@@ -134,14 +135,14 @@ impl Consumer {
     }
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
-    pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &SinkHandle) {
+    pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &Outlets) {
         let Self { table, loss_watch, state, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
         loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
     }
 
     /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
-    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &SinkHandle) {
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &Outlets) {
         let Self { table, auditing, gap_ms, offload_watch, .. } = self;
         auditing.tick(
             || evidence(table, source(), *gap_ms, &sink.tally().report()),
@@ -150,7 +151,7 @@ impl Consumer {
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
-    pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &SinkHandle) -> Flow {
+    pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
         self.apply(batch);
         if self.records.is_empty() {
@@ -171,7 +172,15 @@ impl Consumer {
         let Self { table, auditing, gap_ms, offload_watch, .. } = self;
         let gauges = gauges(&table, offload_watch.as_ref());
         let now = evidence(&table, source, gap_ms, output);
-        auditing.finish(&Evidence { unwritten: output.unwritten_sum, is_final: true, ..now }, gauges);
+        auditing.finish(
+            &Evidence {
+                sinks: sink_losses(output, true),
+                unwritten: output.unwritten_sum,
+                is_final: true,
+                ..now
+            },
+            gauges,
+        );
         let (stats, mut losses) = table.finish();
         if let Some(state) = self.state {
             losses.extend(state.losses());
@@ -200,7 +209,7 @@ impl Consumer {
         }
     }
 
-    fn offer(&self, sink: &SinkHandle) -> Flow {
+    fn offer(&self, sink: &Outlets) -> Flow {
         if self.records.is_empty() {
             return Flow::Continue(());
         }
@@ -208,7 +217,7 @@ impl Consumer {
     }
 
     /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
-    fn offer_kept(&mut self, sink: &SinkHandle) -> Flow {
+    fn offer_kept(&mut self, sink: &Outlets) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
         let mut flow = Flow::Continue(());
@@ -222,7 +231,7 @@ impl Consumer {
 }
 
 fn wanted(config: &Config) -> Wanted {
-    let is_wanted = |event| config.output.events.contains(&event);
+    let is_wanted = |event| config.wants(event);
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
@@ -246,9 +255,19 @@ fn evidence(
         counted,
         settled_batches: table.settled_batches(),
         dropped: output.dropped_sum,
+        sinks: sink_losses(output, false),
         doubts: doubts(&losses),
         ..Evidence::default()
     }
+}
+
+/// What each configured sink has lost; in the end what it did not write, too.
+fn sink_losses(output: &SinkReport, is_final: bool) -> Vec<Vec<Loss>> {
+    let of = |sink: &SinkLosses| {
+        let unwritten = sink.unwritten.iter().filter(|_| is_final);
+        sink.lost.iter().chain(unwritten).map(|(reason, _, sum)| (*reason, *sum)).collect()
+    };
+    output.sinks.iter().map(of).collect()
 }
 
 /// A flow table as it is configured, for flows of the given boot, every flow's birth being seen since `since`.
@@ -265,28 +284,23 @@ pub(super) fn boot_id() -> anyhow::Result<[u8; 16]> {
 }
 
 /// It goes on as long as something can be written.
-fn go_on(offered: Offered, sink: &SinkHandle) -> Flow {
+fn go_on(offered: Offered, sink: &Outlets) -> Flow {
     if offered == Offered::Closed { Flow::Break(why_closed(sink)) } else { Flow::Continue(()) }
 }
 
 /// Waits until nothing can be written any more; tells why.
-pub(super) async fn closed(sink: &SinkHandle) -> &'static str {
+pub(super) async fn closed(sink: &Outlets) -> &'static str {
     sink.closed().await;
     why_closed(sink)
 }
 
-fn why_closed(sink: &SinkHandle) -> &'static str {
+fn why_closed(sink: &Outlets) -> &'static str {
     if sink.tally().report().broken_pipe { READER_GONE } else { OUTPUT_FAILED }
 }
 
 /// Starts to write to standard output.
-pub(super) fn sink(config: &Config) -> SinkHandle {
-    StdoutSink::spawn(
-        output(config.output.format),
-        context(),
-        tokio::io::stdout(),
-        config.output.queue_records,
-    )
+pub(super) fn stdout(format: OutputFormat, queue_records: u32) -> SinkHandle {
+    StdoutSink::spawn(output(format), context(), tokio::io::stdout(), queue_records)
 }
 
 fn output(format: OutputFormat) -> Output {

@@ -29,7 +29,7 @@ impl LossWatch {
             return;
         }
         let list = list(&moved);
-        if moved.iter().all(|(reason, _)| MENDED.contains(reason)) {
+        if moved.iter().all(|(reason, _)| is_mended(reason)) {
             tracing::warn!("lost since the last report: {list}; later records hold the totals");
         } else {
             tracing::error!("lost since the last report: {list}");
@@ -49,6 +49,11 @@ impl LossWatch {
         self.next = now.checked_add(if moved.is_empty() { LOOK_EVERY } else { REPORT_EVERY });
         moved
     }
+}
+
+/// `archive.queue_full` of the sink `archive` is like `output_queue_full`.
+fn is_mended(reason: &str) -> bool {
+    MENDED.contains(&reason) || reason.ends_with(".queue_full")
 }
 
 /// Losses as a person reads them.

@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
+use super::outlets::{Outlets, Pace};
 use super::pump::pump;
 use super::run::{announce, announce_end};
 use super::signals::Stop;
@@ -17,7 +18,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let mut source = ReplaySource::open(file)?;
     let header = *source.header();
     let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since);
-    let sink = consumer::sink(config);
+    let sink = Outlets::open(config, Pace::OfReader)?;
     announce(config, &format!("source=replay file={}", file.display()));
 
     let asked = async {

@@ -5,6 +5,7 @@ use super::args::Cli;
 use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::machine::Machine;
+use super::outlets::{Outlets, Pace};
 use super::pump::{Ended, drain, pump};
 use super::readiness::Readiness;
 use super::signals::{self, Stop};
@@ -13,7 +14,6 @@ use super::{logging, replay, resume, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::bpf::pins::Place;
 use crate::kernel::module;
-use crate::sinks::stdout::SinkHandle;
 use crate::source::{Batch, Source};
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -75,7 +75,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
         None => Consumer::live(config, &place, visits)?,
     };
-    let sink = consumer::sink(config);
+    let sink = Outlets::open(config, Pace::Live)?;
     let mut readiness = Readiness::new(config, place);
 
     // A signal that comes meanwhile is found again below.
@@ -133,7 +133,7 @@ pub(super) async fn conntrack_awaited(stop: &mut Stop) -> Option<&'static str> {
 async fn shut_down(
     mut source: LiveSource,
     mut consumer: Consumer,
-    sink: SinkHandle,
+    sink: Outlets,
     machine: Machine,
     config: &Config,
 ) -> anyhow::Result<()> {

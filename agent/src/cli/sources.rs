@@ -131,7 +131,7 @@ fn bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
     }
     let hooks = format!("{}:{}+{}", report.kind.name(), report.packet_way(), report.life.join("+"));
     let visits = match report.updates {
-        _ if !config.output.events.contains(&RecordEvent::Update) => Visits::Never,
+        _ if !config.wants(RecordEvent::Update) => Visits::Never,
         Updates::Packet => Visits::Quiet,
         Updates::Sweep => Visits::Always,
     };
@@ -163,10 +163,7 @@ pub(super) fn kernel_side(config: &Config) -> KernelSideOptions {
             config::Updates::Packet => Updates::Packet,
             config::Updates::Sweep => Updates::Sweep,
         },
-        wanted: Wanted {
-            new: config.output.events.contains(&RecordEvent::New),
-            update: config.output.events.contains(&RecordEvent::Update),
-        },
+        wanted: Wanted { new: config.wants(RecordEvent::New), update: config.wants(RecordEvent::Update) },
         pins: None,
         rate_curve: source
             .rate_curve

@@ -10,17 +10,22 @@ mod problem;
 mod reader;
 mod schema;
 mod search;
+mod secret;
+mod sinks;
 mod units;
 mod validate;
 
 pub use document::Document;
 pub use environment::PREFIX;
 pub use problem::{Place, Problem, Problems};
+pub(crate) use reader::Section;
 pub use schema::{
     Choice, Config, FlowConfig, Hook, LogConfig, LogFormat, LogLevel, OutputConfig, OutputFormat, RateStep,
     RecordEvent, Slots, SourceConfig, SourceKind, Updates,
 };
 pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
+pub use secret::{Revealed, Secret, SecretError, SecretInUse};
+pub use sinks::{DeliveryConfig, QueueConfig, SinkConfig, SinkKind, WhenFull};
 pub use units::{UnitError, duration, size};
 pub use validate::validate;
 

@@ -1,6 +1,7 @@
 //! Typed access to one table of the raw configuration, which notes every problem and every key nobody asked for.
 
 use super::document::{Node, Table, Value, parse_value};
+use super::secret::Secret;
 use super::{Choice, Place, Problems, units};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A table that is being read. Each method takes one key; [`Section::finish`] reports those that are left.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     path: String,
     table: Option<&'a Table>,
     asked: Vec<&'static str>,
@@ -22,7 +23,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reads the table `key`, by `read`, whether it is there or not.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    pub(crate) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let node = self.take(key);
         let table = match node.map(|node| (&node.value, node)) {
             Some((Value::Table(table), _)) => Some(table),
@@ -38,24 +39,109 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// Reads each table in the table `key`, by `read` and under the name it was given; `None` for none.
+    pub(crate) fn named<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&str, &Place, &mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::Table(tables) = &node.value else {
+            self.wrong_type(key, node, "a table of tables");
+            return Vec::new();
+        };
+        let mut values = Vec::new();
+        for (name, node) in tables {
+            let path = format!("{}.{name}", self.path_of(key));
+            let Value::Table(table) = &node.value else {
+                let message = format!("must be a table, but is {}", node.value.type_name());
+                self.problems.add(&node.place, path, message);
+                continue;
+            };
+            let mut inner = Section::new(path, Some(table), self.problems);
+            values.extend(read(name, &node.place, &mut inner));
+            inner.finish();
+        }
+        values
+    }
+
+    /// A text that is not empty; `None` when it is absent or wrong.
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        let node = self.take(key)?;
+        match &node.value {
+            Value::String(text) | Value::Untyped(text) if text.is_empty() => {
+                self.problem(key, &node.place, "is empty; leave the key out");
+                None
+            }
+            Value::String(text) | Value::Untyped(text) => Some(text.clone()),
+            _ => {
+                self.wrong_type(key, node, "a text in quotes");
+                None
+            }
+        }
+    }
+
+    /// A list of texts, none of them empty; `None` when it is absent or wrong.
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let node = self.take(key)?;
+        let Some(Value::Array(items)) = typed(node) else {
+            self.wrong_type(key, node, "a list of texts in quotes");
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in &items {
+            match &item.value {
+                Value::String(text) if !text.is_empty() => texts.push(text.clone()),
+                _ => self.problem(key, &item.place, format!("{} is no text in quotes", text_of(item))),
+            }
+        }
+        (texts.len() == items.len()).then_some(texts)
+    }
+
+    /// A secret: `key` holds it, or `file_key` names the file that does. Problems never tell what stands there.
+    pub(crate) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
+        let inline = self.take(key);
+        let file = self.path(file_key);
+        if let (Some(_), Some(place)) = (inline, self.place(file_key)) {
+            self.problem(file_key, &place, format!("{key} is set, too; keep one of them"));
+        }
+        if let (Some(file), Some(place)) = (file, self.place(file_key)) {
+            return Some(Secret::in_file(file, place, self.path_of(file_key)));
+        }
+        let node = inline?;
+        match &node.value {
+            Value::String(text) | Value::Untyped(text) if !text.is_empty() => Some(Secret::of(text)),
+            _ => {
+                self.problem(key, &node.place, "must be a text in quotes that is not empty");
+                None
+            }
+        }
+    }
+
     /// One of a closed list of names.
-    pub(super) fn choice<T: Choice>(&mut self, key: &'static str, default: T) -> T {
-        let Some(node) = self.take(key) else { return default };
+    pub(crate) fn choice<T: Choice>(&mut self, key: &'static str, default: T) -> T {
+        self.optional_choice(key).unwrap_or(default)
+    }
+
+    /// The same; `None` when it is absent or wrong.
+    pub(crate) fn optional_choice<T: Choice>(&mut self, key: &'static str) -> Option<T> {
+        let node = self.take(key)?;
         let names = || T::names().collect::<Vec<_>>();
         let (Value::String(text) | Value::Untyped(text)) = &node.value else {
             self.wrong_type(key, node, &format!("one of {}", names().join(", ")));
-            return default;
+            return None;
         };
-        T::from_name(text).unwrap_or_else(|| {
+        let value = T::from_name(text);
+        if value.is_none() {
             let hint =
                 closest(text, &names()).map_or(String::new(), |name| format!("; did you mean {name:?}?"));
             self.problem(key, &node.place, format!("{text:?} is not one of {}{hint}", names().join(", ")));
-            default
-        })
+        }
+        value
     }
 
     /// A list of names of a closed list, each at most once; `None` when it is absent or wrong.
-    pub(super) fn choices<T: Choice>(&mut self, key: &'static str) -> Option<(Vec<T>, Place)> {
+    pub(crate) fn choices<T: Choice>(&mut self, key: &'static str) -> Option<(Vec<T>, Place)> {
         let node = self.take(key)?;
         let names = || T::names().collect::<Vec<_>>().join(", ");
         let Some(Value::Array(items)) = typed(node) else {
@@ -81,7 +167,7 @@ impl<'a> Section<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+    pub(crate) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         let Some(node) = self.take(key) else { return default };
         match &node.value {
             Value::Boolean(flag) => *flag,
@@ -95,13 +181,13 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number within a range.
-    pub(super) fn count(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn count(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let Some(node) = self.take(key) else { return default };
         self.number(key, node, range).unwrap_or(default)
     }
 
     /// The word `auto` (`None`) or a whole number within a range.
-    pub(super) fn auto_or_count(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(crate) fn auto_or_count(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let node = self.take(key)?;
         match &node.value {
             Value::String(text) | Value::Untyped(text) if text == "auto" => None,
@@ -114,12 +200,12 @@ impl<'a> Section<'a> {
     }
 
     /// A duration within a range.
-    pub(super) fn duration(&mut self, key: &'static str, default: Duration, most: Duration) -> Duration {
+    pub(crate) fn duration(&mut self, key: &'static str, default: Duration, most: Duration) -> Duration {
         self.required_duration(key, most).unwrap_or(default)
     }
 
     /// A duration up to `most`; `None` when it is absent or wrong.
-    pub(super) fn required_duration(&mut self, key: &'static str, most: Duration) -> Option<Duration> {
+    pub(crate) fn required_duration(&mut self, key: &'static str, most: Duration) -> Option<Duration> {
         let node = self.take(key)?;
         let value = self.unit(key, node, "a duration in quotes like \"5s\"", units::duration)?;
         if value > most {
@@ -131,7 +217,7 @@ impl<'a> Section<'a> {
     }
 
     /// A size in bytes within a range.
-    pub(super) fn size(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn size(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let Some(node) = self.take(key) else { return default };
         let Some(value) = self.unit(key, node, "a size in quotes like \"16MiB\"", units::size) else {
             return default;
@@ -148,7 +234,7 @@ impl<'a> Section<'a> {
     }
 
     /// The path of a file or directory; `None` when it is absent, empty or wrong.
-    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let node = self.take(key)?;
         match &node.value {
             Value::String(text) | Value::Untyped(text) if text.is_empty() => {
@@ -164,7 +250,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of tables, each read by `read`; `None` when it is absent, no list, or an item is wrong.
-    pub(super) fn tables<T>(
+    pub(crate) fn tables<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
@@ -190,23 +276,38 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that something is wrong with `key`.
-    pub(super) fn problem(&mut self, key: &str, place: &Place, message: impl Into<String>) {
+    pub(crate) fn problem(&mut self, key: &str, place: &Place, message: impl Into<String>) {
         let path = self.path_of(key);
         self.problems.add(place, path, message);
     }
 
+    /// Notes that something is wrong with the table itself.
+    pub(crate) fn problem_here(&mut self, place: &Place, message: impl Into<String>) {
+        self.problems.add(place, self.path.clone(), message);
+    }
+
+    /// Notes that `key` is missing, at `place`, where the table itself stands.
+    pub(crate) fn missing(&mut self, key: &str, place: &Place, help: &str) {
+        self.problem(key, place, format!("is missing; {help}"));
+    }
+
     /// Where `key` stands, if it does.
-    pub(super) fn place(&self, key: &str) -> Option<Place> {
+    pub(crate) fn place(&self, key: &str) -> Option<Place> {
         self.table?.get(key).map(|node| node.place.clone())
     }
 
     /// Where anything of this table stands, for a problem that concerns a key that is absent.
-    pub(super) fn any_place(&self) -> Option<Place> {
+    pub(crate) fn any_place(&self) -> Option<Place> {
         self.table?.values().next().map(|node| node.place.clone())
     }
 
+    /// Takes all keys that nobody asked for as they are: of a table whose keys cannot be known.
+    pub(crate) const fn ignore_rest(&mut self) {
+        self.table = None;
+    }
+
     /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key, node) in self.table.into_iter().flatten() {
             if self.asked.contains(&key.as_str()) {
                 continue;

@@ -1,5 +1,6 @@
 //! The typed configuration and its defaults.
 
+use super::{Problems, SinkConfig};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ pub struct Config {
     pub source: SourceConfig,
     /// The flow table.
     pub flow: FlowConfig,
-    /// What is written to standard output.
+    /// What is written to standard output when there are no sinks.
     pub output: OutputConfig,
+    /// Destinations, by name.
+    pub sinks: Vec<SinkConfig>,
     /// The agent's own log.
     pub log: LogConfig,
 }
@@ -31,8 +34,29 @@ impl Default for Config {
             source: SourceConfig::default(),
             flow: FlowConfig::default(),
             output: OutputConfig::default(),
+            sinks: Vec::new(),
             log: LogConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether anybody needs records of this kind.
+    #[must_use]
+    pub fn wants(&self, event: RecordEvent) -> bool {
+        if self.sinks.is_empty() {
+            return self.output.events.contains(&event);
+        }
+        // A flow is kept in the state directory from its first record on.
+        let is_kept = self.state_dir.is_some() && event == RecordEvent::New;
+        is_kept || self.sinks.iter().any(|sink| sink.events.contains(&event))
+    }
+
+    /// Every secret that cannot be read now.
+    pub(super) fn check_secrets(&self) -> Problems {
+        let mut problems = Problems::default();
+        self.sinks.iter().flat_map(SinkConfig::secrets).for_each(|secret| secret.check(&mut problems));
+        problems
     }
 }
 

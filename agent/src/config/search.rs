@@ -82,7 +82,9 @@ pub fn load(request: &Request) -> Result<Loaded, LoadError> {
     for flag in &request.overrides {
         document.set(flag.key, Place::Flag(flag.flag), flag.value.clone());
     }
-    Ok(Loaded { config: validate(&document)?, file, unknown_variables })
+    let config = validate(&document)?;
+    config.check_secrets().into_result(())?;
+    Ok(Loaded { config, file, unknown_variables })
 }
 
 fn read_first(request: &Request) -> Result<Option<(PathBuf, String)>, LoadError> {

@@ -4,7 +4,7 @@ use super::document::Table;
 use super::reader::Section;
 use super::{
     Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
-    SourceConfig, SourceKind,
+    SourceConfig, SourceKind, sinks,
 };
 use conntally_common::CURVE_STEPS;
 use std::time::Duration;
@@ -30,7 +30,10 @@ pub fn validate(document: &Document) -> Result<Config, Problems> {
 
 /// Whether a key stands outside of any table.
 pub(super) fn is_top_level_key(key: &str) -> bool {
-    matches!(key, "run_dir" | "state_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "log")
+    matches!(
+        key,
+        "run_dir" | "state_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "sinks" | "log"
+    )
 }
 
 fn read(root: &Table, problems: &mut Problems) -> Config {
@@ -43,10 +46,12 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         source: top.section("source", source),
         flow: top.section("flow", flow),
         output: top.section("output", output),
+        sinks: sinks::read(&mut top, events),
         log: top.section("log", log),
     };
-    // A flow is kept from its first record on.
+    // A flow is kept from its first record on. Where there are sinks, they need not want it.
     if config.state_dir.is_some()
+        && config.sinks.is_empty()
         && !config.output.events.contains(&RecordEvent::New)
         && let Some(place) = top.place("state_dir")
     {

@@ -25,6 +25,17 @@ impl Backlog {
         self.lock().pop_front();
     }
 
+    /// Notes that all is written that is older than `oldest`, or simply all. Returns how many records that were.
+    pub fn settle(&self, oldest: Option<u64>) -> usize {
+        let mut batches = self.lock();
+        let is_written = |number: u64| oldest.is_none_or(|oldest| number < oldest);
+        let mut records = 0;
+        while batches.front().is_some_and(|(number, _)| is_written(*number)) {
+            records += batches.pop_front().map_or(0, |(_, batch)| batch.len());
+        }
+        records
+    }
+
     /// The number of the oldest one.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {

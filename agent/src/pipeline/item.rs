@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use crate::model::{FlowId, Record, RecordKind, Sum};
 
@@ -23,6 +24,9 @@ impl AddAssign for Weight {
         self.moved += other.moved;
     }
 }
+
+/// Items that several sinks hold.
+pub type Items<I> = Arc<[I]>;
 
 /// A unit of delivery.
 pub trait Item: Clone + Send + Sync + 'static {

@@ -1,11 +1,26 @@
 //! The way of records from the flow table to the sinks: filter, enrich, and for each sink a queue and a driver.
 
+mod batch;
+mod delivery;
+mod driver;
+#[cfg(test)]
+mod driver_tests;
+mod guard;
+mod handle;
 mod item;
 mod outcome;
+mod queue;
 mod request;
+mod retry;
+mod shared;
 mod sink;
+mod tally;
+mod voice;
 
-pub use item::{Item, Weight};
+pub use driver::spawn;
+pub use handle::{Handle, Offered};
+pub use item::{Item, Items, Weight};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;
+pub use tally::Report;

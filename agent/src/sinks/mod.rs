@@ -14,5 +14,7 @@ pub mod stdout;
 
 pub mod tally;
 
+pub mod null;
+
 #[cfg(test)]
 pub(crate) mod samples;

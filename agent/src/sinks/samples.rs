@@ -7,17 +7,17 @@ use crate::model::{
     protocol,
 };
 
-pub(super) const SECOND: i64 = 1_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 /// 2026-11-20T10:00:00Z
-pub(super) const TEN_O_CLOCK: i64 = 1_795_168_800 * SECOND;
+pub(crate) const TEN_O_CLOCK: i64 = 1_795_168_800 * SECOND;
 
-pub(super) fn v4(address: [u8; 4]) -> [u8; 16] {
+pub(crate) fn v4(address: [u8; 4]) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&address);
     bytes
 }
 
-pub(super) const fn counter(packets: u64, bytes: u64) -> Counter {
+pub(crate) const fn counter(packets: u64, bytes: u64) -> Counter {
     Counter { packets, bytes }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn end_of_tcp() -> Record {
 }
 
 /// A ping by IPv6 that is still going on, first seen midlife, not translated.
-pub(super) fn ping() -> Record {
+pub(crate) fn ping() -> Record {
     let address = |last| {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
@@ -104,7 +104,7 @@ fn any_totals() -> impl Strategy<Value = Totals> {
 }
 
 /// Any record that the types allow.
-pub(super) fn any_record() -> impl Strategy<Value = Record> {
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let kinds = prop::sample::select(vec![RecordKind::New, RecordKind::Update, RecordKind::End]);
     let nats =
         prop::sample::select(vec![NatKind::None, NatKind::Source, NatKind::Destination, NatKind::Both]);

@@ -24,6 +24,17 @@ pub struct SinkReport {
     pub broken_pipe: bool,
     /// Why writing failed otherwise.
     pub error: Option<io::Error>,
+    /// What each configured sink has lost, where there are any; that is in none of the figures above.
+    pub sinks: Vec<SinkLosses>,
+}
+
+/// What a configured sink has lost: the reason, which names the sink, how many records, and what their deltas add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkLosses {
+    /// For certain.
+    pub lost: Vec<(&'static str, u64, Sum)>,
+    /// If nobody waits any longer.
+    pub unwritten: Vec<(&'static str, u64, Sum)>,
 }
 
 /// The counters of a running sink.
@@ -82,6 +93,7 @@ impl Tally {
             unwritten_sum: if broken_pipe { Sum::default() } else { unwritten_sum },
             broken_pipe,
             error: None,
+            sinks: Vec::new(),
         }
     }
 

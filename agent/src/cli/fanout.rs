@@ -1,0 +1,479 @@
+//! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
+
+use super::consumer::stdout;
+use super::outlets::Pace;
+use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
+use crate::model::{Backlog, Record, RecordKind};
+use crate::pipeline::{self, Handle, Item, Items, Weight, spawn};
+use crate::sinks::null::NullSink;
+use crate::sinks::stdout::{Offered, SinkHandle};
+use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All configured sinks.
+#[derive(Debug)]
+pub(super) struct Fanout {
+    outlets: Vec<Outlet>,
+    pace: Pace,
+    /// What not all have delivered; only kept for a state directory.
+    unsettled: Option<Arc<Unsettled>>,
+}
+
+/// Batches that the next agent hands on again if this one is killed.
+#[derive(Debug)]
+struct Unsettled {
+    backlog: Arc<Backlog>,
+    records: AtomicUsize,
+    /// How many records it keeps at most.
+    most: usize,
+    is_told: AtomicBool,
+}
+
+/// One sink.
+#[derive(Debug)]
+struct Outlet {
+    name: String,
+    events: Vec<RecordEvent>,
+    way: Way,
+    count: Count,
+}
+
+/// The way to a sink.
+#[derive(Debug)]
+enum Way {
+    Stdout(SinkHandle),
+    Driven(Handle<Record>),
+}
+
+/// What one sink did, which outlives the way to it.
+#[derive(Clone, Debug)]
+struct Count {
+    reasons: Reasons,
+    source: CountSource,
+}
+
+#[derive(Clone, Debug)]
+enum CountSource {
+    Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
+    Driven(Handle<Record>),
+}
+
+/// What came after nothing could be written any more.
+#[derive(Debug, Default)]
+struct Missed {
+    has_closed: bool,
+    weight: Weight,
+}
+
+/// What a sink's losses are called: as `archive.queue_full`.
+#[derive(Clone, Copy, Debug)]
+struct Reasons {
+    queue_full: &'static str,
+    queue_full_ends: &'static str,
+    given_up: &'static str,
+    unwritten: &'static str,
+}
+
+impl Fanout {
+    /// Starts all of them.
+    pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
+        let outlets = config.sinks.iter().map(Outlet::open).collect::<anyhow::Result<_>>()?;
+        let most = config.sinks.iter().map(|sink| sink.queue.records as usize).max().unwrap_or(0);
+        let unsettled = config.state_dir.is_some().then(|| {
+            Arc::new(Unsettled {
+                backlog: Arc::default(),
+                records: AtomicUsize::new(0),
+                most,
+                is_told: AtomicBool::new(false),
+            })
+        });
+        Ok(Self { outlets, pace, unsettled })
+    }
+
+    /// Hands over what there is room for. Never waits.
+    pub(super) fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
+        self.note(number, records);
+        let offered = self.outlets.iter().map(|outlet| outlet.offer(number, records));
+        offered.reduce(together).unwrap_or(Offered::Closed)
+    }
+
+    /// Hands over all of a batch. At the reader's pace it waits until each sink has room. Cancel safe.
+    pub(super) async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
+        for outlet in &self.outlets {
+            if let (Way::Driven(handle), Pace::OfReader) = (&outlet.way, self.pace) {
+                handle.room_for(records.len()).await;
+            }
+        }
+        let mut written = None;
+        // There is one at most: before it has taken the batch nobody has, and after that nothing waits.
+        for outlet in &self.outlets {
+            if let Way::Stdout(_) = outlet.way {
+                written = Some(outlet.send(number, records).await);
+            }
+        }
+        self.note(number, records);
+        let driven = self.outlets.iter().filter_map(|outlet| outlet.admit(number, records));
+        written.into_iter().chain(driven).reduce(together).unwrap_or(Offered::Closed)
+    }
+
+    /// Waits until none of them can write any more.
+    pub(super) async fn closed(&self) {
+        for outlet in &self.outlets {
+            match &outlet.way {
+                Way::Stdout(handle) => handle.closed().await,
+                Way::Driven(handle) => handle.ended().await,
+            }
+        }
+    }
+
+    pub(super) fn tally(&self) -> FanoutTally {
+        let counts = self.outlets.iter().map(|outlet| outlet.count.clone()).collect();
+        FanoutTally { counts, unsettled: self.unsettled.clone() }
+    }
+
+    /// What not all have delivered.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        let Some(unsettled) = &self.unsettled else { return Arc::default() };
+        unsettled.settle(self.outlets.iter().filter_map(|outlet| outlet.count.oldest()).min());
+        Arc::clone(&unsettled.backlog)
+    }
+
+    /// Ends the input of all at once, and waits until each of them is done.
+    pub(super) async fn finish(self) -> SinkReport {
+        let tally = self.tally();
+        for outlet in &self.outlets {
+            if let Way::Driven(handle) = &outlet.way {
+                handle.close();
+            }
+        }
+        let mut error = None;
+        let mut driven = Vec::new();
+        for outlet in self.outlets {
+            match outlet.way {
+                Way::Stdout(handle) => error = handle.finish().await.error,
+                Way::Driven(handle) => driven.push(handle),
+            }
+        }
+        for handle in &driven {
+            handle.ended().await;
+        }
+        SinkReport { error, ..tally.report() }
+    }
+
+    fn note(&self, number: u64, records: &Items<Record>) {
+        if let Some(unsettled) = &self.unsettled {
+            unsettled.push(number, records);
+        }
+    }
+}
+
+/// Full where one is, closed where all are.
+fn together(one: Offered, other: Offered) -> Offered {
+    match (one, other) {
+        (Offered::Closed, Offered::Closed) => Offered::Closed,
+        (Offered::Full, _) | (_, Offered::Full) => Offered::Full,
+        _ => Offered::Taken,
+    }
+}
+
+impl Unsettled {
+    fn push(&self, number: u64, records: &Items<Record>) {
+        self.backlog.push(number, Arc::clone(records));
+        let mut kept = self.records.fetch_add(records.len(), Relaxed) + records.len();
+        while kept > self.most && kept > records.len() {
+            kept -= self.forget(self.backlog.oldest());
+            if !self.is_told.swap(true, Relaxed) {
+                tracing::warn!(
+                    "state: more records wait for sinks than are kept for the next agent ({}): if this one is killed, \
+                     the oldest are not handed on again",
+                    self.most
+                );
+            }
+        }
+    }
+
+    fn forget(&self, oldest: Option<u64>) -> usize {
+        let records = self.backlog.settle(oldest.map(|number| number + 1));
+        self.records.fetch_sub(records, Relaxed);
+        records
+    }
+
+    fn settle(&self, oldest: Option<u64>) {
+        let records = self.backlog.settle(oldest);
+        if self.records.fetch_sub(records, Relaxed) == records {
+            self.is_told.store(false, Relaxed);
+        }
+    }
+}
+
+impl Outlet {
+    fn open(config: &SinkConfig) -> anyhow::Result<Self> {
+        let way = match &config.kind {
+            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
+            SinkKind::Null => Way::Driven(spawn(&config.name, NullSink, &config.queue, &config.delivery)),
+        };
+        let source = match &way {
+            Way::Stdout(handle) => CountSource::Stdout {
+                tally: handle.tally(),
+                backlog: handle.backlog(),
+                missed: Arc::default(),
+            },
+            Way::Driven(handle) => CountSource::Driven(handle.clone()),
+        };
+        let count = Count { reasons: Reasons::of(&config.name), source };
+        Ok(Self { name: config.name.clone(), events: config.events.clone(), way, count })
+    }
+
+    fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
+        let wanted = self.wanted(records);
+        match &self.way {
+            Way::Driven(handle) => match handle.offer(number, &wanted) {
+                pipeline::Offered::Taken => Offered::Taken,
+                pipeline::Offered::Full => Offered::Full,
+                pipeline::Offered::Closed => Offered::Closed,
+            },
+            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
+            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
+            Way::Stdout(handle) => self.note_closed(handle.offer(number, wanted)),
+        }
+    }
+
+    async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
+        let wanted = self.wanted(records);
+        match &self.way {
+            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
+            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
+            Way::Stdout(handle) => self.note_closed(handle.send(number, wanted).await),
+            Way::Driven(_) => Offered::Taken,
+        }
+    }
+
+    fn admit(&self, number: u64, records: &Items<Record>) -> Option<Offered> {
+        let Way::Driven(handle) = &self.way else { return None };
+        Some(match handle.admit(number, &self.wanted(records)) {
+            pipeline::Offered::Closed => Offered::Closed,
+            _ => Offered::Taken,
+        })
+    }
+
+    /// Standard output notes what it is handed even then: it must not be handed more.
+    fn note_closed(&self, offered: Offered) -> Offered {
+        if let (Offered::Closed, CountSource::Stdout { tally, missed, .. }) = (offered, &self.count.source) {
+            lock(missed).has_closed = true;
+            if tally.report().broken_pipe {
+                tracing::info!("sink {}: its reader has gone", self.name);
+            } else {
+                tracing::error!("sink {}: nothing can be written any more", self.name);
+            }
+        }
+        offered
+    }
+
+    /// Those that this sink gets. Not copied where it gets all.
+    fn wanted(&self, records: &Items<Record>) -> Items<Record> {
+        let is_wanted = |record: &Record| self.events.contains(&event(record.kind));
+        if self.events.len() == RecordEvent::ALL.len() || records.iter().all(is_wanted) {
+            return Arc::clone(records);
+        }
+        records.iter().filter(|record| is_wanted(record)).copied().collect()
+    }
+}
+
+fn event(kind: RecordKind) -> RecordEvent {
+    match kind {
+        RecordKind::New => RecordEvent::New,
+        RecordKind::Update => RecordEvent::Update,
+        RecordKind::End => RecordEvent::End,
+    }
+}
+
+/// The counters of all sinks.
+#[derive(Debug)]
+pub(super) struct FanoutTally {
+    counts: Vec<Count>,
+    unsettled: Option<Arc<Unsettled>>,
+}
+
+impl FanoutTally {
+    /// What was done until now; what is delivered everywhere is settled then.
+    pub(super) fn report(&self) -> SinkReport {
+        if let Some(unsettled) = &self.unsettled {
+            unsettled.settle(self.counts.iter().filter_map(Count::oldest).min());
+        }
+        let of_each = self.counts.iter().map(Count::report);
+        let (mut written, mut broken_pipe, mut sinks) = (0, true, Vec::new());
+        for (delivered, has_no_reader, losses) in of_each {
+            written += delivered;
+            broken_pipe &= has_no_reader;
+            sinks.push(losses);
+        }
+        SinkReport { written, broken_pipe, sinks, ..SinkReport::default() }
+    }
+}
+
+impl Count {
+    /// The number of the oldest batch of which something is to be delivered still.
+    fn oldest(&self) -> Option<u64> {
+        match &self.source {
+            // It will never write what it has.
+            CountSource::Stdout { missed, .. } if lock(missed).has_closed => None,
+            CountSource::Stdout { backlog, .. } => backlog.oldest(),
+            CountSource::Driven(handle) => handle.oldest(),
+        }
+    }
+
+    /// Counts records that come after nothing could be written any more; `false` as long as it can.
+    fn miss(&self, records: &[Record]) -> bool {
+        let CountSource::Stdout { missed, .. } = &self.source else { return false };
+        let mut missed = lock(missed);
+        if missed.has_closed {
+            records.iter().for_each(|record| missed.weight += record.weight());
+        }
+        missed.has_closed
+    }
+
+    /// Records delivered, whether the reader has gone, and what was lost.
+    fn report(&self) -> (u64, bool, SinkLosses) {
+        match &self.source {
+            CountSource::Stdout { tally, missed, .. } => {
+                let report = tally.report();
+                let missed = if report.broken_pipe { Weight::default() } else { lock(missed).weight };
+                let losses = self.losses_of_stdout(&report, missed);
+                (report.written, report.broken_pipe, losses)
+            }
+            CountSource::Driven(handle) => {
+                let report = handle.report();
+                (report.delivered.records, false, self.losses_of_driver(&report))
+            }
+        }
+    }
+
+    fn losses_of_stdout(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
+        let Reasons { queue_full, queue_full_ends, unwritten, .. } = self.reasons;
+        let lost = vec![
+            (queue_full, report.dropped, report.dropped_sum),
+            (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
+        ];
+        let sum = report.unwritten_sum + missed.moved;
+        SinkLosses { lost, unwritten: vec![(unwritten, report.unwritten + missed.records, sum)] }
+    }
+
+    fn losses_of_driver(&self, report: &pipeline::Report) -> SinkLosses {
+        let Reasons { queue_full, queue_full_ends, given_up, unwritten } = self.reasons;
+        let pipeline::Report { dropped, given_up: refused, .. } = report;
+        let left = report.unwritten();
+        let lost = vec![
+            (queue_full, dropped.records.saturating_sub(dropped.ends), dropped.moved),
+            (queue_full_ends, dropped.ends, crate::model::Sum::default()),
+            (given_up, refused.records, refused.moved),
+        ];
+        SinkLosses { lost, unwritten: vec![(unwritten, left.records, left.moved)] }
+    }
+}
+
+impl Reasons {
+    fn of(name: &str) -> Self {
+        Self {
+            queue_full: reason(name, "queue_full"),
+            queue_full_ends: reason(name, "queue_full_ends"),
+            given_up: reason(name, "given_up"),
+            unwritten: reason(name, "unwritten"),
+        }
+    }
+}
+
+/// Reasons are known for as long as the process lives, and there are four for each sink.
+fn reason(sink: &str, what: &str) -> &'static str {
+    Box::leak(format!("{sink}.{what}").into_boxed_str())
+}
+
+fn lock(missed: &Mutex<Missed>) -> MutexGuard<'_, Missed> {
+    missed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DeliveryConfig, QueueConfig, WhenFull};
+    use crate::sinks::samples::{end_of_tcp, ping};
+
+    fn sink(name: &str, events: &[RecordEvent], records: u32) -> SinkConfig {
+        let queue = QueueConfig { records, when_full: WhenFull::DropNewest };
+        let (name, events) = (name.to_owned(), events.to_vec());
+        SinkConfig { name, events, queue, delivery: DeliveryConfig::default(), kind: SinkKind::Null }
+    }
+
+    fn config(sinks: Vec<SinkConfig>) -> Config {
+        Config { sinks, state_dir: Some("/nowhere".into()), ..Config::default() }
+    }
+
+    fn batch(updates: usize, ends: usize) -> Items<Record> {
+        [vec![ping(); updates], vec![end_of_tcp(); ends]].concat().into()
+    }
+
+    const ALL: [RecordEvent; 3] = [RecordEvent::New, RecordEvent::Update, RecordEvent::End];
+
+    #[tokio::test(start_paused = true)]
+    async fn each_sink_gets_what_it_wants_and_loses_for_itself() {
+        let sinks = vec![sink("all", &ALL, 8), sink("ends", &[RecordEvent::End], 100)];
+        let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
+        assert_eq!(fanout.offer(0, &batch(10, 3)), Offered::Full);
+        let tally = fanout.tally();
+        assert_eq!(fanout.finish().await.written, 8 + 3);
+        let lost: Vec<_> = tally.report().sinks.into_iter().flat_map(|sink| sink.lost).collect();
+        let counts: Vec<_> = lost.iter().map(|(reason, count, _)| (*reason, *count)).collect();
+        let expected = [
+            ("all.queue_full", 4),
+            ("all.queue_full_ends", 1),
+            ("all.given_up", 0),
+            ("ends.queue_full", 0),
+            ("ends.queue_full_ends", 0),
+            ("ends.given_up", 0),
+        ];
+        assert_eq!(counts, expected);
+        assert_eq!(lost[0].2.flows, 1, "ends are in the sum");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_kept_until_every_sink_has_delivered_it() {
+        let quick = SinkConfig {
+            delivery: DeliveryConfig { batch_records: 1, ..DeliveryConfig::default() },
+            ..sink("quick", &ALL, 1_000)
+        };
+        let fanout = Fanout::open(&config(vec![quick, sink("slow", &ALL, 1_000)]), Pace::Live).unwrap();
+        for number in 5..8 {
+            assert_eq!(fanout.offer(number, &batch(2, 1)), Offered::Taken);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(fanout.backlog().oldest(), Some(5));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(fanout.backlog().oldest(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_for_the_next_agent_is_bounded_and_its_newest() {
+        let fanout =
+            Fanout::open(&config(vec![sink("a", &ALL, 10), sink("b", &ALL, 20)]), Pace::Live).unwrap();
+        for number in 0..30 {
+            let _ = fanout.offer(number, &batch(3, 0));
+        }
+        let numbers =
+            |fanout: &Fanout| fanout.backlog().batches().iter().map(|(n, _)| *n).collect::<Vec<_>>();
+        assert_eq!(numbers(&fanout), (24..30).collect::<Vec<_>>());
+        assert_eq!(fanout.send(30, &batch(25, 0)).await, Offered::Taken);
+        assert_eq!(numbers(&fanout), [30], "one batch always");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_pace_of_the_reader_nothing_is_dropped() {
+        let sinks = vec![sink("a", &ALL, 8), sink("b", &ALL, 100)];
+        let fanout = Fanout::open(&Config { state_dir: None, ..config(sinks) }, Pace::OfReader).unwrap();
+        for _ in 0..20 {
+            assert_eq!(fanout.send(0, &batch(5, 2)).await, Offered::Taken);
+        }
+        let report = fanout.finish().await;
+        assert_eq!(report.written, 2 * 140);
+        assert!(report.sinks.iter().flat_map(|sink| &sink.lost).all(|(_, count, _)| *count == 0));
+    }
+}

@@ -1,0 +1,104 @@
+//! Where records go: to all configured sinks, or to standard output where there are none.
+
+use super::consumer::stdout;
+use super::fanout::{Fanout, FanoutTally};
+use crate::config::Config;
+use crate::model::{Backlog, Record};
+use crate::sinks::stdout::{Offered, SinkHandle};
+use crate::sinks::tally::{SinkReport, Tally};
+use std::sync::Arc;
+
+/// Who has to wait when records come faster than they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Nobody: the kernel does not wait either.
+    Live,
+    /// The source.
+    OfReader,
+}
+
+/// Everything that records are handed to.
+#[derive(Debug)]
+pub(super) enum Outlets {
+    /// `[output]`
+    Output(SinkHandle),
+    /// `[sinks]`
+    Sinks(Fanout),
+}
+
+/// Their counters, which outlive them.
+#[derive(Debug)]
+pub(super) enum OutletsTally {
+    Output(Arc<Tally>),
+    Sinks(FanoutTally),
+}
+
+impl Outlets {
+    /// Starts all of them.
+    ///
+    /// # Errors
+    /// When one cannot be started as it is configured.
+    pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
+        if config.sinks.is_empty() {
+            return Ok(Self::Output(stdout(config.output.format, config.output.queue_records)));
+        }
+        Fanout::open(config, pace).map(Self::Sinks)
+    }
+
+    /// Hands over what there is room for. Never waits. `number` is by what [`Outlets::backlog`] knows the batch.
+    pub(super) fn offer(&self, number: u64, records: Arc<[Record]>) -> Offered {
+        match self {
+            Self::Output(sink) => sink.offer(number, records),
+            Self::Sinks(sinks) => sinks.offer(number, &records),
+        }
+    }
+
+    /// Hands over all of a batch, as soon as there is room where the pace is the reader's. Cancel safe.
+    pub(super) async fn send(&self, number: u64, records: Arc<[Record]>) -> Offered {
+        match self {
+            Self::Output(sink) => sink.send(number, records).await,
+            Self::Sinks(sinks) => sinks.send(number, &records).await,
+        }
+    }
+
+    /// Waits until nothing can be written any more.
+    pub(super) async fn closed(&self) {
+        match self {
+            Self::Output(sink) => sink.closed().await,
+            Self::Sinks(sinks) => sinks.closed().await,
+        }
+    }
+
+    pub(super) fn tally(&self) -> OutletsTally {
+        match self {
+            Self::Output(sink) => OutletsTally::Output(sink.tally()),
+            Self::Sinks(sinks) => OutletsTally::Sinks(sinks.tally()),
+        }
+    }
+
+    /// What is not written everywhere.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        match self {
+            Self::Output(sink) => sink.backlog(),
+            Self::Sinks(sinks) => sinks.backlog(),
+        }
+    }
+
+    /// Ends the input, waits until all of it is written, and tells what was done.
+    pub(super) async fn finish(self) -> SinkReport {
+        match self {
+            Self::Output(sink) => sink.finish().await,
+            Self::Sinks(sinks) => sinks.finish().await,
+        }
+    }
+}
+
+impl OutletsTally {
+    /// What was done until now.
+    pub(super) fn report(&self) -> SinkReport {
+        match self {
+            Self::Output(tally) => tally.report(),
+            Self::Sinks(tally) => tally.report(),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! `[sinks.NAME]`: what all destinations have in common; the rest is read by the module of each.
+
+use super::reader::Section;
+use super::secret::Secret;
+use super::{Choice, OutputFormat, Place, RecordEvent};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A name stands in log lines, in audits and in variables of the environment.
+const LONGEST_NAME: usize = 32;
+
+const QUEUE_RECORDS: RangeInclusive<u32> = 1_024..=1 << 24;
+const BATCH_RECORDS: RangeInclusive<u32> = 1..=1 << 20;
+const BATCH_BYTES: RangeInclusive<u32> = 1 << 10..=64 << 20;
+const CONCURRENCY: RangeInclusive<u32> = 1..=64;
+const LONGEST_AGE: Duration = Duration::from_secs(60);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// One destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkConfig {
+    /// Its name.
+    pub name: String,
+    /// Which records it gets; ends always are among them.
+    pub events: Vec<RecordEvent>,
+    /// What may wait for it.
+    pub queue: QueueConfig,
+    /// How it is delivered to.
+    pub delivery: DeliveryConfig,
+    /// What it is.
+    pub kind: SinkKind,
+}
+
+/// The queue of a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Records that may wait.
+    pub records: u32,
+    /// What happens when they do not fit.
+    pub when_full: WhenFull,
+}
+
+/// How a sink is delivered to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// Records of a request at most.
+    pub batch_records: u32,
+    /// Bytes of a request at most, before compression; a single record may have more.
+    pub batch_bytes: u32,
+    /// How long a record waits at most for others to travel with.
+    pub batch_age: Duration,
+    /// How long one try may take.
+    pub timeout: Duration,
+    /// Requests under way at the same time.
+    pub concurrency: u32,
+    /// The longest pause between two tries, unless the server asks for more.
+    pub retry_max: Duration,
+}
+
+/// What a sink is, with what only this kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkKind {
+    /// Standard output.
+    Stdout(OutputFormat),
+    /// Nowhere: for measuring.
+    Null,
+}
+
+/// The names of the kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SinkType {
+    Stdout,
+    Null,
+}
+
+impl Choice for SinkType {
+    const ALL: &'static [(&'static str, Self)] = &[("stdout", Self::Stdout), ("null", Self::Null)];
+}
+
+/// What a sink has that its table says nothing of.
+struct Defaults {
+    events: Vec<RecordEvent>,
+    delivery: DeliveryConfig,
+}
+
+impl SinkType {
+    fn defaults(self) -> Defaults {
+        match self {
+            Self::Stdout | Self::Null => {
+                Defaults { events: all_events(), delivery: DeliveryConfig::default() }
+            }
+        }
+    }
+}
+
+/// What happens to records for which a queue has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Updates of flows that wait already are merged; what still does not fit is dropped and counted.
+    #[default]
+    Coalesce,
+    /// They are dropped and counted.
+    DropNewest,
+}
+
+impl Choice for WhenFull {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("coalesce", Self::Coalesce), ("drop_newest", Self::DropNewest)];
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { records: 262_144, when_full: WhenFull::default() }
+    }
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            batch_records: 5_000,
+            batch_bytes: 1 << 20,
+            batch_age: Duration::from_millis(500),
+            timeout: Duration::from_secs(30),
+            concurrency: 1,
+            retry_max: Duration::from_secs(60),
+        }
+    }
+}
+
+impl SinkKind {
+    /// The secrets that it needs.
+    fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Stdout(_) | Self::Null => Vec::new(),
+        }
+    }
+}
+
+impl SinkConfig {
+    /// The secrets that it needs.
+    pub(super) fn secrets(&self) -> Vec<&Secret> {
+        self.kind.secrets()
+    }
+}
+
+/// Reads `[sinks]`. `events` reads the key of that name.
+pub(super) fn read(
+    top: &mut Section<'_>,
+    events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
+) -> Vec<SinkConfig> {
+    let mut stdout = None;
+    top.named("sinks", |name, place, section| {
+        check_name(name, place, section);
+        let kind = kind(place, section)?;
+        if kind == SinkType::Stdout
+            && let Some(first) = stdout.replace(name.to_owned())
+        {
+            section.problem("type", place, format!("sinks.{first} writes to standard output already"));
+        }
+        let events = events(section);
+        Some(match kind {
+            SinkType::Stdout => stdout_sink(name, events, section),
+            SinkType::Null => driven(name, kind, events, section, |_| SinkKind::Null),
+        })
+    })
+}
+
+/// A sink with a queue and a driver; `own` reads what only its kind has.
+fn driven(
+    name: &str,
+    kind: SinkType,
+    events: Option<Vec<RecordEvent>>,
+    section: &mut Section<'_>,
+    own: impl FnOnce(&mut Section<'_>) -> SinkKind,
+) -> SinkConfig {
+    let defaults = kind.defaults();
+    SinkConfig {
+        name: name.to_owned(),
+        events: events.unwrap_or(defaults.events),
+        queue: queue(section),
+        delivery: delivery(section, &defaults.delivery),
+        kind: own(section),
+    }
+}
+
+/// It is written by a task of its own: nothing is retried.
+fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Section<'_>) -> SinkConfig {
+    let kind = SinkKind::Stdout(section.choice("format", OutputFormat::default()));
+    let records = section.count("queue_records", QueueConfig::default().records, QUEUE_RECORDS);
+    SinkConfig {
+        name: name.to_owned(),
+        events: events.unwrap_or_else(all_events),
+        queue: QueueConfig { records, when_full: WhenFull::DropNewest },
+        delivery: DeliveryConfig::default(),
+        kind,
+    }
+}
+
+fn kind(place: &Place, section: &mut Section<'_>) -> Option<SinkType> {
+    if section.place("type").is_none() {
+        let names: Vec<_> = SinkType::names().collect();
+        section.missing("type", place, &format!("it is one of {}", names.join(", ")));
+    }
+    let kind = section.optional_choice("type");
+    if kind.is_none() {
+        // Which keys it may have is not known.
+        section.ignore_rest();
+    }
+    kind
+}
+
+fn check_name(name: &str, place: &Place, section: &mut Section<'_>) {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let is_taken = matches!(name, "output" | "");
+    if name.len() > LONGEST_NAME || !name.chars().all(is_plain) || name.contains("__") || is_taken {
+        let rule =
+            "has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not \"output\"";
+        section.problem_here(place, rule);
+    }
+}
+
+/// The keys of a queue.
+fn queue(section: &mut Section<'_>) -> QueueConfig {
+    let default = QueueConfig::default();
+    QueueConfig {
+        records: section.count("queue_records", default.records, QUEUE_RECORDS),
+        when_full: section.choice("when_full", default.when_full),
+    }
+}
+
+/// The keys of delivery.
+fn delivery(section: &mut Section<'_>, default: &DeliveryConfig) -> DeliveryConfig {
+    DeliveryConfig {
+        batch_records: section.count("batch_records", default.batch_records, BATCH_RECORDS),
+        batch_bytes: section.size("batch_bytes", default.batch_bytes, BATCH_BYTES),
+        batch_age: section.duration("batch_age", default.batch_age, LONGEST_AGE),
+        timeout: at_least(section, "timeout", default.timeout, SHORTEST_TIMEOUT..=LONGEST_TIMEOUT),
+        concurrency: section.count("concurrency", default.concurrency, CONCURRENCY),
+        retry_max: at_least(section, "retry_max", default.retry_max, SHORTEST_PAUSE..=LONGEST_PAUSE),
+    }
+}
+
+fn at_least(
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
+    let value = section.duration(key, default, *range.end());
+    if value < *range.start()
+        && let Some(place) = section.place(key)
+    {
+        section.problem(key, &place, format!("is too short; the least is {:?}", range.start()));
+    }
+    value
+}
+
+fn all_events() -> Vec<RecordEvent> {
+    RecordEvent::ALL.iter().map(|(_, event)| *event).collect()
+}

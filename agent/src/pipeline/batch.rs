@@ -1,0 +1,80 @@
+//! A request that is being put together.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::guard::{Panicked, guard};
+use super::{Item, Request};
+
+/// How large a request may become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
+}
+
+/// The request, and what it is made of.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) request: Request,
+    /// The lowest number of a batch of which it holds something.
+    pub(super) number: Option<u64>,
+    /// When the first of its items came.
+    pub(super) since: Option<Instant>,
+}
+
+impl Batch {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.request.items.is_empty()
+    }
+
+    /// How many items it may still take.
+    pub(super) const fn room(&self, limits: Limits) -> usize {
+        limits.items.saturating_sub(self.request.items.len())
+    }
+
+    /// When it has to go.
+    pub(super) fn due(&self, age: Duration) -> Option<Instant> {
+        self.since?.checked_add(age)
+    }
+
+    /// Adds what `encode` appends for an item.
+    pub(super) fn add<I: Item>(
+        &mut self,
+        item: &I,
+        limits: Limits,
+        encode: impl FnOnce(&I, &mut Vec<u8>),
+    ) -> Added {
+        let Request { body, items, .. } = &mut self.request;
+        let before = body.len();
+        let encoded = guard(|| encode(item, &mut *body));
+        let (added, end) = match (encoded, u32::try_from(body.len())) {
+            (Err(panicked), _) => (Added::Panicked(panicked), None),
+            (Ok(()), Ok(end)) if body.len() <= limits.bytes || items.is_empty() => (Added::Yes, Some(end)),
+            (Ok(()), Err(_)) if items.is_empty() => (Added::Panicked("it is larger than 4 GiB".into()), None),
+            (Ok(()), _) => (Added::TooMuch, None),
+        };
+        match end {
+            Some(end) => items.push((end, item.weight())),
+            None => body.truncate(before),
+        }
+        added
+    }
+
+    /// Notes of which batch a part comes, and when that came.
+    pub(super) fn note(&mut self, number: u64, since: Instant) {
+        self.number = Some(self.number.map_or(number, |lowest| lowest.min(number)));
+        self.since = Some(self.since.map_or(since, |first| first.min(since)));
+    }
+}
+
+/// What became of an item that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    Yes,
+    /// The request is full: it belongs in the next one.
+    TooMuch,
+    /// It cannot be encoded.
+    Panicked(Panicked),
+}

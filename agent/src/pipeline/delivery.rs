@@ -1,0 +1,203 @@
+//! One request until each of its items is stored or given up.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::guard::Guarded;
+use super::retry::{Circumstances, Decision, Next, decide};
+use super::shared::Shared;
+use super::voice::{Line, Voice};
+use super::{GivenUp, Outcome, Report, Request, Sink};
+use crate::config::DeliveryConfig;
+
+/// A request with which the sink panicked so often is given up.
+const PANICS: u32 = 3;
+
+/// The longest pause once the input has ended.
+const LAST_PAUSES: Duration = Duration::from_secs(1);
+
+/// What all deliveries of a sink share.
+pub(super) struct Delivery<S: Sink> {
+    pub(super) sink: S,
+    pub(super) shared: Arc<Shared<S::Item>>,
+    pub(super) config: DeliveryConfig,
+    voice: Mutex<Voice>,
+    /// Bytes of a request at most, as far as known.
+    most_bytes: AtomicUsize,
+}
+
+impl<S: Sink> Delivery<S> {
+    pub(super) fn new(name: &str, sink: S, shared: Arc<Shared<S::Item>>, config: &DeliveryConfig) -> Self {
+        let most_bytes = AtomicUsize::new(config.batch_bytes as usize);
+        Self { sink, shared, config: config.clone(), voice: Mutex::new(Voice::new(name)), most_bytes }
+    }
+
+    /// Bytes of the next request at most.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.most_bytes.load(Relaxed)
+    }
+
+    /// Delivers all of a request, however long it takes. `number` is that of the oldest batch in it.
+    pub(super) async fn deliver(self: Arc<Self>, request: Request, number: u64) {
+        // Parts of it are delivered in their order, so that later records of a flow stay later.
+        let mut parts = VecDeque::from([request]);
+        let mut panics = 0;
+        while let Some(request) = parts.pop_front() {
+            let outcome = self.try_once(&request, &mut panics).await;
+            let at = Circumstances {
+                items: request.items.len(),
+                attempt: request.attempt,
+                retry_max: self.config.retry_max,
+                chance: chance(),
+            };
+            self.follow(decide(outcome, at), request, &mut parts).await;
+        }
+        self.shared.release(number);
+    }
+
+    async fn try_once(&self, request: &Request, panics: &mut u32) -> Outcome {
+        self.shared.count_try();
+        match timeout(self.config.timeout, Guarded::new(self.sink.deliver(request))).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panicked)) => {
+                self.shared.count_panic();
+                *panics += 1;
+                after_panic(request, *panics, &panicked)
+            }
+            Err(_) => {
+                let reason = format!("no answer within {:?}", self.config.timeout);
+                Outcome::NotNow { reason, retry_after: None, in_doubt: true }
+            }
+        }
+    }
+
+    /// Does what was decided; what is left of the request goes back to the front of `parts`.
+    async fn follow(&self, decision: Decision, mut request: Request, parts: &mut VecDeque<Request>) {
+        let Decision { next, given_up } = decision;
+        self.give_up(&request, &given_up);
+        let is_given_up = |position| given_up.iter().any(|item| item.position == position);
+        request.attempt += 1;
+        match next {
+            Next::Done => {
+                self.count_delivered(&request, |position| !is_given_up(position));
+            }
+            Next::All { pause, reason, in_doubt } => {
+                request.in_doubt |= in_doubt;
+                self.pause(pause, &reason).await;
+                parts.push_front(request);
+            }
+            Next::These { positions, pause } => {
+                let is_left = |position| positions.binary_search(&position).is_ok();
+                self.count_delivered(&request, |position| !is_left(position) && !is_given_up(position));
+                let (left, all) = (positions.len(), request.items.len());
+                self.pause(pause, &format!("the server refused {left} of {all} records for now")).await;
+                parts.push_front(request.only(&positions));
+            }
+            Next::Halves { reason } => {
+                self.learn_size(&request, &reason);
+                let [first, second] = request.halves();
+                parts.push_front(second);
+                parts.push_front(first);
+            }
+        }
+    }
+
+    fn count_delivered(&self, request: &Request, is_delivered: impl Fn(usize) -> bool) {
+        let weight = request.weight_where(is_delivered);
+        self.shared.count_delivered(weight);
+        if weight.records > 0 {
+            say(self.voice().delivered(Instant::now()));
+        }
+    }
+
+    fn give_up(&self, request: &Request, given_up: &[GivenUp]) {
+        let Some(last) = given_up.last() else { return };
+        let is_given_up = |position| given_up.iter().any(|item| item.position == position);
+        self.shared.count_given_up(request.weight_where(is_given_up));
+        let piece = request.piece(last.position).unwrap_or_default();
+        say(self.voice().gave_up(Instant::now(), given_up.len() as u64, &last.reason, piece));
+    }
+
+    /// An item cannot even be encoded.
+    pub(super) fn refuse(&self, item: &S::Item, reason: &str) {
+        use super::Item;
+        self.shared.count_panic();
+        self.shared.count_given_up(item.weight());
+        say(self.voice().gave_up(Instant::now(), 1, &format!("it cannot be encoded: {reason}"), b""));
+    }
+
+    /// Nothing is under way any more.
+    pub(super) fn conclude(&self) {
+        say(self.voice().conclude());
+        let name = self.voice().name().to_owned();
+        let Report { delivered, merged, tries, .. } = self.shared.report();
+        tracing::info!(records = delivered.records, merged, tries, "sink {name}: all is delivered");
+    }
+
+    /// Waits until the next try, which comes sooner when the agent is about to end.
+    async fn pause(&self, pause: Duration, reason: &str) {
+        let waiting = self.shared.report().unwritten().records;
+        let closing = self.shared.closing.notified();
+        tokio::pin!(closing);
+        closing.as_mut().enable();
+        let is_closed = self.shared.is_closed();
+        let pause = if is_closed { pause.min(LAST_PAUSES) } else { pause };
+        say(self.voice().failed(Instant::now(), reason, pause, waiting));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = closing, if !is_closed => {}
+        }
+    }
+
+    fn learn_size(&self, request: &Request, reason: &str) {
+        let (size, half) = (request.body.len(), (request.body.len() / 2).max(1));
+        if self.most_bytes.fetch_min(half, Relaxed) > half {
+            let name = self.voice().name().to_owned();
+            tracing::warn!(
+                "sink {name}: a request of {size} bytes is too large for the server ({reason}): from now on at most \
+                 {half}; set batch_bytes"
+            );
+        }
+    }
+
+    fn voice(&self) -> MutexGuard<'_, Voice> {
+        self.voice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn after_panic(request: &Request, panics: u32, panicked: &str) -> Outcome {
+    if panics < PANICS {
+        let reason = format!("it panicked: {panicked}");
+        return Outcome::NotNow { reason, retry_after: None, in_doubt: true };
+    }
+    let reason = format!("it panicked {panics} times: {panicked}");
+    let given_up = (0..request.items.len()).map(|position| GivenUp { position, reason: reason.clone() });
+    Outcome::Partly { again: Vec::new(), given_up: given_up.collect(), retry_after: None }
+}
+
+fn say(line: Option<Line>) {
+    line.iter().for_each(Line::log);
+}
+
+/// At least 0 and below 1. What hash maps are seeded with is chance enough to keep agents apart.
+fn chance() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_is_within_its_range_and_varies() {
+        let drawn: Vec<_> = (0..100).map(|_| chance()).collect();
+        assert!(drawn.iter().all(|chance| (0.0..1.0).contains(chance)));
+        assert!(drawn.iter().any(|chance| *chance < 0.5) && drawn.iter().any(|chance| *chance >= 0.5));
+    }
+}

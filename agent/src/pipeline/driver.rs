@@ -1,0 +1,154 @@
+//! The task behind each sink: takes from its queue, makes requests, has them delivered.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::batch::{Added, Batch, Limits};
+use super::delivery::Delivery;
+use super::queue::Run;
+use super::shared::{Shared, Taken};
+use super::{Handle, Sink};
+use crate::config::{DeliveryConfig, QueueConfig};
+
+/// Starts a sink in the current Tokio runtime.
+#[must_use]
+pub fn spawn<S: Sink>(name: &str, sink: S, queue: &QueueConfig, config: &DeliveryConfig) -> Handle<S::Item> {
+    let shared = Arc::new(Shared::new(queue));
+    let delivery = Arc::new(Delivery::new(name, sink, Arc::clone(&shared), config));
+    let (alive, ended) = watch::channel(());
+    let driver = Driver { delivery, hand: None, under_way: JoinSet::new() };
+    let name = name.to_owned();
+    tokio::spawn(async move {
+        // In a task of its own, so that a fault of the driver itself is noticed, too.
+        if let Err(fault) = tokio::spawn(driver.run()).await {
+            tracing::error!("sink {name}: its driver failed ({fault}); nothing more goes there");
+        }
+        drop(alive);
+    });
+    Handle { shared, ended }
+}
+
+struct Driver<S: Sink> {
+    delivery: Arc<Delivery<S>>,
+    /// Taken out of the queue, and in no request yet.
+    hand: Option<Run<S::Item>>,
+    under_way: JoinSet<()>,
+}
+
+impl<S: Sink> Driver<S> {
+    /// Until the input has ended and all of it is delivered.
+    async fn run(mut self) {
+        while let Some(Batch { request, number, .. }) = self.gather().await {
+            let number = number.unwrap_or_default();
+            self.under_way.spawn(Arc::clone(&self.delivery).deliver(request, number));
+            // What waits meanwhile can still be merged.
+            while self.under_way.len() >= self.delivery.config.concurrency as usize {
+                self.one_done().await;
+            }
+        }
+        while !self.under_way.is_empty() {
+            self.one_done().await;
+        }
+        self.delivery.conclude();
+    }
+
+    async fn one_done(&mut self) {
+        if let Some(Err(fault)) = self.under_way.join_next().await {
+            tracing::error!("a delivery failed ({fault}); its records count as not written");
+        }
+    }
+
+    /// The next request, when it is full or its first item has waited long enough; `None` when nothing comes any more.
+    async fn gather(&mut self) -> Option<Batch> {
+        let shared = Arc::clone(&self.delivery.shared);
+        let mut batch = Batch::default();
+        loop {
+            match self.fill(&mut batch) {
+                Filled::Full => return Some(batch),
+                Filled::Last => return (!batch.is_empty()).then_some(batch),
+                Filled::More => {}
+            }
+            let due = batch.due(self.delivery.config.batch_age).filter(|_| !batch.is_empty());
+            let Some(due) = due else {
+                shared.arrived.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = shared.arrived.notified() => {}
+                () = sleep_until(due) => return Some(batch),
+            }
+        }
+    }
+
+    /// Adds what there is.
+    fn fill(&mut self, batch: &mut Batch) -> Filled {
+        let most = self.delivery.config.batch_records as usize;
+        let limits = Limits { items: most, bytes: self.delivery.most_bytes() };
+        loop {
+            if batch.room(limits) == 0 {
+                return Filled::Full;
+            }
+            let mut run = match self.hand.take().map_or_else(|| self.take(batch.room(limits)), Taken::Run) {
+                Taken::Run(run) => run,
+                Taken::Nothing => return Filled::More,
+                Taken::Closed => return Filled::Last,
+            };
+            let is_full = self.encode(&mut run, batch, limits);
+            if run.items().is_empty() {
+                self.delivery.shared.release(run.number);
+            } else {
+                self.hand = Some(run);
+            }
+            if is_full {
+                return Filled::Full;
+            }
+        }
+    }
+
+    fn take(&self, most: usize) -> Taken<S::Item> {
+        self.delivery.shared.take(most)
+    }
+
+    /// Adds items of a run until the request is full; returns whether it is.
+    fn encode(&self, run: &mut Run<S::Item>, batch: &mut Batch, limits: Limits) -> bool {
+        let Delivery { sink, shared, .. } = &*self.delivery;
+        let (mut done, mut is_full, was_empty) = (0, false, batch.is_empty());
+        for item in run.items() {
+            if batch.room(limits) == 0 {
+                is_full = true;
+                break;
+            }
+            match batch.add(item, limits, |item, body| sink.encode(item, body)) {
+                Added::Yes => {}
+                Added::Panicked(panicked) => self.delivery.refuse(item, &panicked),
+                Added::TooMuch => {
+                    is_full = true;
+                    break;
+                }
+            }
+            done += 1;
+        }
+        if !batch.is_empty() {
+            batch.note(run.number, run.since);
+        }
+        // What comes first is oldest: until it is delivered, that is under way.
+        if was_empty && !batch.is_empty() {
+            shared.hold(run.number);
+        }
+        run.advance(done);
+        is_full
+    }
+}
+
+/// What is to be done with a request after it was filled.
+enum Filled {
+    /// It goes.
+    Full,
+    /// More may come.
+    More,
+    /// Nothing more comes.
+    Last,
+}

@@ -1,0 +1,106 @@
+//! The way to a running sink.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::shared::Shared;
+use super::{Item, Items, Report};
+
+/// What became of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Offered {
+    /// It will be delivered.
+    Taken,
+    /// There was no room for all of it: what did not fit was dropped and counted.
+    Full,
+    /// Nothing can be delivered any more: it was dropped and counted.
+    Closed,
+}
+
+/// Hands items to a driver.
+pub struct Handle<I: Item> {
+    pub(super) shared: Arc<Shared<I>>,
+    /// Its sender is dropped when the driver ends.
+    pub(super) ended: watch::Receiver<()>,
+}
+
+impl<I: Item> Handle<I> {
+    /// Hands over what there is room for. Never waits. `number` is by what [`Handle::oldest`] knows the batch; it never
+    /// falls.
+    pub fn offer(&self, number: u64, items: &Items<I>) -> Offered {
+        if self.has_ended() {
+            self.shared.count_dropped(items);
+            return Offered::Closed;
+        }
+        if self.shared.hand_in(number, items, false) { Offered::Taken } else { Offered::Full }
+    }
+
+    /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already, and
+    /// for what waited for room.
+    pub fn admit(&self, number: u64, items: &Items<I>) -> Offered {
+        if self.has_ended() {
+            self.shared.count_dropped(items);
+            return Offered::Closed;
+        }
+        self.shared.hand_in(number, items, true);
+        Offered::Taken
+    }
+
+    /// Waits until there is room for so many items, or nothing can be delivered any more: for a replay, whose records
+    /// are then admitted.
+    pub async fn room_for(&self, items: usize) {
+        loop {
+            let taken_out = self.shared.taken_out.notified();
+            tokio::pin!(taken_out);
+            taken_out.as_mut().enable();
+            if self.has_ended() || self.shared.has_room(items) {
+                return;
+            }
+            tokio::select! {
+                () = taken_out => {}
+                () = self.ended() => {}
+            }
+        }
+    }
+
+    /// The number of the oldest batch of which something is not delivered yet.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.shared.oldest()
+    }
+
+    /// What was done until now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.shared.report()
+    }
+
+    /// Ends the input: what waits is delivered, then the driver ends.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Waits until the driver has ended.
+    pub async fn ended(&self) {
+        // Nothing is ever sent.
+        let _ = self.ended.clone().changed().await;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.has_changed().is_err()
+    }
+}
+
+impl<I: Item> Clone for Handle<I> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), ended: self.ended.clone() }
+    }
+}
+
+impl<I: Item> std::fmt::Debug for Handle<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("report", &self.report()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! What to do after a try: a pure decision. Time passes and chance is drawn elsewhere.
+
+use std::time::Duration;
+
+use super::{GivenUp, Outcome};
+
+/// The pause after a first failure at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a server may ask for by Retry-After at most, unless the longest pause is longer.
+const LONGEST_WISH: Duration = Duration::from_secs(300);
+
+/// What is decided from, beside the outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// Items in the request.
+    pub items: usize,
+    /// Tries before this one.
+    pub attempt: u32,
+    /// The longest pause between two tries.
+    pub retry_max: Duration,
+    /// A random number, at least 0 and below 1.
+    pub chance: f64,
+}
+
+/// What to do next with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Next {
+    /// Nothing: each item is stored or given up.
+    Done,
+    /// Send all of it again.
+    All {
+        /// How long to wait before.
+        pause: Duration,
+        /// Why.
+        reason: String,
+        /// The server may have stored them.
+        in_doubt: bool,
+    },
+    /// Send some of it again.
+    These {
+        /// Their positions, ascending, each once.
+        positions: Vec<usize>,
+        /// How long to wait before.
+        pause: Duration,
+    },
+    /// Send both halves, one after the other, at once.
+    Halves {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What to do next, and which items never to send again.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Decision {
+    /// What to do with the rest.
+    pub next: Next,
+    /// Each position at most once.
+    pub given_up: Vec<GivenUp>,
+}
+
+impl Decision {
+    const fn only(next: Next) -> Self {
+        Self { next, given_up: Vec::new() }
+    }
+}
+
+/// Decides. Nothing is given up unless the server says that it can never store it, or it is a single item and too
+/// large.
+#[must_use]
+pub(super) fn decide(outcome: Outcome, at: Circumstances) -> Decision {
+    match outcome {
+        Outcome::Delivered => Decision::only(Next::Done),
+        Outcome::NotNow { reason, retry_after, in_doubt } => {
+            Decision::only(Next::All { pause: pause(retry_after, at), reason, in_doubt })
+        }
+        Outcome::TooLarge { reason } if at.items > 1 => Decision::only(Next::Halves { reason }),
+        Outcome::TooLarge { reason } => {
+            let reason = format!("a single record is too large for the server: {reason}");
+            Decision { next: Next::Done, given_up: vec![GivenUp { position: 0, reason }] }
+        }
+        Outcome::Partly { again, given_up, retry_after } => partly(again, given_up, retry_after, at),
+    }
+}
+
+/// A server that names an item twice, or one that is not there, must not have anything sent or counted twice.
+fn partly(
+    mut again: Vec<usize>,
+    mut given_up: Vec<GivenUp>,
+    retry_after: Option<Duration>,
+    at: Circumstances,
+) -> Decision {
+    given_up.sort_by_key(|item| item.position);
+    given_up.dedup_by_key(|item| item.position);
+    given_up.retain(|item| item.position < at.items);
+    again.sort_unstable();
+    again.dedup();
+    let is_given_up = |position| given_up.binary_search_by_key(&position, |item| item.position).is_ok();
+    again.retain(|position| *position < at.items && !is_given_up(*position));
+    let next = if again.is_empty() {
+        Next::Done
+    } else {
+        Next::These { positions: again, pause: pause(retry_after, at) }
+    };
+    Decision { next, given_up }
+}
+
+/// Exponential with full jitter and a cap. What the server asks for is a lower bound, so that many agents do not come
+/// back at the same moment either.
+fn pause(retry_after: Option<Duration>, at: Circumstances) -> Duration {
+    if let Some(wish) = retry_after {
+        return wish.min(LONGEST_WISH.max(at.retry_max)) + FIRST_PAUSE.mul_f64(at.chance);
+    }
+    let doublings = at.attempt.min(31);
+    let most = FIRST_PAUSE.saturating_mul(1 << doublings).min(at.retry_max);
+    most.mul_f64(at.chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CAP: Duration = Duration::from_secs(60);
+
+    /// A request of four items, tried for the first time, chance in the middle.
+    const FIRST: Circumstances = Circumstances { items: 4, attempt: 0, retry_max: CAP, chance: 0.5 };
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn not_now(retry_after: Option<Duration>, in_doubt: bool) -> Outcome {
+        Outcome::NotNow { reason: "away".into(), retry_after, in_doubt }
+    }
+
+    fn gone(position: usize) -> GivenUp {
+        GivenUp { position, reason: "bad".into() }
+    }
+
+    fn partly(again: &[usize], given_up: &[usize], retry_after: Option<Duration>) -> Outcome {
+        let given_up = given_up.iter().map(|position| gone(*position)).collect();
+        Outcome::Partly { again: again.to_vec(), given_up, retry_after }
+    }
+
+    fn all(pause: Duration, in_doubt: bool) -> Next {
+        Next::All { pause, reason: "away".into(), in_doubt }
+    }
+
+    fn these(positions: &[usize], pause: Duration) -> Next {
+        Next::These { positions: positions.to_vec(), pause }
+    }
+
+    #[test]
+    fn each_outcome_has_its_answer() {
+        let too_large = || Outcome::TooLarge { reason: "10 MB".into() };
+        let later = Circumstances { attempt: 3, ..FIRST };
+        let late = Circumstances { attempt: 1000, ..FIRST };
+        let patient = Circumstances { retry_max: ms(3_600_000), ..FIRST };
+        let wish = Some(ms(7_000));
+        let table = [
+            (Outcome::Delivered, FIRST, Next::Done, &[][..]),
+            (not_now(None, false), FIRST, all(ms(500), false), &[]),
+            (not_now(None, true), later, all(ms(4_000), true), &[]),
+            (not_now(None, false), late, all(ms(30_000), false), &[]),
+            (not_now(wish, false), late, all(ms(7_500), false), &[]),
+            (not_now(Some(ms(7_200_000)), false), FIRST, all(ms(300_500), false), &[]),
+            (not_now(Some(ms(7_200_000)), false), patient, all(ms(3_600_500), false), &[]),
+            (partly(&[], &[], None), FIRST, Next::Done, &[]),
+            (partly(&[2, 0], &[], None), later, these(&[0, 2], ms(4_000)), &[]),
+            (partly(&[1], &[3], wish), FIRST, these(&[1], ms(7_500)), &[3]),
+            (partly(&[], &[3, 0], wish), FIRST, Next::Done, &[0, 3]),
+            (partly(&[9, 1, 1, 3], &[9, 3, 3], None), FIRST, these(&[1], ms(500)), &[3]),
+            (too_large(), FIRST, Next::Halves { reason: "10 MB".into() }, &[]),
+        ];
+        for (outcome, at, next, given_up) in table {
+            let decision = decide(outcome.clone(), at);
+            let given_up: Vec<_> = given_up.iter().map(|position| gone(*position)).collect();
+            assert_eq!(decision, Decision { next, given_up }, "{outcome:?} {at:?}");
+        }
+        let alone = decide(too_large(), Circumstances { items: 1, ..FIRST });
+        assert_eq!((alone.next, alone.given_up.len()), (Next::Done, 1));
+        assert!(alone.given_up[0].reason.contains("10 MB"));
+    }
+
+    fn outcomes() -> impl Strategy<Value = Outcome> {
+        let wish = || prop::option::of((0_u64..=u64::MAX).prop_map(Duration::from_millis));
+        let positions = || prop::collection::vec(0_usize..12, 0..12);
+        prop_oneof![
+            Just(Outcome::Delivered),
+            (wish(), any::<bool>()).prop_map(|(wish, doubt)| not_now(wish, doubt)),
+            (positions(), positions(), wish()).prop_map(|(a, b, wish)| partly(&a, &b, wish)),
+            Just(Outcome::TooLarge { reason: String::new() }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_pause_is_bounded_and_no_item_has_two_fates(
+            outcome in outcomes(),
+            (items, attempt, chance) in (1_usize..10, any::<u32>(), 0.0..1.0_f64),
+        ) {
+            let at = Circumstances { items, attempt, retry_max: CAP, chance };
+            let Decision { next, given_up } = decide(outcome, at);
+            let again = match &next {
+                Next::Done => Vec::new(),
+                Next::Halves { .. } | Next::All { .. } => (0..items).collect(),
+                Next::These { positions, .. } => positions.clone(),
+            };
+            if let Next::All { pause, .. } | Next::These { pause, .. } = next {
+                prop_assert!(pause <= LONGEST_WISH + FIRST_PAUSE);
+            }
+            prop_assert!(again.is_sorted_by(|a, b| a < b) && again.iter().all(|position| *position < items));
+            prop_assert!(given_up.iter().all(|item| item.position < items && !again.contains(&item.position)));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the two ends of a sink share: the queue, its counters, what is under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::queue::{Pushed, Queue, Run};
+use super::{Item, Items, Report, Weight};
+use crate::config::QueueConfig;
+
+/// Shared by the handle and the driver.
+pub(super) struct Shared<I: Item> {
+    state: Mutex<State<I>>,
+    /// Something came, or the input ended.
+    pub(super) arrived: Notify,
+    /// Something was taken out.
+    pub(super) taken_out: Notify,
+    /// The input ended: whoever waits for a better moment should not wait any longer.
+    pub(super) closing: Notify,
+}
+
+struct State<I: Item> {
+    queue: Queue<I>,
+    is_closed: bool,
+    /// Numbers of batches of which something is under way, and how often.
+    under_way: BTreeMap<u64, usize>,
+    report: Report,
+}
+
+/// What there is to take.
+pub(super) enum Taken<I> {
+    Run(Run<I>),
+    /// Nothing now.
+    Nothing,
+    /// Nothing any more.
+    Closed,
+}
+
+impl<I: Item> Shared<I> {
+    pub(super) fn new(config: &QueueConfig) -> Self {
+        let queue = Queue::new(config.records as usize, config.when_full);
+        let report = Report::default();
+        let state = State { queue, is_closed: false, under_way: BTreeMap::new(), report };
+        Self {
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+            taken_out: Notify::new(),
+            closing: Notify::new(),
+        }
+    }
+
+    /// Hands in what there is room for, or all of it whatever room there is. Returns whether all of it was taken in.
+    pub(super) fn hand_in(&self, number: u64, items: &Items<I>, whatever_room: bool) -> bool {
+        if items.is_empty() {
+            return true;
+        }
+        let now = Instant::now();
+        let mut state = self.lock();
+        let pushed = if whatever_room {
+            state.queue.admit(number, items, now)
+        } else {
+            state.queue.push(number, items, now)
+        };
+        let Pushed { taken, merged, dropped } = pushed;
+        state.report.taken += taken;
+        state.report.merged += merged;
+        state.report.dropped += dropped;
+        drop(state);
+        self.arrived.notify_one();
+        dropped.records == 0
+    }
+
+    /// Whether so many items may come without anything being dropped; a batch larger than the queue when it is empty.
+    pub(super) fn has_room(&self, items: usize) -> bool {
+        let state = self.lock();
+        items <= state.queue.free() || state.queue.len() == 0
+    }
+
+    /// Takes out up to `most` items, which are under way then.
+    pub(super) fn take(&self, most: usize) -> Taken<I> {
+        let mut state = self.lock();
+        let Some(run) = state.queue.take(most) else {
+            return if state.is_closed { Taken::Closed } else { Taken::Nothing };
+        };
+        *state.under_way.entry(run.number).or_default() += 1;
+        drop(state);
+        self.taken_out.notify_waiters();
+        Taken::Run(run)
+    }
+
+    /// Notes that one more thing of this batch is under way.
+    pub(super) fn hold(&self, number: u64) {
+        *self.lock().under_way.entry(number).or_default() += 1;
+    }
+
+    /// Notes that one thing less of it is.
+    pub(super) fn release(&self, number: u64) {
+        let mut state = self.lock();
+        if let Some(count) = state.under_way.get_mut(&number) {
+            *count = count.saturating_sub(1);
+        }
+        if state.under_way.get(&number) == Some(&0) {
+            state.under_way.remove(&number);
+        }
+    }
+
+    /// The number of the oldest batch of which something waits or is under way.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let state = self.lock();
+        let under_way = state.under_way.keys().next().copied();
+        [under_way, state.queue.oldest()].into_iter().flatten().min()
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.lock().report
+    }
+
+    pub(super) fn count_try(&self) {
+        self.lock().report.tries += 1;
+    }
+
+    pub(super) fn count_panic(&self) {
+        self.lock().report.panics += 1;
+    }
+
+    pub(super) fn count_delivered(&self, weight: Weight) {
+        self.lock().report.delivered += weight;
+    }
+
+    pub(super) fn count_given_up(&self, weight: Weight) {
+        self.lock().report.given_up += weight;
+    }
+
+    /// Counts what comes when nobody takes anything out any more.
+    pub(super) fn count_dropped(&self, items: &[I]) {
+        let mut state = self.lock();
+        items.iter().for_each(|item| state.report.dropped += item.weight());
+    }
+
+    /// Ends the input.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.arrived.notify_one();
+        self.closing.notify_waiters();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<I>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,195 @@
+//! What a sink says in the log: at once when something fails, and not again and again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Time between two lines about the same failure, at first.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// The same of a failure that goes on for long.
+const SAY_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+
+/// A failure that goes on for so long is somebody's to mend.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// As much of an item that is given up is shown.
+const SHOWN: usize = 200;
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Info(String),
+    Warn(String),
+    Error(String),
+}
+
+impl Line {
+    pub(super) fn log(&self) {
+        match self {
+            Self::Info(text) => tracing::info!("{text}"),
+            Self::Warn(text) => tracing::warn!("{text}"),
+            Self::Error(text) => tracing::error!("{text}"),
+        }
+    }
+}
+
+/// What one sink has said.
+#[derive(Debug)]
+pub(super) struct Voice {
+    name: String,
+    failing: Option<Failing>,
+    gave_up: Option<GaveUp>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    tries: u64,
+    say_again: Instant,
+    /// What was said last.
+    reason: String,
+}
+
+#[derive(Debug)]
+struct GaveUp {
+    say_again: Instant,
+    unsaid: u64,
+}
+
+impl Voice {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), failing: None, gave_up: None }
+    }
+
+    /// The sink's.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A try failed. `waiting`: records that are not delivered.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        reason: &str,
+        pause: Duration,
+        waiting: u64,
+    ) -> Option<Line> {
+        let fresh = || Failing { since: now, tries: 0, say_again: now, reason: String::new() };
+        let failing = self.failing.get_or_insert_with(fresh);
+        failing.tries += 1;
+        let is_news = failing.reason != reason && now >= failing.since + Duration::from_secs(1);
+        if now < failing.say_again && !is_news {
+            return None;
+        }
+        reason.clone_into(&mut failing.reason);
+        let lasted = now - failing.since;
+        failing.say_again = now + (lasted / 2).clamp(SAY_EVERY, SAY_AT_LEAST_EVERY);
+        let (name, records) = (&self.name, plural(waiting, "record waits", "records wait"));
+        let line = format!("sink {name}: {reason}; retrying in {}; {records}", seconds(pause));
+        Some(if lasted < PATIENCE { Line::Warn(line) } else { Line::Error(line) })
+    }
+
+    /// A try succeeded.
+    pub(super) fn delivered(&mut self, now: Instant) -> Option<Line> {
+        let Failing { since, tries, .. } = self.failing.take()?;
+        let (name, tries) = (&self.name, plural(tries, "failed try", "failed tries"));
+        Some(Line::Info(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
+    }
+
+    /// Items will never be delivered; one of them as it was to be sent, and why.
+    pub(super) fn gave_up(&mut self, now: Instant, items: u64, reason: &str, piece: &[u8]) -> Option<Line> {
+        let gave_up = self.gave_up.get_or_insert(GaveUp { say_again: now, unsaid: 0 });
+        gave_up.unsaid += items;
+        if now < gave_up.say_again {
+            return None;
+        }
+        gave_up.say_again = now + SAY_EVERY;
+        let items = plural(std::mem::take(&mut gave_up.unsaid), "record", "records");
+        let (name, piece) = (&self.name, shown(piece));
+        Some(Line::Error(format!("sink {name}: gave up {items}, the last because {reason}: {piece}")))
+    }
+
+    /// What was given up and not said yet.
+    pub(super) fn conclude(&mut self) -> Option<Line> {
+        let unsaid = self.gave_up.take()?.unsaid;
+        let name = &self.name;
+        (unsaid > 0).then(|| {
+            Line::Error(format!("sink {name}: gave up {} more", plural(unsaid, "record", "records")))
+        })
+    }
+}
+
+/// The beginning of an item, on one line.
+fn shown(piece: &[u8]) -> String {
+    let head = piece.get(..SHOWN).unwrap_or(piece);
+    let rest = if head.len() < piece.len() { "…" } else { "" };
+    format!("{}{rest}", String::from_utf8_lossy(head).trim_end().escape_debug())
+}
+
+/// `1,234 records wait`
+fn plural(count: u64, one: &str, more: &str) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{text} {}", if count == 1 { one } else { more })
+}
+
+/// `4 s`, `0.3 s`
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_failure_is_told_at_once_then_seldom_and_louder_and_its_end_once() {
+        let (mut voice, start) = (Voice::new("archive"), Instant::now());
+        let pause = Duration::from_secs(4);
+        let mut failed = |at| voice.failed(after(start, at), "no route to host", pause, 1_234);
+        let line = "sink archive: no route to host; retrying in 4.0 s; 1,234 records wait".to_owned();
+        assert_eq!(failed(0), Some(Line::Warn(line.clone())));
+        assert_eq!((failed(4), failed(9)), (None, None));
+        assert_eq!(failed(10), Some(Line::Warn(line.clone())));
+        assert_eq!(failed(40), Some(Line::Error(line.clone())));
+        assert_eq!(failed(55), None, "half of how long it lasted");
+        assert_eq!(failed(60), Some(Line::Error(line)));
+        let again = "sink archive: delivers again, after 61 s and 7 failed tries".to_owned();
+        assert_eq!(voice.delivered(after(start, 61)), Some(Line::Info(again)));
+        assert_eq!(voice.delivered(after(start, 62)), None);
+    }
+
+    #[test]
+    fn another_reason_is_told_without_delay() {
+        let (mut voice, start) = (Voice::new("a"), Instant::now());
+        assert!(voice.failed(start, "away", Duration::ZERO, 1).is_some());
+        let line = voice.failed(after(start, 2), "wrong token", Duration::ZERO, 1);
+        assert_eq!(line, Some(Line::Warn("sink a: wrong token; retrying in 0.0 s; 1 record waits".into())));
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_with_a_piece_and_counted_meanwhile() {
+        let (mut voice, start) = (Voice::new("a"), Instant::now());
+        let line = voice.gave_up(start, 2, "field type conflict", b"flows x=1i\n");
+        let text = "sink a: gave up 2 records, the last because field type conflict: flows x=1i";
+        assert_eq!(line, Some(Line::Error(text.into())));
+        assert_eq!(voice.gave_up(after(start, 5), 3, "x", b""), None);
+        let Some(Line::Error(line)) = voice.gave_up(after(start, 10), 1, "x", &[b'y'; 500]) else { panic!() };
+        assert!(line.starts_with("sink a: gave up 4 records") && line.ends_with("yy…"), "{line}");
+        assert_eq!(voice.gave_up(after(start, 11), 1, "x", b""), None);
+        assert_eq!(voice.conclude(), Some(Line::Error("sink a: gave up 1 record more".into())));
+        assert_eq!(voice.conclude(), None);
+    }
+}
