@@ -2,7 +2,7 @@
 
 use super::args::Cli;
 use super::logging;
-use crate::config::{Config, LoadError, Loaded, Request, load};
+use crate::config::{Config, LoadError, Loaded, OutputConfig, Request, load};
 use anyhow::bail;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -30,6 +30,11 @@ pub(super) fn start(cli: &Cli) -> anyhow::Result<Config> {
     }
     for name in unknown_variables {
         tracing::warn!("environment variable {name} names no configuration key; ignored");
+    }
+    if !config.sinks.is_empty() && config.output != OutputConfig::default() {
+        tracing::warn!(
+            "[output] and --output mean nothing where there are [sinks]; one of type \"stdout\" writes to standard output"
+        );
     }
     Ok(config)
 }

@@ -3,6 +3,7 @@
 use super::reader::Section;
 use super::secret::Secret;
 use super::{Choice, OutputFormat, Place, RecordEvent};
+use crate::sinks::elasticsearch;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct DeliveryConfig {
 pub enum SinkKind {
     /// Standard output.
     Stdout(OutputFormat),
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch(elasticsearch::Options),
     /// Nowhere: for measuring.
     Null,
 }
@@ -73,11 +76,13 @@ pub enum SinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SinkType {
     Stdout,
+    Elasticsearch,
     Null,
 }
 
 impl Choice for SinkType {
-    const ALL: &'static [(&'static str, Self)] = &[("stdout", Self::Stdout), ("null", Self::Null)];
+    const ALL: &'static [(&'static str, Self)] =
+        &[("stdout", Self::Stdout), ("elasticsearch", Self::Elasticsearch), ("null", Self::Null)];
 }
 
 /// What a sink has that its table says nothing of.
@@ -91,6 +96,10 @@ impl SinkType {
         match self {
             Self::Stdout | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
+            }
+            // Sums over totals are only right over ends.
+            Self::Elasticsearch => {
+                Defaults { events: vec![RecordEvent::End], delivery: DeliveryConfig::default() }
             }
         }
     }
@@ -135,6 +144,7 @@ impl SinkKind {
     fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Stdout(_) | Self::Null => Vec::new(),
+            Self::Elasticsearch(options) => options.secrets(),
         }
     }
 }
@@ -163,7 +173,10 @@ pub(super) fn read(
         let events = events(section);
         Some(match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
-            SinkType::Null => driven(name, kind, events, section, |_| SinkKind::Null),
+            SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
+                SinkKind::Elasticsearch(elasticsearch::Options::read(place, section, events))
+            }),
+            SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
         })
     })
 }
@@ -174,15 +187,16 @@ fn driven(
     kind: SinkType,
     events: Option<Vec<RecordEvent>>,
     section: &mut Section<'_>,
-    own: impl FnOnce(&mut Section<'_>) -> SinkKind,
+    own: impl FnOnce(&mut Section<'_>, &[RecordEvent]) -> SinkKind,
 ) -> SinkConfig {
     let defaults = kind.defaults();
+    let events = events.unwrap_or(defaults.events);
     SinkConfig {
         name: name.to_owned(),
-        events: events.unwrap_or(defaults.events),
         queue: queue(section),
         delivery: delivery(section, &defaults.delivery),
-        kind: own(section),
+        kind: own(section, &events),
+        events,
     }
 }
 

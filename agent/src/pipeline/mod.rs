@@ -1,5 +1,6 @@
 //! The way of records from the flow table to the sinks: filter, enrich, and for each sink a queue and a driver.
 
+mod aggregate;
 mod batch;
 mod delivery;
 mod driver;
@@ -17,6 +18,7 @@ mod sink;
 mod tally;
 mod voice;
 
+pub use aggregate::{Group, Point, Sums, TagName};
 pub use driver::spawn;
 pub use handle::{Handle, Offered};
 pub use item::{Item, Items, Weight};

@@ -2,7 +2,7 @@
 //!
 //! Batches stay as they were handed in, shared with the other sinks, as long as all of them fits. Above a quarter of
 //! the room the policy `coalesce` merges what comes for a key that waits already. The last quarter is for last items,
-//! for which nothing that comes later makes up. A spool would take the place of the whole queue, not of a policy.
+//! for which nothing that comes later makes up.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -10,6 +10,10 @@ pub mod json;
 
 pub mod table;
 
+pub mod http;
+
+pub mod elasticsearch;
+
 pub mod stdout;
 
 pub mod tally;

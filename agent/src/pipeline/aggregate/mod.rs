@@ -1,0 +1,5 @@
+//! Records become sums of groups over intervals.
+
+mod point;
+
+pub use point::{Group, Point, Sums, TagName};
