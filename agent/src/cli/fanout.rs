@@ -1,13 +1,15 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::stdout;
+use super::consumer::{context, stdout};
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::{self, Handle, Item, Items, Weight, spawn};
+use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -211,6 +213,11 @@ impl Outlet {
     fn open(config: &SinkConfig) -> anyhow::Result<Self> {
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
+            SinkKind::Elasticsearch(options) => {
+                let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
+                    .with_context(|| format!("sink {}", config.name))?;
+                Way::Driven(spawn(&config.name, sink, &config.queue, &config.delivery))
+            }
             SinkKind::Null => Way::Driven(spawn(&config.name, NullSink, &config.queue, &config.delivery)),
         };
         let source = match &way {
