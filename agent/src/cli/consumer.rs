@@ -111,12 +111,16 @@ impl Consumer {
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
     pub(super) fn take(&mut self, batch: &Batch, sink: &Outlets) -> Flow {
-        if let Ok(now) = Anchor::now() {
+        let now = Anchor::now();
+        if let Ok(now) = now {
             self.re_anchor(now);
         }
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
+        if let Ok(now) = now {
+            sink.tick(now.real_ns);
+        }
         if let (Some(state), true) = (&mut self.state, self.unwritten.is_empty()) {
             state.tick(&self.table, &sink.backlog());
         }
@@ -153,6 +157,7 @@ impl Consumer {
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
+        sink.tick(recorded.real_ns);
         self.apply(batch);
         if self.records.is_empty() {
             return Flow::Continue(());

@@ -4,7 +4,7 @@ use super::consumer::{context, stdout};
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
-use crate::pipeline::{self, Handle, Item, Items, Weight, spawn};
+use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -45,7 +45,7 @@ struct Outlet {
 #[derive(Debug)]
 enum Way {
     Stdout(SinkHandle),
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What one sink did, which outlives the way to it.
@@ -58,7 +58,7 @@ struct Count {
 #[derive(Clone, Debug)]
 enum CountSource {
     Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What came after nothing could be written any more.
@@ -117,6 +117,15 @@ impl Fanout {
         self.note(number, records);
         let driven = self.outlets.iter().filter_map(|outlet| outlet.admit(number, records));
         written.into_iter().chain(driven).reduce(together).unwrap_or(Offered::Closed)
+    }
+
+    /// Tells the time by the wall clock, for those that make something of the records of an interval.
+    pub(super) fn tick(&self, now_ns: i64) {
+        for outlet in &self.outlets {
+            if let Way::Driven(inlet) = &outlet.way {
+                inlet.tick(now_ns, self.pace == Pace::OfReader);
+            }
+        }
     }
 
     /// Waits until none of them can write any more.
@@ -184,7 +193,8 @@ impl Unsettled {
         self.backlog.push(number, Arc::clone(records));
         let mut kept = self.records.fetch_add(records.len(), Relaxed) + records.len();
         while kept > self.most && kept > records.len() {
-            kept -= self.forget(self.backlog.oldest());
+            // Never the batch itself, and so something.
+            kept -= self.forget(self.backlog.oldest()).max(1);
             if !self.is_told.swap(true, Relaxed) {
                 tracing::warn!(
                     "state: more records wait for sinks than are kept for the next agent ({}): if this one is killed, \
@@ -216,9 +226,11 @@ impl Outlet {
             SinkKind::Elasticsearch(options) => {
                 let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
                     .with_context(|| format!("sink {}", config.name))?;
-                Way::Driven(spawn(&config.name, sink, &config.queue, &config.delivery))
+                Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
             }
-            SinkKind::Null => Way::Driven(spawn(&config.name, NullSink, &config.queue, &config.delivery)),
+            SinkKind::Null => {
+                Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
+            }
         };
         let source = match &way {
             Way::Stdout(handle) => CountSource::Stdout {
@@ -226,7 +238,7 @@ impl Outlet {
                 backlog: handle.backlog(),
                 missed: Arc::default(),
             },
-            Way::Driven(handle) => CountSource::Driven(handle.clone()),
+            Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
         };
         let count = Count { reasons: Reasons::of(&config.name), source };
         Ok(Self { name: config.name.clone(), events: config.events.clone(), way, count })

@@ -61,6 +61,13 @@ impl Outlets {
         }
     }
 
+    /// Tells the time, nanoseconds of the wall clock; to be called after each batch, also when it was empty.
+    pub(super) fn tick(&self, now_ns: i64) {
+        if let Self::Sinks(sinks) = self {
+            sinks.tick(now_ns);
+        }
+    }
+
     /// Waits until nothing can be written any more.
     pub(super) async fn closed(&self) {
         match self {

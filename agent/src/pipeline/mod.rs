@@ -6,8 +6,10 @@ mod delivery;
 mod driver;
 #[cfg(test)]
 mod driver_tests;
+mod folded;
 mod guard;
 mod handle;
+mod inlet;
 mod item;
 mod outcome;
 mod queue;
@@ -20,7 +22,9 @@ mod voice;
 
 pub use aggregate::{Group, Point, Sums, TagName};
 pub use driver::spawn;
+pub use folded::{Fold, Folded};
 pub use handle::{Handle, Offered};
+pub use inlet::{Inlet, Wait};
 pub use item::{Item, Items, Weight};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;

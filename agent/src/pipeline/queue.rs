@@ -51,7 +51,7 @@ impl<I> Run<I> {
 pub(super) struct Pushed {
     /// Taken in, merged ones included.
     pub(super) taken: Weight,
-    /// Of those, merged into what waited already.
+    /// Of those, how many records fewer they are because they were merged into what waited already.
     pub(super) merged: u64,
     /// Had no room.
     pub(super) dropped: Weight,
@@ -114,8 +114,8 @@ impl<I: Item> Queue<I> {
         let serial = self.first + self.segments.len() as u64;
         for item in items.iter() {
             let weight = item.weight();
-            if self.merge(item, &mut kept, serial) {
-                pushed.merged += 1;
+            if let Some(merged) = self.merge(item, &mut kept, serial) {
+                pushed.merged += merged;
                 pushed.taken += weight;
             } else if self.len + kept.len() < self.room_for(item) {
                 if let Some(seats) = &mut self.seats {
@@ -188,19 +188,20 @@ impl<I: Item> Queue<I> {
         seats
     }
 
-    /// Adds an item to the last one of its key, if both can be one. `kept` will be the segment `serial`.
-    fn merge(&mut self, item: &I, kept: &mut [I], serial: u64) -> bool {
-        let Some((at, position)) = self.seats.as_ref().and_then(|seats| seats.get(&item.key())) else {
-            return false;
+    /// Adds an item to the last one of its key, if both can be one; tells how many records fewer that is. `kept` will
+    /// be the segment `serial`.
+    fn merge(&mut self, item: &I, kept: &mut [I], serial: u64) -> Option<u64> {
+        let (at, position) = *self.seats.as_ref()?.get(&item.key())?;
+        let waiting = if at == serial {
+            kept.get_mut(position)?
+        } else {
+            let index = usize::try_from(at - self.first).ok()?;
+            let segment = self.segments.get_mut(index)?;
+            // Other sinks may share the batch: then this one gets a copy of its own.
+            Arc::make_mut(&mut segment.items).get_mut(position)?
         };
-        if *at == serial {
-            return kept.get_mut(*position).is_some_and(|waiting| waiting.merge(item));
-        }
-        let index = usize::try_from(at - self.first).ok();
-        let Some(segment) = index.and_then(|index| self.segments.get_mut(index)) else { return false };
-        // Other sinks may share the batch: then this one gets a copy of its own.
-        let own = Arc::make_mut(&mut segment.items);
-        own.get_mut(*position).is_some_and(|waiting| waiting.merge(item))
+        let apart = waiting.weight().records + item.weight().records;
+        waiting.merge(item).then(|| apart.saturating_sub(waiting.weight().records))
     }
 
     fn forget_seats(&mut self, range: Range<usize>) {

@@ -106,7 +106,8 @@ async fn install_template(
         Some(kept) if is_elasticsearch => Lifecycle::DataStream(retention::written(kept)),
         _ => Lifecycle::None,
     };
-    let mut has_constants = true;
+    // OpenSearch wants the value in the template, which is for all namespaces.
+    let mut has_constants = is_elasticsearch;
     loop {
         let said = put_template(api, &lifecycle, has_constants).await?;
         if said.is_success() {
