@@ -15,6 +15,10 @@ use crate::workshop::Workshop;
 
 const FLUX: &str = "github.com/influxdata/flux";
 
+/// Words that stand in no other text, so that a test can look for them in logs.
+const TOKEN: &str = "token-of-the-test-servers";
+const PASSWORD: &str = "password-of-the-test-servers";
+
 /// InfluxDB 2.7: organisations, buckets, tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InfluxDb2;
@@ -61,11 +65,11 @@ impl Kind for InfluxDb2 {
 
     fn prepare(&self, place: &Place) -> Result<Access> {
         let account = json!({
-            "username": "admin", "password": "password", "org": "o", "bucket": "flows",
-            "token": "secret", "retentionPeriodSeconds": 0,
+            "username": "admin", "password": PASSWORD, "org": "o", "bucket": "flows",
+            "token": TOKEN, "retentionPeriodSeconds": 0,
         });
         Request::new("POST", "/api/v2/setup").json(&account).expect_success(place.address(0))?;
-        let [org, bucket, token] = ["o", "flows", "secret"].map(str::to_owned);
+        let [org, bucket, token] = ["o", "flows", TOKEN].map(str::to_owned);
         Ok(access([("url", place.url(0)), ("org", org), ("bucket", bucket), ("token", token)]))
     }
 }
@@ -106,11 +110,11 @@ impl Kind for InfluxDb1 {
 
     fn prepare(&self, place: &Place) -> Result<Access> {
         // The first user is made before there is anybody to ask for a password.
-        ask(place, "CREATE USER admin WITH PASSWORD 'password' WITH ALL PRIVILEGES")?;
+        ask(place, &format!("CREATE USER admin WITH PASSWORD '{PASSWORD}' WITH ALL PRIVILEGES"))?;
         for database in ["flows", "udp"] {
             ask(place, &format!("CREATE DATABASE {database}"))?;
         }
-        let [database, user, password] = ["flows", "admin", "password"].map(str::to_owned);
+        let [database, user, password] = ["flows", "admin", PASSWORD].map(str::to_owned);
         let udp = format!("udp://{}", place.address(1));
         Ok(access([
             ("url", place.url(0)),
@@ -125,7 +129,7 @@ impl Kind for InfluxDb1 {
 
 fn ask(place: &Place, query: &str) -> Result<()> {
     let form = format!("q={}", query.replace(' ', "+").replace('\'', "%27"));
-    let request = Request::new("POST", "/query").login("admin", "password");
+    let request = Request::new("POST", "/query").login("admin", PASSWORD);
     request.body("application/x-www-form-urlencoded", form).expect_success(place.address(0))?;
     Ok(())
 }
@@ -165,11 +169,11 @@ bind-address = "{rpc}"
 
 fn build(shop: &Workshop, name: &str, version: &str) -> Result<()> {
     let source = checkout(shop, name, &format!("v{version}"))?;
-    let flux = shop.output(go(&source).args(["list", "-m", "-f", "{{.Version}}", FLUX]))?;
+    let flux = shop.output(go(shop, &source).args(["list", "-m", "-f", "{{.Version}}", FLUX]))?;
     let library = flux_library(shop, flux.trim())?;
     let named = format!("-s -w -X main.version={version}");
     shop.run(
-        go(&source)
+        go(shop, &source)
             .env("PKG_CONFIG_PATH", library)
             .args(["build", "-tags", "sqlite_foreign_keys,sqlite_json", "-ldflags", &named, "-o"])
             .arg(shop.result.join("influxd"))

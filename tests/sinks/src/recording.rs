@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::sum::{Counter, Sum};
 
 const RECORD_BYTES: u16 = 184;
@@ -9,8 +11,9 @@ const RECORD_BYTES: u16 = 184;
 /// Fewer than a block may have.
 const RECORDS_OF_BLOCK: usize = 4_000;
 
-/// When the machine of the recording had been up for that long, the recording began.
-const UPTIME_NS: u64 = 1_000_000_000_000;
+/// The recording began so long after now by the clock that counts since the machine's start: what an agent meets there
+/// is newer than itself, and so cannot have been sent by an agent before it.
+const AHEAD_NS: u64 = 3_600_000_000_000;
 
 /// How far back it began: the first sights of the first wave are older than an hour, which is the shortest retention of
 /// some servers, and the last ones are not.
@@ -45,7 +48,7 @@ impl Recording {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let real_ns = now.saturating_sub(BEGAN_BEFORE).as_nanos();
         let recording = Self {
-            boot_ns: UPTIME_NS,
+            boot_ns: uptime_ns() + AHEAD_NS,
             real_ns: i64::try_from(real_ns).unwrap_or(i64::MAX),
             flows: 0,
             ledger: Sum::default(),
@@ -86,7 +89,8 @@ impl Recording {
     }
 
     fn flow(&self, number: u64) -> Flow {
-        Flow { number, start_ns: u64::try_from(self.real_ns).unwrap_or(0) + 1_000 + number % 1_000 }
+        let real_ns = u64::try_from(self.real_ns).unwrap_or(0);
+        Flow { number, start_ns: real_ns + 1_000 + number % 1_000, born_ns: self.boot_ns + number % 1_000 }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -119,6 +123,7 @@ impl Recording {
 struct Flow {
     number: u64,
     start_ns: u64,
+    born_ns: u64,
 }
 
 impl Flow {
@@ -154,7 +159,7 @@ impl Flow {
         let mut bytes = vec![kind, reason, COUNTED_AND_ANNOUNCED, 0];
         bytes.extend(4_026_531_840_u32.to_le_bytes());
         let entry = 0xffff_8880_0000_0000 + self.number * 256;
-        for number in [boot_ns, entry, UPTIME_NS + self.number, self.start_ns] {
+        for number in [boot_ns, entry, self.born_ns, self.start_ns] {
             bytes.extend(number.to_le_bytes());
         }
         for counter in [source, destination] {
@@ -169,6 +174,12 @@ impl Flow {
         bytes.extend([0; 4]);
         bytes
     }
+}
+
+/// What the clock shows that counts since the machine's start.
+fn uptime_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(0)
 }
 
 fn add_tuple(from: [u8; 4], to: [u8; 4], from_port: u16, to_port: u16, bytes: &mut Vec<u8>) {

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 /// Settings of every agent here: impatient, so that a case takes seconds.
-const COMMON: &str = "shutdown_timeout = \"60s\"\n";
+const PATIENCE: Duration = Duration::from_secs(60);
 const IMPATIENT: &str = "batch_age = \"50ms\"\ntimeout = \"2s\"\nretry_max = \"1s\"\n";
 
 /// What a case plays with.
@@ -32,6 +32,7 @@ pub struct Scene<'a> {
     proxy: Option<Proxy>,
     folder: PathBuf,
     tag: String,
+    patience: Duration,
 }
 
 /// An agent and what it is fed with.
@@ -57,13 +58,26 @@ impl<'a> Scene<'a> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let tag = format!("t{}x{number}", std::process::id());
-        let mut scene = Self { program, subject, server, proxy: None, folder: folder.join(&tag), tag };
+        let mut scene = Self {
+            program,
+            subject,
+            server,
+            proxy: None,
+            folder: folder.join(&tag),
+            tag,
+            patience: PATIENCE,
+        };
         fs::create_dir_all(&scene.folder)?;
         if scene.server.is_some() {
             subject.prepare(&scene.target()).context("the server cannot be set up for the case")?;
             scene.proxy = Some(Proxy::start(scene.target().address, subject.word())?);
         }
         Ok(scene)
+    }
+
+    /// How long an agent may try to deliver when it is to end, instead of a minute.
+    pub const fn hurry(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Replaces the proxy by one with TLS.
@@ -201,7 +215,8 @@ impl<'a> Scene<'a> {
         let own = self.subject.configuration(&self.target(), &url, authority);
         let impatient: String = if self.proxy.is_some() { kept(IMPATIENT, lines) } else { String::new() };
         format!(
-            "{COMMON}[sinks.test]\ntype = \"{}\"\n{impatient}{}{lines}\n",
+            "shutdown_timeout = \"{}s\"\n[sinks.test]\ntype = \"{}\"\n{impatient}{}{lines}\n",
+            self.patience.as_secs(),
             self.subject.sink(),
             kept(&own, lines)
         )

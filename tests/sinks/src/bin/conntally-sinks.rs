@@ -120,8 +120,7 @@ fn play_cases(
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
     for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
-        let lacks = subject.lacks().iter().find(|(lacking, _)| *lacking == case.name);
-        if let Some((_, why)) = lacks {
+        if let Some(why) = subject.lacks(case.name) {
             tally.left_out += 1;
             writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
         } else if server.is_some() || !case.needs_server {

@@ -1,5 +1,7 @@
 //! What cannot be delivered.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use crate::scene::Scene;
@@ -19,6 +21,7 @@ pub(super) fn gives_up_loudly(scene: &mut Scene<'_>) -> Result<()> {
 
 /// The server never comes.
 pub(super) fn counts(scene: &mut Scene<'_>) -> Result<()> {
+    scene.hurry(Duration::from_secs(2));
     scene.proxy()?.go_away()?;
     let mut run = scene.start("")?;
     run.feed.wave(300)?;

@@ -1,5 +1,7 @@
 //! Certificates.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use crate::proxy::Certificate;
@@ -14,6 +16,7 @@ pub(super) fn takes_the_right(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 pub(super) fn refuses_wrong_ones(scene: &mut Scene<'_>) -> Result<()> {
+    scene.hurry(Duration::from_secs(2));
     for certificate in [Certificate::Expired, Certificate::WrongName, Certificate::Stranger] {
         scene.secure(certificate)?;
         let mut run = scene.start("")?;

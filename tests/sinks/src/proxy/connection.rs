@@ -132,7 +132,15 @@ fn forward(request: &Message, upstream: SocketAddr) -> io::Result<Vec<u8>> {
     server.write_all(&request.to_bytes())?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
-    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
+    if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(last(answer)) }
+}
+
+/// An answer that says that its connection closes; not all servers repeat what they were asked for.
+fn last(answer: Vec<u8>) -> Vec<u8> {
+    let Some((head, body)) = parts(&answer) else { return answer };
+    let lines = head.split("\r\n").filter(|line| !is_header(line, &["connection", "keep-alive"]));
+    let head = lines.collect::<Vec<_>>().join("\r\n");
+    [head.as_bytes(), b"\r\nConnection: close\r\n\r\n", body].concat()
 }
 
 fn own(status: u16, retry_after: Option<&str>, body: &str) -> Vec<u8> {
@@ -168,10 +176,12 @@ fn scrambled(answer: Vec<u8>) -> Vec<u8> {
 }
 
 fn is_about_length(line: &str) -> bool {
+    is_header(line, &["content-length", "transfer-encoding", "content-encoding"])
+}
+
+fn is_header(line: &str, names: &[&str]) -> bool {
     let name = line.split(':').next().unwrap_or_default();
-    ["content-length", "transfer-encoding", "content-encoding"]
-        .iter()
-        .any(|own| name.eq_ignore_ascii_case(own))
+    names.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// Head and body of an answer.

@@ -1,7 +1,10 @@
 //! The sink `influxdb` with both versions of its interface.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use conntally_servers::Request;
@@ -17,23 +20,51 @@ const FIELDS: [&str; 5] =
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InfluxDb {
     name: &'static str,
-    version: u8,
+    interface: Interface,
     per_flow: bool,
     servers: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interface {
+    One,
+    Two,
+    Udp,
 }
 
 impl InfluxDb {
     /// Version 2, a series for each flow: many lines.
     pub(super) const TWO: Self =
-        Self { name: "influxdb-2", version: 2, per_flow: true, servers: &["influxdb-2"] };
+        Self { name: "influxdb-2", interface: Interface::Two, per_flow: true, servers: &["influxdb-2"] };
 
     /// Version 1, the same.
-    pub(super) const ONE: Self =
-        Self { name: "influxdb-1", version: 1, per_flow: true, servers: &["influxdb-1", "influxdb-2"] };
+    pub(super) const ONE: Self = Self {
+        name: "influxdb-1",
+        interface: Interface::One,
+        per_flow: true,
+        servers: &["influxdb-1", "influxdb-2"],
+    };
 
     /// Version 2, a series for each group of flows: sums.
-    pub(super) const GROUPED: Self =
-        Self { name: "influxdb-2-grouped", version: 2, per_flow: false, servers: &["influxdb-2"] };
+    pub(super) const GROUPED: Self = Self {
+        name: "influxdb-2-grouped",
+        interface: Interface::Two,
+        per_flow: false,
+        servers: &["influxdb-2"],
+    };
+
+    /// Version 2, read by somebody else.
+    pub(super) const TELEGRAF: Self =
+        Self { name: "influxdb-telegraf", interface: Interface::Two, per_flow: true, servers: &["telegraf"] };
+
+    /// Datagrams, of which nobody says whether they came.
+    pub(super) const UDP: Self =
+        Self { name: "influxdb-udp", interface: Interface::Udp, per_flow: true, servers: &["influxdb-1"] };
+
+    /// The database of version 1.
+    fn database<'a>(&self, target: &Target<'a>) -> &'a str {
+        if self.interface == Interface::Udp { target.access("udp_database") } else { target.tag }
+    }
 }
 
 impl Subject for InfluxDb {
@@ -53,59 +84,80 @@ impl Subject for InfluxDb {
         "/write"
     }
 
-    fn prepare(&self, target: &Target<'_>) -> Result<()> {
-        if is_two(target) {
-            return make_bucket(target);
+    fn lacks(&self, case: &str) -> Option<&'static str> {
+        match (self.name, case) {
+            ("influxdb-udp", "delivers" | "accounts") => None,
+            ("influxdb-udp", _) => Some("datagrams are not answered"),
+            ("influxdb-telegraf", "gives-up-loudly") => Some("Telegraf keeps what is old"),
+            ("influxdb-2-grouped", "batches" | "keeps-limits" | "halves") => {
+                Some("it has few points to send")
+            }
+            _ => None,
         }
-        ask(target, &format!("CREATE DATABASE {}", target.tag))
+    }
+
+    fn prepare(&self, target: &Target<'_>) -> Result<()> {
+        match maker(target) {
+            Maker::InfluxDb2 => make_bucket(target),
+            Maker::InfluxDb1 => {
+                let database = self.database(target);
+                ask(target, &format!("DROP DATABASE {database}"))?;
+                ask(target, &format!("CREATE DATABASE {database}"))
+            }
+            Maker::Telegraf => {
+                File::create(target.access("output")).context("cannot empty what Telegraf wrote")?;
+                Ok(())
+            }
+        }
     }
 
     fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String {
-        let mut text = format!("url = \"{url}\"\nper_flow = {}\n", self.per_flow);
-        // Writing to a string cannot fail.
-        let _ = match (self.version, is_two(target)) {
-            (2, _) => writeln!(
-                text,
-                "org = \"{}\"\nbucket = \"{}\"\ntoken = \"{}\"",
-                target.access("org"),
-                target.tag,
-                target.access("token")
-            ),
-            // Version 2 takes the token for a password.
-            (_, true) => writeln!(
-                text,
-                "version = 1\ndatabase = \"{}\"\nuser = \"any\"\npassword = \"{}\"",
-                target.tag,
-                target.access("token")
-            ),
-            (_, false) => writeln!(
-                text,
-                "version = 1\ndatabase = \"{}\"\nuser = \"{}\"\npassword = \"{}\"",
-                target.tag,
-                target.access("user"),
-                target.access("password")
-            ),
+        let url = if self.interface == Interface::Udp { target.access("udp") } else { url };
+        let login = match (self.interface, maker(target)) {
+            (Interface::Udp, _) => String::new(),
+            (Interface::Two, _) => {
+                let org = Some(target.access("org")).filter(|org| !org.is_empty()).unwrap_or("any");
+                format!(
+                    "org = \"{org}\"\nbucket = \"{}\"\ntoken = \"{}\"\n",
+                    target.tag,
+                    target.access("token")
+                )
+            }
+            (Interface::One, maker) => {
+                // Version 2 takes the token for a password.
+                let (user, password) = match maker {
+                    Maker::InfluxDb1 => (target.access("user"), target.access("password")),
+                    _ => ("any", target.access("token")),
+                };
+                let database = self.database(target);
+                format!(
+                    "version = 1\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword = \"{password}\"\n"
+                )
+            }
         };
-        let _ = authority.map_or(Ok(()), |file| writeln!(text, "ca_file = \"{}\"", file.display()));
-        text
+        let authority =
+            authority.map(|file| format!("ca_file = \"{}\"\n", file.display())).unwrap_or_default();
+        format!("url = \"{url}\"\nper_flow = {}\n{login}{authority}", self.per_flow)
     }
 
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
+        if matches!(maker(target), Maker::Telegraf) {
+            // It writes ten times a second.
+            sleep(Duration::from_millis(500));
+            let text =
+                fs::read_to_string(target.access("output")).context("cannot read what Telegraf wrote")?;
+            return Ok(Some(sum_of(lines(&text))));
+        }
         let sums: Vec<_> = FIELDS.iter().map(|field| format!("sum({field})")).collect();
-        let query = format!("SELECT {} FROM /.*/", sums.join(",")).replace(' ', "%20").replace('+', "%2B");
-        let path = format!("/query?db={}&q={query}", target.tag);
+        let query = format!("SELECT {} FROM /.*/", sums.join(",")).replace(' ', "%20");
+        let path = format!("/query?db={}&q={query}", self.database(target));
         let answer = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
-        let [flows, source_packets, source_bytes, destination_packets, destination_bytes] = totals(&answer);
-        Ok(Some(Sum {
-            flows,
-            source: Counter { packets: source_packets, bytes: source_bytes },
-            destination: Counter { packets: destination_packets, bytes: destination_bytes },
-        }))
+        Ok(Some(sum_of(totals(&answer))))
     }
 
     /// What is older than an hour is refused.
     fn poison(&self, target: &Target<'_>) -> Result<()> {
-        if is_two(target) {
+        if matches!(maker(target), Maker::InfluxDb2) {
             let path = format!("/api/v2/buckets?name={}", target.tag);
             let found = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
             let id = found.pointer("/buckets/0/id").and_then(Value::as_str).context("it has no bucket")?;
@@ -119,13 +171,23 @@ impl Subject for InfluxDb {
     }
 }
 
-/// Whether the server is version 2, whichever interface of it is used.
-fn is_two(target: &Target<'_>) -> bool {
-    !target.access("token").is_empty()
+/// Whose server it is, whichever interface of it is used.
+fn maker(target: &Target<'_>) -> Maker {
+    match (target.access("output"), target.access("token")) {
+        ("", "") => Maker::InfluxDb1,
+        ("", _) => Maker::InfluxDb2,
+        _ => Maker::Telegraf,
+    }
+}
+
+enum Maker {
+    InfluxDb1,
+    InfluxDb2,
+    Telegraf,
 }
 
 fn login(request: Request, target: &Target<'_>) -> Request {
-    if is_two(target) {
+    if matches!(maker(target), Maker::InfluxDb2) {
         return request.header("Authorization", &format!("Token {}", target.access("token")));
     }
     request.login(target.access("user"), target.access("password"))
@@ -147,6 +209,30 @@ fn make_bucket(target: &Target<'_>) -> Result<()> {
     Ok(())
 }
 
+fn sum_of([flows, source_packets, source_bytes, destination_packets, destination_bytes]: [u64; 5]) -> Sum {
+    Sum {
+        flows,
+        source: Counter { packets: source_packets, bytes: source_bytes },
+        destination: Counter { packets: destination_packets, bytes: destination_bytes },
+    }
+}
+
+/// The sums of lines; a line that came twice says the same of the same moment, as a database would find.
+fn lines(text: &str) -> [u64; 5] {
+    let mut totals = [0; 5];
+    let unique: BTreeSet<_> = text.lines().collect();
+    // Tags of ours have no blanks.
+    for fields in unique.into_iter().filter_map(|line| line.split(' ').nth(1)) {
+        for (field, value) in fields.split(',').filter_map(|pair| pair.split_once('=')) {
+            let place = FIELDS.iter().position(|name| *name == field);
+            if let Some(total) = place.and_then(|place| totals.get_mut(place)) {
+                *total += value.trim_end_matches(['i', 'u']).parse::<u64>().unwrap_or(0);
+            }
+        }
+    }
+    totals
+}
+
 /// The sums of all measurements.
 fn totals(answer: &Value) -> [u64; 5] {
     let mut totals = [0; 5];
@@ -160,4 +246,16 @@ fn totals(answer: &Value) -> [u64; 5] {
         }
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_summed_by_field_and_counted_once() {
+        let line = "flow,src=a flows_ended=1u,source_packets=2u,source_bytes=3i,other=9i 1";
+        let text = format!("{line}\n{line}\nflow,src=b source_bytes=4i,destination_bytes=5i 1\n");
+        assert_eq!(lines(&text), [1, 2, 7, 0, 5]);
+    }
 }

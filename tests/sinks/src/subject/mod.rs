@@ -52,9 +52,9 @@ pub trait Subject: Sync {
     /// When the server does not let itself be set up so.
     fn poison(&self, target: &Target<'_>) -> Result<()>;
 
-    /// Cases that it cannot play, and why.
-    fn lacks(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
+    /// Why it cannot play a case, if so.
+    fn lacks(&self, _case: &str) -> Option<&'static str> {
+        None
     }
 }
 
@@ -69,9 +69,9 @@ pub struct Target<'a> {
     pub tag: &'a str,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
     /// What a client has to know, empty if there is no such thing.
-    pub(crate) fn access(&self, name: &str) -> &str {
+    pub(crate) fn access(&self, name: &str) -> &'a str {
         self.access.get(name).map_or("", String::as_str)
     }
 }
@@ -81,6 +81,8 @@ pub const ALL: &[&dyn Subject] = &[
     &influxdb::InfluxDb::TWO,
     &influxdb::InfluxDb::ONE,
     &influxdb::InfluxDb::GROUPED,
+    &influxdb::InfluxDb::TELEGRAF,
+    &influxdb::InfluxDb::UDP,
     &elasticsearch::Elasticsearch,
     &local::Stdout,
     &local::Null,
