@@ -399,7 +399,19 @@ counters = "delta"
 "#;
     let told = problems(text).join("\n");
     assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(told, @r#"
+    conntally.toml:2: sinks.a.urls: is missing; name the nodes, as in urls = ["https://es1:9200"]
+    conntally.toml:2: sinks.a.password_file: is missing; a user has a password
+    conntally.toml:2: sinks.a.counters: is missing; with other events than "end" choose "delta" (sums over documents are right) or "total"
+    conntally.toml:6: sinks.a.namespace: must be in lower case
+    conntally.toml:7: sinks.a.retention: is too short; the least is 1d
+    conntally.toml:8: sinks.a.rejected_file: "here" is not absolute; begin it with /
+    conntally.toml:9: sinks.a.client_key_file: is of no use without client_cert_file
+    conntally.toml:10: sinks.b.api_key: goes with neither user nor password; keep one way to log in
+    conntally.toml:12: sinks.b.urls: one holds a user or a password; they have keys of their own
+    conntally.toml:12: sinks.b.urls: one begins with ftp://; http:// and https:// are known here
+    conntally.toml:16: sinks.b.counters: is "delta", which needs events = ["new", "update", "end"]: a delta counts from the record before
+    "#);
 }
 
 #[test]
