@@ -106,7 +106,7 @@ fn name_totals(delta: &Finder<'_>, lines: &mut [u8]) {
 /// The id is the record's: flow, kind, moment by the boot clock. Sent again, it is the same.
 fn put_action(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(BEFORE_ID);
-    out.extend_from_slice(&digits::hex(record.flow_id.0));
+    out.extend_from_slice(digits::hex(record.flow_id.0).as_flattened());
     let kind: &[u8] = match record.kind {
         RecordKind::New => b"-start-",
         RecordKind::Update => b"-info-",
@@ -126,7 +126,7 @@ fn put_decimal(value: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(text.get(..length).unwrap_or_default());
     } else {
         put_decimal(high, out);
-        out.extend_from_slice(&digits::six(low));
+        out.extend(digits::six(low).into_iter().take(6));
     }
 }
 

@@ -98,7 +98,7 @@ impl<'a> Line<'a> {
     #[inline]
     pub(super) fn hex_tag(&mut self, before: &[u8], value: u128) {
         self.raw(before);
-        self.front(&digits::hex(value), 32);
+        self.raw(digits::hex(value).as_flattened());
     }
 
     /// An integer field. `before` is what separates it, its key and `=`. Beyond 2^63 - 1, which is as much as the

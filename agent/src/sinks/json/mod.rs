@@ -13,7 +13,7 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::{Calendars, Draft, Mention, Writer};
+use self::writer::{Calendars, Draft, Mention, Said, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
 use crate::flow::community_id::{self, CommunityId};
 use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
@@ -35,8 +35,10 @@ pub struct Encoder {
     draft: Box<Draft>,
     calendars: Calendars,
     /// What is said of the host, as it stands in each line.
-    host: Vec<u8>,
+    host: Said,
     netns: Netns,
+    /// Of the records that are encoded together.
+    ids: [CommunityId; community_id::TOGETHER],
 }
 
 impl Encoder {
@@ -49,21 +51,28 @@ impl Encoder {
         json.escaped(&context.host);
         json.raw(r#""},"conntally":{"#);
         json.finish();
-        Self { context, draft, calendars, host, netns: Netns::default() }
+        Self {
+            context,
+            draft,
+            calendars,
+            host: Said::new(&host),
+            netns: Netns::default(),
+            ids: Default::default(),
+        }
     }
 
     /// Appends each of the records as one line, its newline included. Many at once are cheaper than each alone.
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
-        let Self { context, draft, calendars, host, netns } = self;
+        let Self { context, draft, calendars, host, netns, ids } = self;
         // Its name may have changed since the last time.
-        netns.text.clear();
+        netns.said = Said::default();
         for together in records.chunks(community_id::TOGETHER) {
-            let ids = community_id::of_each(together.iter().map(|record| &record.original));
-            for (record, id) in together.iter().zip(&ids) {
-                if netns.text.is_empty() || netns.inode != record.netns {
+            community_id::of_each(together.iter().map(|record| &record.original), ids);
+            for (record, id) in together.iter().zip(&*ids) {
+                if netns.said.is_empty() || netns.inode != record.netns {
                     netns.turn_to(record.netns, context, draft);
                 }
-                line(&mut Writer::new(draft, calendars, out), record, id, host, &netns.text);
+                line(Writer::new(draft, calendars, out), record, id, host, &netns.said);
             }
         }
     }
@@ -73,15 +82,14 @@ impl Encoder {
 #[derive(Default)]
 struct Netns {
     inode: u32,
-    text: Vec<u8>,
+    said: Said,
 }
 
 impl Netns {
     fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
         self.inode = inode;
-        self.text.clear();
-        let mut calendars = Calendars::new();
-        let json = &mut Writer::new(draft, &mut calendars, &mut self.text);
+        let (mut calendars, mut text) = (Calendars::new(), Vec::new());
+        let json = &mut Writer::new(draft, &mut calendars, &mut text);
         json.number(r#""netns":{"inode":"#, inode.into());
         if let Some(name) = (context.netns_name)(inode) {
             json.raw(r#","name":""#);
@@ -90,24 +98,27 @@ impl Netns {
         }
         json.raw("}");
         json.finish();
+        self.said = Said::new(&text);
     }
 }
 
-fn line(json: &mut Writer, record: &Record, id: &CommunityId, host: &[u8], netns: &[u8]) {
+fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said) {
+    let json = &mut json;
     let observed = event(json, record);
     flow(json, record);
     network(json, record, id);
     let mentions = endpoints(json, record);
     related(json, mentions);
-    json.bytes(host);
+    json.said(host);
     delta(json, record);
-    last_seen(json, record, &observed);
+    last_seen(json, record, observed);
     place(json, record);
-    json.bytes(netns);
+    json.said(netns);
     flags(json, record.flags);
     json.finish();
 }
 
+#[inline(always)]
 fn flags(json: &mut Writer, flags: RecordFlags) {
     if flags == RecordFlags::default() {
         return json.raw(",\"flags\":[]}}\n");
@@ -134,8 +145,9 @@ const HAPPENED: &str = concat!(
 );
 const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","start":""#;
 
-/// The moment, whose text is returned, the schema's version and what happened.
-fn event(json: &mut Writer, record: &Record) -> [u8; 30] {
+/// The moment, the schema's version and what happened.
+#[inline(always)]
+fn event(json: &mut Writer, record: &Record) -> Mention {
     json.raw(r#"{"@timestamp":""#);
     let observed = json.moment(record.observed_ns);
     json.raw(HAPPENED);
@@ -148,11 +160,12 @@ fn event(json: &mut Writer, record: &Record) -> [u8; 30] {
     json.raw(ACTION);
     json.moment_before(record.start_ns);
     json.raw(r#"","end":""#);
-    json.ascii(&observed);
+    json.again(observed);
     json.number(r#"","duration":"#, record.duration_ns);
     observed
 }
 
+#[inline(always)]
 fn flow(json: &mut Writer, record: &Record) {
     json.raw(r#"},"flow":{"id":""#);
     json.hex(record.flow_id.0);
@@ -163,6 +176,7 @@ fn flow(json: &mut Writer, record: &Record) {
     }
 }
 
+#[inline(always)]
 fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
     network_protocol(json, record.original.family, record.original.protocol);
     json.ascii(id.as_bytes());
@@ -176,6 +190,7 @@ fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
 }
 
 /// Family and protocol; what nearly all flows have is said in one go.
+#[inline(always)]
 fn network_protocol(json: &mut Writer, family: Family, number: u8) {
     match (family, number) {
         (Family::V4, protocol::TCP) => {
@@ -228,6 +243,7 @@ type Address = (IpAddr, Mention);
 type Mentions = (Address, Address, [Option<Address>; 2]);
 
 /// Source and destination.
+#[inline(always)]
 fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
     let Record { original, totals, .. } = record;
     let [source_nat, destination_nat] = translated(record);
@@ -249,13 +265,11 @@ fn endpoint(
 ) -> (Address, Option<Address>) {
     let mention = address(json, record, ip, port);
     counter(json, record, moved);
-    let nat = nat.map(|(ip, port)| {
-        json.raw(r#","nat":{"ip":""#);
-        let mention = address(json, record, ip, port);
-        json.raw("}");
-        mention
-    });
-    (mention, nat)
+    let Some((ip, port)) = nat else { return (mention, None) };
+    json.raw(r#","nat":{"ip":""#);
+    let translated = address(json, record, ip, port);
+    json.raw("}");
+    (mention, Some(translated))
 }
 
 #[inline(always)]
@@ -269,6 +283,7 @@ fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address
 }
 
 /// All addresses of the flow, each once.
+#[inline(always)]
 fn related(json: &mut Writer, (source, destination, translated): Mentions) {
     json.raw(r#"},"related":{"ip":[""#);
     json.again(source.1);
@@ -288,6 +303,7 @@ fn related(json: &mut Writer, (source, destination, translated): Mentions) {
 }
 
 /// What is new since the flow's previous record.
+#[inline(always)]
 fn delta(json: &mut Writer, record: &Record) {
     if record.flags.no_counters {
         return;
@@ -308,11 +324,12 @@ fn delta(json: &mut Writer, record: &Record) {
 }
 
 /// What is known of the flow by this record: activity, state, end.
-fn last_seen(json: &mut Writer, record: &Record, observed: &[u8; 30]) {
+#[inline(always)]
+fn last_seen(json: &mut Writer, record: &Record, observed: Mention) {
     if let Some(last) = record.last_moved_ns {
         json.raw(r#""last":""#);
         if last == record.observed_ns {
-            json.ascii(observed);
+            json.again(observed);
         } else {
             json.moment_before(last);
         }
@@ -334,6 +351,7 @@ fn last_seen(json: &mut Writer, record: &Record, observed: &[u8; 30]) {
     }
 }
 
+#[inline(always)]
 fn state(json: &mut Writer, record: &Record) {
     let Some((field, state)) = protocol_state(record) else { return };
     if record.original.protocol == protocol::TCP {
@@ -348,6 +366,7 @@ fn state(json: &mut Writer, record: &Record) {
 }
 
 /// The names of the status bits; what nearly all flows have is said in one go.
+#[inline(always)]
 fn status(json: &mut Writer, status: Status) {
     const SEEN: u32 = Status::CONFIRMED | Status::SEEN_REPLY;
     const ASSURED: u32 = SEEN | Status::ASSURED;
@@ -373,6 +392,7 @@ fn icmp(json: &mut Writer, record: &Record) {
 }
 
 /// How the kernel has marked the flow.
+#[inline(always)]
 fn place(json: &mut Writer, record: &Record) {
     let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
     match record.nat {
