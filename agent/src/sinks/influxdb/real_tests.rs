@@ -1,6 +1,6 @@
 //! Requests against real servers, which `cargo xtask servers up influxdb-2 influxdb-1` starts. Their addresses stand in
 //! `CONNTALLY_INFLUXDB_2`, `CONNTALLY_INFLUXDB_1` and `CONNTALLY_INFLUXDB_1_UDP`; organisation, token and user are
-//! those that it makes.
+//! those that it makes. `cargo test -p conntally --lib real_tests -- --ignored` runs them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,10 @@ use crate::model::{Counter, FlowId, Record, RecordKind, Totals};
 use crate::pipeline::{Outcome, Point, Request, Sink, Sums, TagName, Weight};
 use crate::sinks::http::{Call, Client, Endpoint, HttpOptions, Method, authorization, basic};
 use crate::sinks::samples::end_of_tcp;
+
+/// What `cargo xtask servers` sets up.
+const TOKEN: &str = "token-of-the-test-servers";
+const PASSWORD: &str = "password-of-the-test-servers";
 
 fn endpoint(variable: &str) -> Endpoint {
     Endpoint::parse(&std::env::var(variable).expect(variable)).unwrap()
@@ -36,7 +40,7 @@ fn one(database: &str, create: bool) -> Target {
         url: endpoint("CONNTALLY_INFLUXDB_1"),
         database: database.into(),
         retention_policy: None,
-        login: Some(("admin".into(), Secret::of("password"))),
+        login: Some(("admin".into(), Secret::of(PASSWORD))),
         create,
     }
 }
@@ -44,8 +48,8 @@ fn one(database: &str, create: bool) -> Target {
 async fn ask(target: &Target, method: Method, path: &[&str], query: &[(&str, &str)], body: &str) -> String {
     let secret = |text| Secret::of(text).read().unwrap();
     let (url, login) = match target {
-        Target::Two { url, .. } => (url, authorization("Token", &secret("secret"))),
-        Target::One { url, .. } => (url, basic("admin", &secret("password"))),
+        Target::Two { url, .. } => (url, authorization("Token", &secret(TOKEN))),
+        Target::One { url, .. } => (url, basic("admin", &secret(PASSWORD))),
         Target::Udp { .. } => unreachable!(),
     };
     let body = (!body.is_empty()).then_some(("application/json", body.as_bytes()));
@@ -125,15 +129,15 @@ async fn gives_up_what_is_too_old(target: Target, database: &str) {
 #[ignore = "needs real servers"]
 async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
     let bucket = fresh("two");
-    delivers(two(&bucket, "secret", true), &bucket).await;
-    gives_up_bad_lines(two(&bucket, "secret", false), &bucket).await;
+    delivers(two(&bucket, TOKEN, true), &bucket).await;
+    gives_up_bad_lines(two(&bucket, TOKEN, false), &bucket).await;
 }
 
 #[tokio::test]
 #[ignore = "needs real servers"]
 async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
     let bucket = fresh("runs");
-    let target = two(&bucket, "secret", true);
+    let target = two(&bucket, TOKEN, true);
     let start = now() / INTERVAL * INTERVAL;
     for host in ["a", "b"] {
         for run in 0..5 {
@@ -155,7 +159,7 @@ async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
 #[ignore = "needs real servers"]
 async fn version_2_refuses_what_is_too_old() {
     let bucket = fresh("short");
-    let target = two(&bucket, "secret", false);
+    let target = two(&bucket, TOKEN, false);
     let orgs = ask(&target, Method::GET, &["api", "v2", "orgs"], &[("org", "o")], "").await;
     let orgs: serde_json::Value = serde_json::from_str(&orgs).unwrap();
     let org = orgs.pointer("/orgs/0/id").and_then(serde_json::Value::as_str).unwrap();
@@ -170,7 +174,7 @@ async fn version_2_refuses_what_is_too_old() {
 async fn version_2_says_what_a_person_has_to_mend() {
     for (target, part) in [
         (two("flows", "hunter2", false), "status 401"),
-        (two("no-such-bucket", "secret", false), "create = true"),
+        (two("no-such-bucket", TOKEN, false), "create = true"),
     ] {
         let outcome = sink(target).deliver(&request(&["m n=1i 1"])).await;
         let Outcome::NotNow { reason, in_doubt: false, .. } = outcome else { panic!("{outcome:?}") };
