@@ -94,6 +94,7 @@ fn the_annotated_file_names_every_option() {
         sink("influxdb"),
         format!("{}version = 1\n", sink("influxdb")),
         format!("{}version = 1\nurl = \"udp://x:1\"\n", sink("influxdb")),
+        sink("elasticsearch"),
     ];
     for table in headers {
         let all = problems(&format!("{table}qqqqqqqqqqqq = 1\n"));
@@ -344,8 +345,8 @@ type = "null"
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
-    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, null
-    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, null; did you mean "null"?
+    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, elasticsearch, null
+    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, elasticsearch, null; did you mean "null"?
     conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
@@ -355,6 +356,62 @@ type = "null"
     "#);
     assert_eq!(problems("sinks = 5\n").len(), 1);
     assert_eq!(problems("sinks.a = 5\n").len(), 1);
+}
+
+#[test]
+fn a_cluster_is_configured_as_documented() {
+    let text = r#"
+[sinks.archive]
+type = "elasticsearch"
+urls = ["https://es1:9200", "https://es2:9200/base"]
+api_key = "aWQ6a2V5"
+namespace = "noc"
+retention = "30d"
+setup = true
+"#;
+    let sinks = check(text).unwrap().sinks;
+    let SinkKind::Elasticsearch(options) = &sinks[0].kind else { panic!("{sinks:?}") };
+    assert_eq!(options.stream.name(), "logs-conntally.flow-noc");
+    assert_eq!((options.urls.len(), options.setup), (2, true));
+    assert_eq!(options.retention, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(sinks[0].events, [RecordEvent::End], "whose totals may be summed");
+    assert!(!format!("{sinks:?}").contains("aWQ6a2V5"));
+}
+
+#[test]
+fn all_that_is_wrong_with_a_cluster_is_told_at_once() {
+    let text = r#"
+[sinks.a]
+type = "elasticsearch"
+events = ["update", "end"]
+user = "ann"
+namespace = "No C"
+retention = "90m"
+rejected_file = "here"
+client_key_file = "/k"
+[sinks.b]
+type = "elasticsearch"
+urls = ["https://ann:hunter2@es1", "ftp://es"]
+api_key = "k"
+user = "ann"
+password = "hunter2"
+counters = "delta"
+"#;
+    let told = problems(text).join("\n");
+    assert!(!told.contains("hunter2"), "{told}");
+    insta::assert_snapshot!(told, @r#"
+    conntally.toml:2: sinks.a.urls: is missing; name the nodes, as in urls = ["https://es1:9200"]
+    conntally.toml:2: sinks.a.password_file: is missing; a user has a password
+    conntally.toml:2: sinks.a.counters: is missing; with other events than "end" choose "delta" (sums over documents are right) or "total"
+    conntally.toml:6: sinks.a.namespace: must be in lower case
+    conntally.toml:7: sinks.a.retention: is too short; the least is 1d
+    conntally.toml:8: sinks.a.rejected_file: "here" is not absolute; begin it with /
+    conntally.toml:9: sinks.a.client_key_file: is of no use without client_cert_file
+    conntally.toml:10: sinks.b.api_key: goes with neither user nor password; keep one way to log in
+    conntally.toml:12: sinks.b.urls: one holds a user or a password; they have keys of their own
+    conntally.toml:12: sinks.b.urls: one begins with ftp://; http:// and https:// are known here
+    conntally.toml:16: sinks.b.counters: is "delta", which needs events = ["new", "update", "end"]: a delta counts from the record before
+    "#);
 }
 
 #[test]

@@ -363,7 +363,7 @@ pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn context() -> EncodeContext {
+pub(super) fn context() -> EncodeContext {
     let names = NetnsNames::default();
     EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
 }

@@ -1,6 +1,6 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::stdout;
+use super::consumer::{context, stdout};
 use super::filtering::filter;
 use super::influxdb;
 use super::outlets::Pace;
@@ -8,6 +8,7 @@ use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
 use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
+use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
@@ -255,6 +256,11 @@ impl Outlet {
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
             SinkKind::Influxdb(options) => Way::Driven(influxdb::open(whole, config, options)?),
+            SinkKind::Elasticsearch(options) => {
+                let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
+                    .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
+            }
             SinkKind::Null => {
                 Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
             }

@@ -83,6 +83,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of texts, none of them empty; `None` when it is absent or wrong.
+    pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let node = self.take(key)?;
+        let Some(Value::Array(items)) = typed(node) else {
+            self.wrong_type(key, node, "a list of texts in quotes");
+            return None;
+        };
+        let mut texts = Vec::new();
+        for item in &items {
+            match &item.value {
+                Value::String(text) if !text.is_empty() => texts.push(text.clone()),
+                _ => self.problem(key, &item.place, format!("{} is no text in quotes", text_of(item))),
+            }
+        }
+        (texts.len() == items.len()).then_some(texts)
+    }
+
     /// The text of `key`, if it is one. The key is still to be read.
     pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
         match &self.table?.get(key)?.value {

@@ -5,7 +5,7 @@ use super::secret::Secret;
 use super::{Choice, OutputFormat, Place, RecordEvent, filter};
 use crate::pipeline::Networks;
 use crate::pipeline::filter::FilterLists;
-use crate::sinks::influxdb;
+use crate::sinks::{elasticsearch, influxdb};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -72,6 +72,8 @@ pub enum SinkKind {
     Stdout(OutputFormat),
     /// InfluxDB.
     Influxdb(Box<influxdb::Options>),
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch(Box<elasticsearch::Options>),
     /// Nowhere: for measuring.
     Null,
 }
@@ -81,12 +83,17 @@ pub enum SinkKind {
 enum SinkType {
     Stdout,
     Influxdb,
+    Elasticsearch,
     Null,
 }
 
 impl Choice for SinkType {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("stdout", Self::Stdout), ("influxdb", Self::Influxdb), ("null", Self::Null)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("stdout", Self::Stdout),
+        ("influxdb", Self::Influxdb),
+        ("elasticsearch", Self::Elasticsearch),
+        ("null", Self::Null),
+    ];
 }
 
 /// What a sink has that its table says nothing of.
@@ -100,6 +107,10 @@ impl SinkType {
         match self {
             Self::Stdout | Self::Influxdb | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
+            }
+            // Sums over totals are only right over ends.
+            Self::Elasticsearch => {
+                Defaults { events: vec![RecordEvent::End], delivery: DeliveryConfig::default() }
             }
         }
     }
@@ -145,6 +156,7 @@ impl SinkKind {
         match self {
             Self::Stdout(_) | Self::Null => Vec::new(),
             Self::Influxdb(options) => options.secrets(),
+            Self::Elasticsearch(options) => options.secrets(),
         }
     }
 }
@@ -181,6 +193,9 @@ pub(super) fn read(
                 let options = influxdb::Options::read(place, section, events, has_networks);
                 // Where there are none, the problem is noted.
                 options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
+            }),
+            SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
+                SinkKind::Elasticsearch(Box::new(elasticsearch::Options::read(place, section, events)))
             }),
             SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
         };

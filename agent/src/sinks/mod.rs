@@ -12,11 +12,13 @@ pub mod json;
 
 pub mod table;
 
+pub mod http;
+
+pub mod elasticsearch;
+
 pub mod stdout;
 
 pub mod tally;
-
-pub mod http;
 
 pub mod influxdb;
 

@@ -54,6 +54,8 @@ impl Client {
             .connect_timeout(options.connect_timeout.min(timeout))
             .timeout(timeout)
             .redirect(redirect::Policy::none())
+            // Answers are short; that they could be unpacked comes with the crate `elasticsearch`.
+            .no_gzip()
             .tcp_nodelay(true);
         let inner = tls::apply(&options.tls, builder)?
             .build()

@@ -1,6 +1,6 @@
-//! Requests against real servers, 2.7.12 and 1.12.4, with the organisation `o`, its bucket `flows`, the user `admin` and
-//! the secrets below; the database `udp` takes datagrams. Where they are stands in `CONNTALLY_INFLUXDB_2`,
-//! `CONNTALLY_INFLUXDB_1` and `CONNTALLY_INFLUXDB_1_UDP`. `cargo test -p conntally --lib real_tests -- --ignored` runs them.
+//! Requests against real servers, which `cargo xtask servers up influxdb-2 influxdb-1` starts. Their addresses stand in
+//! `CONNTALLY_INFLUXDB_2`, `CONNTALLY_INFLUXDB_1` and `CONNTALLY_INFLUXDB_1_UDP`; organisation, token and user are
+//! those that it makes. `cargo test -p conntally --lib real_tests -- --ignored` runs them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,7 @@ use crate::pipeline::{Outcome, Point, Request, Sink, Sums, TagName, Weight};
 use crate::sinks::http::{Call, Client, Endpoint, HttpOptions, Method, authorization, basic};
 use crate::sinks::samples::end_of_tcp;
 
+/// What `cargo xtask servers` sets up.
 const TOKEN: &str = "token-of-the-test-servers";
 const PASSWORD: &str = "password-of-the-test-servers";
 
@@ -125,7 +126,7 @@ async fn gives_up_what_is_too_old(target: Target, database: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
     let bucket = fresh("two");
     delivers(two(&bucket, TOKEN, true), &bucket).await;
@@ -133,7 +134,7 @@ async fn version_2_keeps_what_it_is_sent_in_a_bucket_that_is_made() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
     let bucket = fresh("runs");
     let target = two(&bucket, TOKEN, true);
@@ -155,7 +156,7 @@ async fn points_of_two_agents_and_of_runs_within_one_interval_all_count() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn version_2_refuses_what_is_too_old() {
     let bucket = fresh("short");
     let target = two(&bucket, TOKEN, false);
@@ -169,7 +170,7 @@ async fn version_2_refuses_what_is_too_old() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn version_2_says_what_a_person_has_to_mend() {
     for (target, part) in [
         (two("flows", "hunter2", false), "status 401"),
@@ -182,7 +183,7 @@ async fn version_2_says_what_a_person_has_to_mend() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn version_1_keeps_what_it_is_sent_in_a_database_that_is_made() {
     let database = fresh("one");
     delivers(one(&database, true), &database).await;
@@ -197,7 +198,7 @@ async fn version_1_keeps_what_it_is_sent_in_a_database_that_is_made() {
 }
 
 #[tokio::test]
-#[ignore = "needs real servers: the head of this file tells which, and where they are named"]
+#[ignore = "needs real servers"]
 async fn datagrams_arrive_at_a_server_that_has_room() {
     let udp = std::env::var("CONNTALLY_INFLUXDB_1_UDP").unwrap();
     let address = udp.trim_start_matches("udp://").to_owned();
