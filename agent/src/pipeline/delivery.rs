@@ -68,10 +68,7 @@ impl<S: Sink> Delivery<S> {
                 *panics += 1;
                 after_panic(request, *panics, &panicked)
             }
-            Err(_) => {
-                let reason = format!("no answer within {:?}", self.config.timeout);
-                Outcome::NotNow { reason, retry_after: None, in_doubt: true }
-            }
+            Err(_) => Outcome::NoAnswer { reason: format!("no answer within {:?}", self.config.timeout) },
         }
     }
 
@@ -99,9 +96,12 @@ impl<S: Sink> Delivery<S> {
             }
             Next::Halves { reason } => {
                 self.learn_size(&request, &reason);
-                let [first, second] = request.halves();
-                parts.push_front(second);
-                parts.push_front(first);
+                in_halves(&request, parts);
+            }
+            Next::SlowHalves { pause, reason } => {
+                request.in_doubt = true;
+                self.pause(pause, &format!("{reason}, now sent in halves")).await;
+                in_halves(&request, parts);
             }
         }
     }
@@ -165,6 +165,12 @@ impl<S: Sink> Delivery<S> {
     fn voice(&self) -> MutexGuard<'_, Voice> {
         self.voice.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn in_halves(request: &Request, parts: &mut VecDeque<Request>) {
+    let [first, second] = request.halves();
+    parts.push_front(second);
+    parts.push_front(first);
 }
 
 /// They are in ascending order.

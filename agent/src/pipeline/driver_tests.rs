@@ -335,6 +335,19 @@ async fn a_sink_that_hangs_or_panics_does_not_slow_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_is_too_slow_for_a_request_gets_it_in_parts() {
+    let late = || Answer::After(2 * DeliveryConfig::default().timeout);
+    let script = Script::new([late(), late(), late()]);
+    let handle = start(&script, &DeliveryConfig { batch_records: 64, ..config() });
+    let _ = handle.offer(0, &records(0..64));
+    let report = finish(&handle).await;
+    let sizes: Vec<_> = script.flows().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [64, 64, 32, 16, 16, 32]);
+    assert!(script.tries().iter().skip(1).all(|sent| sent.in_doubt));
+    assert_eq!(report.delivered.records, 64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_server_is_away_updates_merge_and_what_a_flow_moved_is_kept() {
     let script = Script::new(vec![not_now(None); 12]);
     let queue = QueueConfig { records: 100, when_full: WhenFull::Coalesce };

@@ -34,6 +34,11 @@ pub enum Outcome {
         /// The answer never came: the server may have stored them.
         in_doubt: bool,
     },
+    /// No answer came in time: the server may have stored all items. Smaller requests may be answered sooner.
+    NoAnswer {
+        /// For how long it was waited.
+        reason: String,
+    },
     /// The request is too large for the server: smaller ones may pass.
     TooLarge {
         /// The server's words.

@@ -10,6 +10,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// What a server may ask for by Retry-After at most, unless the longest pause is longer.
 const LONGEST_WISH: Duration = Duration::from_secs(300);
 
+/// A request that a server is too slow for is sent in parts, which have at least so many of its items: one that
+/// answers nothing at all must not split everything into single ones.
+const LEAST_OF_SLOW: usize = 16;
+
 /// What is decided from, beside the outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
@@ -49,6 +53,13 @@ pub(super) enum Next {
         /// Why.
         reason: String,
     },
+    /// Send both halves, one after the other; the server may have stored any of it.
+    SlowHalves {
+        /// How long to wait before.
+        pause: Duration,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What to do next, and which items never to send again.
@@ -74,6 +85,13 @@ pub(super) fn decide(outcome: Outcome, at: Circumstances) -> Decision {
         Outcome::Delivered => Decision::only(Next::Done),
         Outcome::NotNow { reason, retry_after, in_doubt } => {
             Decision::only(Next::All { pause: pause(retry_after, at), reason, in_doubt })
+        }
+        // Once may be chance.
+        Outcome::NoAnswer { reason } if at.attempt > 0 && at.items >= 2 * LEAST_OF_SLOW => {
+            Decision::only(Next::SlowHalves { pause: pause(None, at), reason })
+        }
+        Outcome::NoAnswer { reason } => {
+            Decision::only(Next::All { pause: pause(None, at), reason, in_doubt: true })
         }
         Outcome::TooLarge { reason } if at.items > 1 => Decision::only(Next::Halves { reason }),
         Outcome::TooLarge { reason } => {
@@ -155,7 +173,9 @@ mod tests {
     #[test]
     fn each_outcome_has_its_answer() {
         let too_large = || Outcome::TooLarge { reason: "10 MB".into() };
+        let slow = || Outcome::NoAnswer { reason: "away".into() };
         let later = Circumstances { attempt: 3, ..FIRST };
+        let many = Circumstances { items: 2 * LEAST_OF_SLOW, ..later };
         let late = Circumstances { attempt: 1000, ..FIRST };
         let patient = Circumstances { retry_max: ms(3_600_000), ..FIRST };
         let wish = Some(ms(7_000));
@@ -173,6 +193,10 @@ mod tests {
             (partly(&[], &[3, 0], wish), FIRST, Next::Done, &[0, 3]),
             (partly(&[9, 1, 1, 3], &[9, 3, 3], None), FIRST, these(&[1], ms(500)), &[3]),
             (too_large(), FIRST, Next::Halves { reason: "10 MB".into() }, &[]),
+            (slow(), FIRST, all(ms(500), true), &[]),
+            (slow(), later, all(ms(4_000), true), &[]),
+            (slow(), many, Next::SlowHalves { pause: ms(4_000), reason: "away".into() }, &[]),
+            (slow(), Circumstances { attempt: 0, ..many }, all(ms(500), true), &[]),
         ];
         for (outcome, at, next, given_up) in table {
             let decision = decide(outcome.clone(), at);
@@ -192,6 +216,7 @@ mod tests {
             (wish(), any::<bool>()).prop_map(|(wish, doubt)| not_now(wish, doubt)),
             (positions(), positions(), wish()).prop_map(|(a, b, wish)| partly(&a, &b, wish)),
             Just(Outcome::TooLarge { reason: String::new() }),
+            Just(Outcome::NoAnswer { reason: String::new() }),
         ]
     }
 
@@ -205,10 +230,10 @@ mod tests {
             let Decision { next, given_up } = decide(outcome, at);
             let again = match &next {
                 Next::Done => Vec::new(),
-                Next::Halves { .. } | Next::All { .. } => (0..items).collect(),
+                Next::Halves { .. } | Next::SlowHalves { .. } | Next::All { .. } => (0..items).collect(),
                 Next::These { positions, .. } => positions.clone(),
             };
-            if let Next::All { pause, .. } | Next::These { pause, .. } = next {
+            if let Next::All { pause, .. } | Next::SlowHalves { pause, .. } | Next::These { pause, .. } = next {
                 prop_assert!(pause <= LONGEST_WISH + FIRST_PAUSE);
             }
             prop_assert!(again.is_sorted_by(|a, b| a < b) && again.iter().all(|position| *position < items));

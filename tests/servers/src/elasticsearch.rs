@@ -210,8 +210,10 @@ impl Run<'_> {
             let id = NOBODY.to_string();
             let mut command = shell::program("setpriv");
             command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
-            // The cache may be in a home folder that only its owner can enter.
-            command.args(["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search", "--"]);
+            // The cache may be in a home folder that only its owner can enter. Without the bit, access(2) would not
+            // consider capabilities of somebody who is not root.
+            command.args(["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]);
+            command.args(["--securebits", "+no_setuid_fixup", "--"]);
             command.arg(&java);
             command
         } else {

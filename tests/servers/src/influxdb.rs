@@ -157,7 +157,7 @@ bind-address = "{rpc}"
   enabled = true
   bind-address = "{udp}"
   database = "udp"
-  batch-size = 1
+  batch-timeout = "100ms"
 [monitor]
   store-enabled = false
 "#,

@@ -57,6 +57,11 @@ impl Feed {
         self.write(&bytes)
     }
 
+    /// Nothing happens for that time.
+    pub fn pass(&mut self, time: Duration) {
+        self.recording.pass(time);
+    }
+
     /// All that was written.
     #[must_use]
     pub const fn ledger(&self) -> Sum {

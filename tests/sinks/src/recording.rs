@@ -15,9 +15,9 @@ const RECORDS_OF_BLOCK: usize = 4_000;
 /// is newer than itself, and so cannot have been sent by an agent before it.
 const AHEAD_NS: u64 = 3_600_000_000_000;
 
-/// How far back it began: the first sights of the first wave are older than an hour, which is the shortest retention of
-/// some servers, and the last ones are not.
-const BEGAN_BEFORE: Duration = Duration::from_secs(3_650);
+/// How far back it began: more than an hour, which is the shortest retention of some servers, and another one, since
+/// they keep what is older as long as it lies in the same hour as something younger.
+const BEGAN_BEFORE: Duration = Duration::from_secs(7_800);
 
 const IPS_SEEN_REPLY_ASSURED_CONFIRMED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 const UDP: u8 = 17;
@@ -93,7 +93,8 @@ impl Recording {
         Flow { number, start_ns: real_ns + 1_000 + number % 1_000, born_ns: self.boot_ns + number % 1_000 }
     }
 
-    fn pass(&mut self, time: Duration) {
+    /// Nothing happens for that time.
+    pub fn pass(&mut self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(0);
         self.boot_ns += ns;
         self.real_ns += i64::try_from(ns).unwrap_or(0);

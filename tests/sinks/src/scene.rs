@@ -174,8 +174,15 @@ impl<'a> Scene<'a> {
     /// # Errors
     /// When it is not the same.
     pub fn expect_stored(&self, ledger: Sum, ended: &Ended) -> Result<()> {
+        let deadline = Instant::now() + self.subject.settles_within();
         let printed = || self.subject.printed(&ended.output);
-        let Some(stored) = self.subject.stored(&self.target())?.or_else(printed) else { return Ok(()) };
+        let stored = loop {
+            let Some(stored) = self.subject.stored(&self.target())?.or_else(printed) else { return Ok(()) };
+            if stored == ledger || Instant::now() >= deadline {
+                break stored;
+            }
+            sleep(POLL);
+        };
         ensure!(stored == ledger, "stored {stored}\nbut sent {ledger}\nlog of the agent:\n{}", ended.log);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{ONE_OF_EACH, build, known};
+use super::{ONE_OF_EACH, build, known, own};
 use crate::{
     command::{cargo, program, run as run_command},
     paths::Paths,
@@ -31,6 +31,11 @@ impl Options {
     /// What CI tries.
     pub(crate) const fn usual() -> Self {
         Self { full: false, sink: Vec::new(), case: Vec::new(), server: Vec::new() }
+    }
+
+    /// Nobody asked for a part of it.
+    const fn is_everything(&self) -> bool {
+        self.sink.is_empty() && self.case.is_empty() && self.server.is_empty()
     }
 }
 
@@ -64,6 +69,9 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<Count> {
     ensure!(counted.passed > 0, "no case was played");
     if !success && counted.failed == 0 {
         counted.add(Count::failure("sink tests broke off: see above".to_owned()));
+    }
+    if options.is_everything() {
+        counted.add(own::run(paths, options.full)?);
     }
     Ok(counted)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask servers`: real servers on loopback, to be worked with or to be tested against.
 
 pub(crate) mod conformance;
+mod own;
 
 use std::time::Instant;
 

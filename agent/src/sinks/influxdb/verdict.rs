@@ -30,7 +30,8 @@ pub(super) enum Verdict {
 /// Version 2 drops a whole request for a line that it cannot read, version 1 stores the others and says `partial write`,
 /// as both do where points do not fit the database: a field of another type, a time beyond the retention.
 pub(super) fn verdict(answer: &Answer, lines: &[&[u8]], hide: impl Fn(&str) -> String) -> Verdict {
-    if answer.is_success() {
+    // What has stored lines has no more to say: success with words is from somebody else on the way, or a broken server.
+    if answer.is_success() && answer.body.is_empty() {
         return Verdict::Known(Outcome::Delivered);
     }
     let told = told(answer);
@@ -42,8 +43,8 @@ pub(super) fn verdict(answer: &Answer, lines: &[&[u8]], hide: impl Fn(&str) -> S
         status => Verdict::Known(Outcome::NotNow {
             reason: format!("{reason}{}", advice(status)),
             retry_after: answer.retry_after(),
-            // A proxy that lost sight of the server.
-            in_doubt: matches!(status, 502 | 504),
+            // A proxy that lost sight of the server, or nonsense.
+            in_doubt: matches!(status, 200..=299 | 502 | 504),
         }),
     }
 }
@@ -61,6 +62,7 @@ fn told(answer: &Answer) -> String {
 /// What a person can do.
 const fn advice(status: u16) -> &'static str {
     match status {
+        200..=299 => "; InfluxDB says nothing when lines are stored: does the url lead to it?",
         300..=399 => "; the server is elsewhere: correct the url",
         400 => "; does the url lead to InfluxDB, and to the version that is set?",
         401 => "; check token_file, or user and password_file: it is read again when it changes",
@@ -218,6 +220,9 @@ mod tests {
             panic!("not tried again")
         };
         assert_eq!(retry_after, Some(Duration::from_secs(9)));
-        assert!(matches!(decided(504, ""), Verdict::Known(Outcome::NotNow { in_doubt: true, .. })));
+        for (status, body) in [(504, ""), (200, "<html>Log in to this network</html>")] {
+            let verdict = decided(status, body);
+            assert!(matches!(verdict, Verdict::Known(Outcome::NotNow { in_doubt: true, .. })), "{verdict:?}");
+        }
     }
 }

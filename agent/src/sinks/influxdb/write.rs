@@ -79,7 +79,7 @@ impl Writer {
                     again.extend(range);
                     again.extend(ranges.drain(..).flatten());
                 }
-                Verdict::Known(Outcome::TooLarge { .. }) => again.extend(range),
+                Verdict::Known(Outcome::TooLarge { .. } | Outcome::NoAnswer { .. }) => again.extend(range),
                 Verdict::Search { reason } => ranges.extend(halves(range, &reason, &mut given_up)),
             }
         }

@@ -91,10 +91,11 @@ fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Ta
     let some = if options.full || !options.server.is_empty() { usize::MAX } else { 1 };
     for name in subject.servers().iter().take(some).filter(|name| chosen(&options.server, name)) {
         let kind = find(name).with_context(|| format!("there is no server {name}"))?;
-        match start(options, kind) {
+        match start(options, subject, kind) {
             Ok(mut server) => {
                 play_cases(options, subject, Some(&mut server), tally)?;
                 tally.note(&format!("{}/{name}/stops", subject.name()), server.stop())?;
+                drop(std::fs::remove_dir_all(&server.place().home));
             }
             Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
         }
@@ -102,12 +103,14 @@ fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Ta
     Ok(())
 }
 
-fn start(options: &Options, kind: &'static dyn Kind) -> Result<Server> {
+/// A server with no data.
+fn start(options: &Options, subject: &dyn Subject, kind: &'static dyn Kind) -> Result<Server> {
     let installed = Cache::below(&options.cache)?.ensure(kind, |words| {
         // Whoever watches may be gone; the tests go on.
         drop(writeln!(io::stdout(), "servers: {words}"));
     })?;
-    let home = std::env::temp_dir().join(format!("conntally-sinks-{}-{}", std::process::id(), kind.name()));
+    let name = format!("conntally-sinks-{}-{}-{}", std::process::id(), subject.name(), kind.name());
+    let home = std::env::temp_dir().join(name);
     Server::start(kind, &installed, &home, &[])
 }
 

@@ -7,9 +7,13 @@ use crate::scene::Scene;
 /// More than fit one request in some cases, few enough for a second.
 const FLOWS: u64 = 2_000;
 
+fn flows(scene: &Scene<'_>) -> u64 {
+    FLOWS.min(scene.subject().most_flows())
+}
+
 pub(super) fn accounts(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("")?;
-    run.feed.wave(FLOWS)?;
+    run.feed.wave(flows(scene))?;
     let (ended, _) = scene.finish(run)?;
     ensure!(ended.log.contains("nothing was lost"), "the log does not say it:\n{}", ended.log);
     Ok(())
@@ -17,7 +21,7 @@ pub(super) fn accounts(scene: &mut Scene<'_>) -> Result<()> {
 
 pub(super) fn delivers(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("")?;
-    run.feed.wave(FLOWS)?;
+    run.feed.wave(flows(scene))?;
     let (ended, ledger) = scene.finish(run)?;
     scene.expect_stored(ledger, &ended)
 }

@@ -6,11 +6,16 @@ use anyhow::{Result, ensure};
 
 use crate::scene::Scene;
 
+/// Between two waves: the first is older than what some servers keep.
+const OLD: Duration = Duration::from_secs(7_000);
+
 /// The poison hits some flows only: the others are stored.
 pub(super) fn gives_up_loudly(scene: &mut Scene<'_>) -> Result<()> {
     scene.subject().poison(&scene.target())?;
     let mut run = scene.start("")?;
-    run.feed.wave(300)?;
+    run.feed.wave(150)?;
+    run.feed.pass(OLD);
+    run.feed.wave(150)?;
     let (ended, ledger) = scene.end(run)?;
     let stored = scene.stored()?;
     ensure!(stored.source.bytes > 0 && stored != ledger, "stored {stored} of {ledger}:\n{}", ended.log);

@@ -153,11 +153,14 @@ fn own(status: u16, retry_after: Option<&str>, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An answer that announces more than there is.
-fn truncated(answer: Vec<u8>) -> Vec<u8> {
+/// An answer that announces more than there is; one without a body is cut off in its head.
+fn truncated(mut answer: Vec<u8>) -> Vec<u8> {
     let Some((head, body)) = parts(&answer) else { return answer };
-    // Some answers have no body to be cut off.
-    let announced = format!("\r\nContent-Length: {}\r\n\r\n", body.len().max(1) * 2);
+    if body.is_empty() {
+        answer.truncate(head.len() / 2);
+        return answer;
+    }
+    let announced = format!("\r\nContent-Length: {}\r\n\r\n", body.len());
     let lines = head.split("\r\n").filter(|line| !is_about_length(line));
     let mut bytes = lines.collect::<Vec<_>>().join("\r\n").into_bytes();
     bytes.extend_from_slice(announced.as_bytes());

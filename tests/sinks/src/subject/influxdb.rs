@@ -16,6 +16,9 @@ use crate::sum::{Counter, Sum};
 const FIELDS: [&str; 5] =
     ["flows_ended", "source_packets", "source_bytes", "destination_packets", "destination_bytes"];
 
+/// What it has taken is in its file by then: it writes ten times a second.
+const TELEGRAF_WRITES: Duration = Duration::from_millis(500);
+
 /// One version, in one shape of its series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InfluxDb {
@@ -89,6 +92,9 @@ impl Subject for InfluxDb {
             ("influxdb-udp", "delivers" | "accounts") => None,
             ("influxdb-udp", _) => Some("datagrams are not answered"),
             ("influxdb-telegraf", "gives-up-loudly") => Some("Telegraf keeps what is old"),
+            ("influxdb-telegraf", "restart") => {
+                Some("Telegraf forgets what it acknowledged when it is killed")
+            }
             ("influxdb-2-grouped", "batches" | "keeps-limits" | "halves") => {
                 Some("it has few points to send")
             }
@@ -105,6 +111,7 @@ impl Subject for InfluxDb {
                 ask(target, &format!("CREATE DATABASE {database}"))
             }
             Maker::Telegraf => {
+                sleep(TELEGRAF_WRITES);
                 File::create(target.access("output")).context("cannot empty what Telegraf wrote")?;
                 Ok(())
             }
@@ -114,7 +121,7 @@ impl Subject for InfluxDb {
     fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String {
         let url = if self.interface == Interface::Udp { target.access("udp") } else { url };
         let login = match (self.interface, maker(target)) {
-            (Interface::Udp, _) => String::new(),
+            (Interface::Udp, _) => "version = 1\n".to_owned(),
             (Interface::Two, _) => {
                 let org = Some(target.access("org")).filter(|org| !org.is_empty()).unwrap_or("any");
                 format!(
@@ -142,8 +149,7 @@ impl Subject for InfluxDb {
 
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
         if matches!(maker(target), Maker::Telegraf) {
-            // It writes ten times a second.
-            sleep(Duration::from_millis(500));
+            sleep(TELEGRAF_WRITES);
             let text =
                 fs::read_to_string(target.access("output")).context("cannot read what Telegraf wrote")?;
             return Ok(Some(sum_of(lines(&text))));
@@ -155,13 +161,22 @@ impl Subject for InfluxDb {
         Ok(Some(sum_of(totals(&answer))))
     }
 
+    fn settles_within(&self) -> Duration {
+        if self.interface == Interface::Udp { Duration::from_secs(10) } else { Duration::ZERO }
+    }
+
+    fn most_flows(&self) -> u64 {
+        if self.interface == Interface::Udp { 100 } else { u64::MAX }
+    }
+
     /// What is older than an hour is refused.
     fn poison(&self, target: &Target<'_>) -> Result<()> {
         if matches!(maker(target), Maker::InfluxDb2) {
             let path = format!("/api/v2/buckets?name={}", target.tag);
             let found = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
             let id = found.pointer("/buckets/0/id").and_then(Value::as_str).context("it has no bucket")?;
-            let rules = json!({"retentionRules": [{"type": "expire", "everySeconds": 3_600}]});
+            let rules = json!({"type": "expire", "everySeconds": 3_600, "shardGroupDurationSeconds": 3_600});
+            let rules = json!({"retentionRules": [rules]});
             let request = Request::new("PATCH", format!("/api/v2/buckets/{id}")).json(&rules);
             login(request, target).expect_success(target.address)?;
             return Ok(());

@@ -6,6 +6,7 @@ mod local;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use conntally_servers::Access;
@@ -40,6 +41,16 @@ pub trait Subject: Sync {
     /// # Errors
     /// When the server does not tell.
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>>;
+
+    /// How long after the agent has ended something may still be stored.
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How many flows may come at once, so that none is lost on a way that loses what comes too fast.
+    fn most_flows(&self) -> u64 {
+        u64::MAX
+    }
 
     /// The same of a sink without a server, by what the agent printed.
     fn printed(&self, _output: &str) -> Option<Sum> {

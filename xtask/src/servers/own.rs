@@ -1,0 +1,58 @@
+//! Tests of the sinks' own code that need real servers: a plain `cargo test` leaves them out.
+
+use anyhow::{Result, ensure};
+use conntally_servers::{Cache, Server};
+
+use super::{known, say};
+use crate::{
+    command::cargo,
+    paths::Paths,
+    test::{Count, followed},
+};
+
+/// All that speak as Elasticsearch does, but for the distribution with security, which takes minutes.
+const SPEAK_ELASTICSEARCH: &str = "elasticsearch-small-8,elasticsearch-small-9,opensearch-2,opensearch-3";
+
+/// Runs them; with `full` against all servers instead of one of each kind.
+pub(crate) fn run(paths: &Paths, full: bool) -> Result<Count> {
+    let mut counted = influxdb(paths)?;
+    counted.add(elasticsearch(paths, full)?);
+    Ok(counted)
+}
+
+fn influxdb(paths: &Paths) -> Result<Count> {
+    let [two, one] = [started(paths, "influxdb-2")?, started(paths, "influxdb-1")?];
+    let variables = [
+        ("CONNTALLY_INFLUXDB_2", &two, "url"),
+        ("CONNTALLY_INFLUXDB_1", &one, "url"),
+        ("CONNTALLY_INFLUXDB_1_UDP", &one, "udp"),
+    ];
+    let variables = variables
+        .map(|(variable, server, name)| (variable, server.access().get(name).cloned().unwrap_or_default()));
+    tests(paths, &["--lib", "real_tests", "--", "--ignored"], &variables)
+}
+
+fn elasticsearch(paths: &Paths, full: bool) -> Result<Count> {
+    let servers = [("CONNTALLY_TEST_SERVERS", SPEAK_ELASTICSEARCH.to_owned())];
+    tests(paths, &["--test", "elasticsearch"], if full { &servers } else { &[] })
+}
+
+fn started(paths: &Paths, name: &str) -> Result<Server> {
+    let kind = known(name)?;
+    let installed = Cache::below(&paths.cache)?.ensure(kind, say)?;
+    let home = std::env::temp_dir().join(format!("conntally-own-{}-{name}", std::process::id()));
+    Server::start(kind, &installed, &home, &[])
+}
+
+fn tests(paths: &Paths, arguments: &[&str], variables: &[(&str, String)]) -> Result<Count> {
+    let mut command = cargo();
+    command.current_dir(&paths.root).args(["test", "--quiet", "--locked", "--package", "conntally"]);
+    command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
+    let (text, success) = followed(&mut command)?;
+    let mut counted = Count::of_cargo_test(&text);
+    ensure!(counted.passed + counted.failed > 0, "no test was run with {arguments:?}: see above");
+    if !success && counted.failed == 0 {
+        counted.add(Count::failure(format!("tests with {arguments:?} broke off: see above")));
+    }
+    Ok(counted)
+}
