@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::http::Request;
 use crate::jdk;
-use crate::kind::{Access, Kind, Place, access};
+use crate::kind::{Access, DISK_THRESHOLD, Kind, Place, access};
 use crate::maven::{Artifact, fetch};
 use crate::shell;
 use crate::workshop::Workshop;
@@ -247,7 +247,7 @@ fn settings(place: &Place) -> String {
     format!(
         "cluster.name: test\nnode.name: test\npath.data: {home}/data\npath.logs: {home}/logs\n\
          network.host: 127.0.0.1\nhttp.port: {http}\ntransport.port: {transport}\n\
-         discovery.type: single-node\nxpack.security.enabled: true\n\
+         discovery.type: single-node\n{DISK_THRESHOLD}: false\nxpack.security.enabled: true\n\
          xpack.security.enrollment.enabled: false\n{own}",
         http = place.port,
         transport = place.port.saturating_add(1),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::http::Request;
 use crate::jdk;
-use crate::kind::{Access, Kind, Place, access};
+use crate::kind::{Access, DISK_THRESHOLD, Kind, Place, access};
 use crate::maven::{Artifact, fetch};
 use crate::shell::program;
 use crate::workshop::Workshop;
@@ -174,7 +174,7 @@ impl Kind for Embedded {
         command.args(["-cp", &format!("{installed}/classes:{installed}/lib/*"), self.class()]);
         command.arg(place.installed.join("modules")).arg(&place.home);
         command.args([place.port.to_string(), place.port.saturating_add(1).to_string()]);
-        command.args(&place.settings);
+        command.arg(format!("{DISK_THRESHOLD}=false")).args(&place.settings);
         Ok(command)
     }
 

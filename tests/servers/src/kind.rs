@@ -14,6 +14,9 @@ use crate::influxdb::{InfluxDb1, InfluxDb2};
 use crate::telegraf::Telegraf;
 use crate::workshop::Workshop;
 
+/// A nearly full disk, as CI's may be, must not keep Elasticsearch or OpenSearch from making indices.
+pub(crate) const DISK_THRESHOLD: &str = "cluster.routing.allocation.disk.threshold_enabled";
+
 /// What a client has to know, by name: `url`, `user`, `password`, `token`, ….
 pub type Access = BTreeMap<String, String>;
 
