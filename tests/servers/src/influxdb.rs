@@ -169,11 +169,11 @@ bind-address = "{rpc}"
 
 fn build(shop: &Workshop, name: &str, version: &str) -> Result<()> {
     let source = checkout(shop, name, &format!("v{version}"))?;
-    let flux = shop.output(go(shop, &source).args(["list", "-m", "-f", "{{.Version}}", FLUX]))?;
+    let flux = shop.output(go(shop, &source)?.args(["list", "-m", "-f", "{{.Version}}", FLUX]))?;
     let library = flux_library(shop, flux.trim())?;
     let named = format!("-s -w -X main.version={version}");
     shop.run(
-        go(shop, &source)
+        go(shop, &source)?
             .env("PKG_CONFIG_PATH", library)
             .args(["build", "-tags", "sqlite_foreign_keys,sqlite_json", "-ldflags", &named, "-o"])
             .arg(shop.result.join("influxd"))

@@ -35,7 +35,7 @@ impl Kind for Telegraf {
         let source = checkout(shop, "github.com/influxdata/telegraf", "v1.37.2")?;
         let named = "-s -w -X github.com/influxdata/telegraf/internal.Version=1.37.2";
         shop.run(
-            go(shop, &source)
+            go(shop, &source)?
                 .env("CGO_ENABLED", "0")
                 .args(["build", "-tags", PLUGINS, "-ldflags", named, "-o"])
                 .arg(shop.result.join("telegraf"))

@@ -51,6 +51,11 @@ pub(crate) const NEEDED: &[Package] = &[
     package("iputils-ping", "ping", "sends echo requests"),
     package("ethtool", "ethtool", "turns segmentation offloads off, so that a capture sees real packets"),
     package("procps", "sysctl", "sets kernel parameters"),
+    package(
+        "golang-go",
+        "go",
+        "builds the servers that are written in Go; one that is too old fetches a newer one",
+    ),
     package("maven", "mvn", "fetches the servers that are written in Java"),
     package("default-jdk-headless", "javac", "runs them"),
     package("unzip", "unzip", "unpacks them"),
