@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long each fuzzer runs.
-const FUZZ_SECONDS: u32 = 30;
+const FUZZ_SECONDS: u32 = 15;
 
 /// What to leave out.
 #[derive(clap::Args)]

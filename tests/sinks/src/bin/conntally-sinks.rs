@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -39,25 +42,28 @@ struct Options {
     full: bool,
 }
 
+/// So many sinks are played with at once: their cases mostly wait.
+const AT_ONCE: usize = 3;
+
 /// How many cases ended how.
 #[derive(Default)]
 struct Tally {
-    passed: u32,
-    failed: Vec<String>,
-    left_out: u32,
+    passed: AtomicU32,
+    failed: Mutex<Vec<String>>,
+    left_out: AtomicU32,
 }
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let mut tally = Tally::default();
+    let tally = Tally::default();
     let registered = registered(&options.agent, &options.out)?;
     tally.note("every-sink-is-in-the-table", covered(&registered))?;
-    for subject in subject::ALL.iter().filter(|subject| chosen(&options.sink, subject.name())) {
-        if registered.contains(subject.sink()) {
-            play_subject(&options, *subject, &mut tally)?;
-        }
-    }
-    let Tally { passed, failed, left_out } = tally;
+    let is_played = |subject: &&&dyn Subject| {
+        chosen(&options.sink, subject.name()) && registered.contains(subject.sink())
+    };
+    play_all(&options, subject::ALL.iter().filter(is_played).copied(), &tally)?;
+    let (passed, left_out) = (tally.passed.into_inner(), tally.left_out.into_inner());
+    let failed = tally.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut out = io::stdout().lock();
     writeln!(out, "\n{passed} passed, {} failed, {left_out} not applicable", failed.len())?;
     for name in &failed {
@@ -67,24 +73,47 @@ fn main() -> Result<ExitCode> {
 }
 
 impl Tally {
-    fn note(&mut self, name: &str, result: Result<()>) -> Result<()> {
+    fn note(&self, name: &str, result: Result<()>) -> Result<()> {
         let mut out = io::stdout().lock();
         match result {
             Ok(()) => {
-                self.passed += 1;
+                self.passed.fetch_add(1, Ordering::Relaxed);
                 writeln!(out, "test {name} ... ok")?;
             }
             Err(error) => {
                 writeln!(out, "test {name} ... FAILED\n{}\n", indented(&format!("{error:#}")))?;
-                self.failed.push(name.to_owned());
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
             }
         }
         Ok(())
     }
 }
 
+/// Several sinks at a time, each in a thread.
+fn play_all(
+    options: &Options,
+    subjects: impl Iterator<Item = &'static dyn Subject> + Send,
+    tally: &Tally,
+) -> Result<()> {
+    let subjects = Mutex::new(subjects);
+    let next = || subjects.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some(subject) = next() {
+            play_subject(options, subject, tally)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => bail!("a case panicked: see above"),
+        })
+    })
+}
+
 /// One sink with its servers, which are started once for all cases.
-fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Tally) -> Result<()> {
+fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &Tally) -> Result<()> {
     if subject.servers().is_empty() && options.server.is_empty() {
         return play_cases(options, subject, None, tally);
     }
@@ -118,13 +147,13 @@ fn play_cases(
     options: &Options,
     subject: &'static dyn Subject,
     mut server: Option<&mut Server>,
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Result<()> {
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
     for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
         if let Some(why) = subject.lacks(case.name) {
-            tally.left_out += 1;
+            tally.left_out.fetch_add(1, Ordering::Relaxed);
             writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
         } else if server.is_some() || !case.needs_server {
             let begin = Instant::now();
