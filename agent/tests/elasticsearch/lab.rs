@@ -85,9 +85,15 @@ impl Lab {
         assert!(answer.is_success(), "{}", answer.text());
     }
 
+    /// Lets searches see all that is stored.
+    pub(crate) fn refresh(&self, stream: &DataStream) {
+        let answer = self.ask("POST", &format!("/{stream}/_refresh"), None);
+        assert!(answer.is_success(), "{}", answer.text());
+    }
+
     /// Searches what is stored, the newest included.
     pub(crate) fn search(&self, stream: &DataStream, body: &Value) -> Value {
-        self.ask("POST", &format!("/{stream}/_refresh"), None);
+        self.refresh(stream);
         let answer = self.ask("POST", &format!("/{stream}/_search"), Some(body));
         assert!(answer.is_success(), "{}", answer.text());
         answer.json().unwrap()

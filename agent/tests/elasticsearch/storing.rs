@@ -64,12 +64,15 @@ pub(crate) async fn once_across_a_rollover(lab: &Lab) {
     assert_eq!(lab.stored(&options.stream), (900, sum(900)), "after three");
 }
 
-/// More indices than are asked one by one.
+/// More indices than are asked one by one; what is in the others has been there long enough to be found by a search.
 pub(crate) async fn finds_in_all_indices(lab: &Lab) {
     let (sink, options) = lab.prepared("earlier").await;
-    for part in 0..6 {
-        let flows = part * 100..(part + 1) * 100;
+    for part in 0..12 {
+        let flows = part * 50..(part + 1) * 50;
         assert_eq!(sink.deliver(&request(&sink, flows)).await, Outcome::Delivered);
+        if part < 5 {
+            lab.refresh(&options.stream);
+        }
         lab.roll_over(&options.stream);
     }
     // A spool of an earlier process hands these on; another one has what is older than itself.

@@ -24,8 +24,9 @@ const IDS: usize = 1_000;
 /// Bytes of an answer. An id takes 100 in each index.
 const LONGEST: usize = 4 << 20;
 
-/// Indices whose documents are asked for one by one, as a search may not see their newest yet.
-const NEWEST: usize = 3;
+/// Indices whose documents are asked for one by one: a search sees what was stored only after the index's refresh
+/// interval, which is often half a minute, and several rollovers may come in it.
+const NEWEST: usize = 8;
 
 /// Why it is not known what is stored.
 pub(super) struct Unknown {
