@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::scene::Scene;
+use crate::sum::Sum;
 
 pub(super) fn away(scene: &mut Scene<'_>) -> Result<()> {
     scene.proxy()?.go_away()?;
@@ -23,7 +24,7 @@ pub(super) fn away(scene: &mut Scene<'_>) -> Result<()> {
 pub(super) fn restart(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("")?;
     run.feed.wave(500)?;
-    scene.until("something is stored", &run, || Ok(scene.stored()?.flows > 0))?;
+    scene.until("something is stored", &run, || Ok(scene.stored()? != Sum::default()))?;
     run.feed.wave(2_000)?;
     scene.server()?.kill()?;
     run.feed.wave(500)?;

@@ -19,6 +19,9 @@ const FIELDS: [&str; 5] =
 /// What it has taken is in its file by then: it writes ten times a second.
 const TELEGRAF_WRITES: Duration = Duration::from_millis(500);
 
+/// What was sent to version 1 by UDP is stored by then: it writes ten times a second.
+const DATAGRAMS_ARRIVE: Duration = Duration::from_secs(1);
+
 /// One version, in one shape of its series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InfluxDb {
@@ -106,6 +109,9 @@ impl Subject for InfluxDb {
         match maker(target) {
             Maker::InfluxDb2 => make_bucket(target),
             Maker::InfluxDb1 => {
+                if self.interface == Interface::Udp {
+                    sleep(DATAGRAMS_ARRIVE);
+                }
                 let database = self.database(target);
                 ask(target, &format!("DROP DATABASE {database}"))?;
                 ask(target, &format!("CREATE DATABASE {database}"))
