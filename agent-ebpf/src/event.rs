@@ -1,7 +1,7 @@
 //! Makes events and puts them into the ring of updates.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RINGBUF_HDR_SZ},
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_jiffies64},
     maps::RingBuf,
 };
@@ -13,6 +13,11 @@ use crate::{
     maps::{CONTROL, UPDATES},
     packet::OwnPacket,
 };
+
+/// Bytes that an event takes in a ring, with its header.
+const IN_RING: u64 = size_of::<Event>() as u64 + BPF_RINGBUF_HDR_SZ as u64;
+/// In how many parts the threshold is divided from which on the reader is woken.
+const WAKE_PARTS: u64 = 16;
 
 /// What an event says beside what its entry says.
 pub struct About {
@@ -81,16 +86,20 @@ pub fn submit(
     }
 }
 
-/// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast.
+/// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast. To wake it costs more
+/// than all else about an event, so beyond the threshold it is done once for each sixteenth of that.
 #[inline(always)]
 pub fn wakeup(ring: &RingBuf) -> u64 {
     let Some(control) = CONTROL.get_ptr(0) else { return u64::from(BPF_RB_NO_WAKEUP) };
     // SAFETY: the control lies in a map value.
-    let threshold = unsafe { (*control).wakeup_bytes };
-    if ring.query(u64::from(BPF_RB_AVAIL_DATA)) < u64::from(threshold) {
-        u64::from(BPF_RB_NO_WAKEUP)
-    } else {
+    let threshold = u64::from(unsafe { (*control).wakeup_bytes });
+    let waiting = ring.query(u64::from(BPF_RB_AVAIL_DATA));
+    // Rings are a power of two in size, and so is the threshold.
+    let is_next_part = waiting & (threshold / WAKE_PARTS).wrapping_sub(1) < IN_RING;
+    if waiting >= threshold && is_next_part {
         u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
     }
 }
 

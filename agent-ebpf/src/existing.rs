@@ -69,7 +69,7 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
 fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
     let nowhere = Seat { slot: None, born_ns: 0, flags: MIDLIFE, is_new: false };
     let Some(bucket) = slots::bucket(conntrack) else { return nowhere };
-    if let Some(slot) = slots::find(bucket, conntrack) {
+    if let Some(slot) = slots::find_any(bucket, conntrack) {
         // SAFETY: the slot lies in a map value.
         let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
         return Seat { slot: Some(slot), born_ns, flags, is_new: false };

@@ -4,6 +4,8 @@
 //! its next packet then takes another. No race makes a flow inherit another's deadline for good, because a slot
 //! is set anew when a flow appears and cleared when it ends.
 
+use core::arch::asm;
+
 use conntally_common::{Bucket, SLOTS_PER_BUCKET, Slot, bucket_index};
 
 use crate::{
@@ -11,6 +13,9 @@ use crate::{
     maps::{BUCKET_BITS, SLOTS, constant},
     speak::{ANNOUNCED, MIDLIFE},
 };
+
+/// Where the last slot of a bucket begins.
+const LAST_SLOT: u64 = (size_of::<Bucket>() - size_of::<Slot>()) as u64;
 
 /// The bucket of an entry.
 #[inline(always)]
@@ -24,6 +29,13 @@ pub fn find(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> {
     find_address(bucket, conntrack.0)
 }
 
+/// The same for programs that go on with the slot for long: the verifier follows them once, not once for each of the
+/// places that the slot may have.
+#[inline(always)]
+pub fn find_any(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> {
+    find_address(bucket, conntrack.0).and_then(|slot| forget_place(bucket, slot))
+}
+
 /// Gives an entry its slot: the one it has, or a free one. `None` when the bucket is full.
 #[inline(always)]
 pub fn claim(
@@ -34,6 +46,7 @@ pub fn claim(
     flags: u32,
 ) -> Option<*mut Slot> {
     let slot = find_address(bucket, conntrack.0).or_else(|| find_address(bucket, 0))?;
+    let slot = forget_place(bucket, slot)?;
     fill(slot, conntrack, born_ns, due, flags);
     Some(slot)
 }
@@ -47,7 +60,7 @@ pub fn claim_free(
     due: u32,
     flags: u32,
 ) -> Option<*mut Slot> {
-    let slot = find_address(bucket, 0)?;
+    let slot = forget_place(bucket, find_address(bucket, 0)?)?;
     fill(slot, conntrack, born_ns, due, flags);
     Some(slot)
 }
@@ -122,6 +135,21 @@ pub fn release(bucket: *mut Bucket, conntrack: Conntrack) -> (u64, u32) {
 #[inline(always)]
 pub fn has_room(bucket: *mut Bucket) -> bool {
     find_address(bucket, 0).is_some()
+}
+
+/// The slot by a distance from its bucket that the verifier knows no more of than that it lies within: so the ways that
+/// led to the four slots become one. The difference of two pointers is any number to it; in assembly, because the
+/// compiler knows better.
+#[inline(always)]
+fn forget_place(bucket: *mut Bucket, slot: *mut Slot) -> Option<*mut Slot> {
+    let mut distance = slot as u64;
+    // SAFETY: subtracts two registers.
+    unsafe { asm!("{0} -= {1}", inout(reg) distance, in(reg) bucket) };
+    if distance > LAST_SLOT {
+        return None;
+    }
+    // SAFETY: the distance is that of a slot of the bucket.
+    Some(unsafe { bucket.cast::<u8>().add(distance as usize).cast() })
 }
 
 #[inline(always)]

@@ -15,8 +15,8 @@ pub const ANNOUNCED: u32 = EventFlags::ANNOUNCED as u32;
 /// The flow was met in the middle of its life.
 pub const MIDLIFE: u32 = EventFlags::MIDLIFE as u32;
 
-/// Packets that race for one flow are confirmed within this time.
-const CLASH_NS: i64 = 100_000_000;
+/// Packets that race for one flow are confirmed within this time, also where a virtual CPU is stopped in between.
+const CLASH_NS: i64 = 1_000_000_000;
 
 /// A packet is being accounted. Nearly always the flow is known and not due: that path must stay short.
 ///
@@ -66,7 +66,7 @@ pub fn on_new(conntrack: Conntrack) {
 /// it announces it, perhaps on another CPU at this very moment; so its birth may even be later than `now_ns`.
 #[inline(always)]
 fn just_met(conntrack: Conntrack, now_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack))?;
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack))?;
     // SAFETY: the slot lies in a map value.
     let age_ns = now_ns.wrapping_sub(unsafe { (*slot).born_ns }) as i64;
     (age_ns < CLASH_NS).then_some(slot)
@@ -94,7 +94,7 @@ pub fn on_registration(conntrack: Conntrack) {
 pub extern "C" fn announce_next() -> u32 {
     let Ok(Some(next)) = UNANNOUNCED.pop() else { return 0 };
     let conntrack = Conntrack(next.conntrack);
-    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find(bucket, conntrack)) else {
+    let Some(slot) = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack)) else {
         return 1;
     };
     // SAFETY: the slot lies in a map value.
@@ -134,11 +134,17 @@ extern "C" fn speak(address: u64, direction: u32, packets: u32, bytes: u32) -> u
 #[inline(always)]
 fn speak_of(conntrack: Conntrack, own: OwnPacket) {
     let Some(bucket) = slots::bucket(conntrack) else { return };
-    let known = slots::find(bucket, conntrack);
-    if known.is_none() && !slots::has_room(bucket) {
-        return count_loss(LossReason::NO_SLOT);
-    }
+    let known = slots::find_any(bucket, conntrack);
     let mut head = Head::room();
+    if known.is_none() {
+        // Nearly always the first packet of a flow, which is not confirmed yet.
+        if head.copy_status(conntrack) && !head.is_live() {
+            return;
+        }
+        if !slots::has_room(bucket) {
+            return count_loss(LossReason::NO_SLOT);
+        }
+    }
     if !head.copy(conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }
@@ -157,10 +163,14 @@ fn speak_of(conntrack: Conntrack, own: OwnPacket) {
 }
 
 /// Gives a slot to a flow that lived before its first sight, and says what it had moved until then: totals
-/// without the packet at hand, so that this packet counts as new.
+/// without the packet at hand, so that this packet counts as new. Meanwhile the flow may have got one: whoever confirms
+/// it may have been on the way.
 #[inline(always)]
 fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::claim(bucket, conntrack, born_ns, 0, MIDLIFE)?;
+    if let Some(slot) = slots::find_any(bucket, conntrack) {
+        return Some(slot);
+    }
+    let slot = slots::claim_free(bucket, conntrack, born_ns, 0, MIDLIFE)?;
     let about = About {
         kind: EventKind::UPDATE,
         now_ns: born_ns,

@@ -1,16 +1,21 @@
 //! Memory of the flow table for a million flows, and of the kernel's slot table for each flow it has room for.
 #![expect(clippy::print_stdout, reason = "its result")]
 
+mod outcome;
+#[path = "../tests/sights/mod.rs"]
+mod sights;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use conntally::{
     flow::{Anchor, FlowTable, FlowTableOptions},
-    model::{Counter, Family, Observation, ObservationKind, Status, Totals, Tuple, protocol},
+    model::{Counter, Family, Observation, ObservationKind, Totals, Tuple, protocol},
     source::Batch,
 };
 use conntally_common::Bucket;
 use serde::Serialize;
+use sights::sight;
 
 const FLOWS: u32 = 1_000_000;
 
@@ -36,19 +41,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(ok) => {
-            if ok {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::exit_code(measure())
 }
 
 fn measure() -> Result<bool> {
@@ -106,26 +99,14 @@ fn birth(number: u32) -> Observation {
     for (place, byte) in original.src.iter_mut().zip([10, a, b, c]) {
         *place = byte;
     }
-    let reply = Tuple { src: original.dst, dst: original.src, src_port: 53, dst_port: 40_000, ..original };
+    let totals = Totals { original: Counter { packets: 1, bytes: 76 }, reply: Counter::default() };
+    let conntrack = u64::from(number) << 8;
     Observation {
-        kind: ObservationKind::New,
-        boot_ns: 1_000,
-        conntrack: u64::from(number) << 8,
+        conntrack,
         born_ns: 1_000,
         start_ns: 1_000,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply,
-        totals: Totals { original: Counter { packets: 1, bytes: 76 }, reply: Counter::default() },
-        end_reason: None,
+        totals,
+        ..sight(ObservationKind::New, original, 1_000)
     }
 }
 

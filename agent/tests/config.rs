@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use conntally::config::{
-    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent, SinkKind,
-    WhenFull, validate,
+    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent,
+    SinkConfig, SinkKind, WhenFull, validate,
 };
+use conntally::sinks::influxdb::Target;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,14 +86,19 @@ fn the_annotated_file_names_every_option() {
         String::new(),
         "[source]\n".into(),
         "[flow]\n".into(),
+        "[filter]\n".into(),
         "[output]\n".into(),
         "[log]\n".into(),
         sink("stdout"),
         sink("null"),
+        sink("influxdb"),
+        format!("{}version = 1\n", sink("influxdb")),
+        format!("{}version = 1\nurl = \"udp://x:1\"\n", sink("influxdb")),
+        sink("elasticsearch"),
     ];
     for table in headers {
-        let message = problems(&format!("{table}qqqqqqqqqqqq = 1\n")).remove(0);
-        let (_, keys) = message.split_once("the keys here are ").unwrap();
+        let all = problems(&format!("{table}qqqqqqqqqqqq = 1\n"));
+        let keys = all.iter().find_map(|message| message.split_once("the keys here are ")).unwrap().1;
         for key in keys.split(", ") {
             let is_table = text.contains(&format!("[{key}]")) || text.contains(&format!("[{key}."));
             let is_option =
@@ -206,6 +212,77 @@ fn records_that_are_wanted_are_named_each_once_and_ends_among_them() {
 }
 
 #[test]
+fn filters_and_networks_are_read_in_their_forms() {
+    let config = check(
+        "[filter]\ninclude = \"src in site\"\nexclude = [\"port = 53\", \"direction = inbound\"]\n[networks]\n\
+         site = { prefixes = [\"10.0.0.0/8\", \"2001:db8::/32\"], internal = true }\n\"team 7\" = [\"10.7.0.0/16\"]\n\
+         one = \"192.0.2.0/24\"\n[sinks.a]\ntype = \"null\"\nexclude = \"dst in site\"\n",
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((config.filter.include.len(), config.filter.exclude.len()), (1, 2));
+    assert_eq!((config.sinks[0].filter.include.len(), config.sinks[0].filter.exclude.len()), (0, 1));
+    let networks: Vec<_> =
+        config.networks.iter().map(|one| (one.name.as_str(), one.prefixes.len(), one.internal)).collect();
+    assert_eq!(networks, [("one", 1, None), ("site", 2, Some(true)), ("team 7", 1, None)]);
+}
+
+#[test]
+fn what_is_wrong_with_filters_and_networks_is_told_at_once_with_line_and_column() {
+    let text = r#"[filter]
+include = ["src in 10.0.0.0/33", "scr = 10.0.0.1", "zone = 7", 7]
+exclude = [
+    "port = 53 and dst in team7",
+    "direction = inbound",
+]
+[networks]
+"team-7" = ["10.7.0.0/16"]
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:2: filter.include: must be a filter in quotes, or a list of such, but is 7
+    conntally.toml:2: filter.include: column 8: "10.0.0.0/33" is neither an address nor a prefix like 10.0.0.0/8 or 2001:db8::/32
+        src in 10.0.0.0/33
+               ^
+    conntally.toml:2: filter.include: column 1: no field is called "scr"; did you mean "src"?
+        scr = 10.0.0.1
+        ^
+    conntally.toml:4: filter.exclude: column 22: "team7" is neither an address nor a name in [networks]; did you mean "team-7"?
+        port = 53 and dst in team7
+                             ^
+    conntally.toml:5: filter.exclude: column 1: no flow has a direction, as no network is internal: say internal = true in [networks]
+        direction = inbound
+        ^
+    "#);
+    let text = r#"[filter]
+include = "src in nowhere"
+[networks]
+a = ["10.7.0.0/16", "10.0.0.0/8"]
+b = { prefixes = ["10.7.0.1/16", "x", "10.0.0.0/8"], internal = "yes", other = 1 }
+c = {}
+d = 5
+other = ["::/0"]
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:5: networks.b.prefixes: "10.7.0.1/16" has bits set behind its length; is 10.7.0.0/16 meant?
+    conntally.toml:5: networks.b.prefixes: "x" is no prefix; write one like 10.0.0.0/8 or 2001:db8::/32
+    conntally.toml:5: networks.b.internal: must be true or false, but is "yes"
+    conntally.toml:5: networks.b.other: unknown key; the keys here are prefixes, internal
+    conntally.toml:5: networks.b: 10.0.0.0/8 stands under "a", too; keep one of them
+    conntally.toml:6: networks.c: names no prefix; write prefixes = ["10.0.0.0/8"]
+    conntally.toml:7: networks.d.prefixes: must be a prefix in quotes, or a list of such, but is 5
+    conntally.toml:8: networks.other: is a word of its own in groups; choose another name
+    "#);
+}
+
+proptest! {
+    #[test]
+    fn any_filter_is_accepted_or_refused_without_a_panic(text in "\\PC{0,40}", name in "\\PC{0,8}") {
+        let quoted = toml::Value::String(text).to_string();
+        let name = toml::Value::String(name).to_string();
+        let _ = check(&format!("[filter]\ninclude = {quoted}\n[networks]\n{name} = [{quoted}]\n"));
+    }
+}
+
+#[test]
 fn a_sink_has_what_all_have_and_what_its_type_has() {
     let text = r#"
 [sinks.measure]
@@ -268,9 +345,9 @@ type = "null"
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
-    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, null
-    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, null; did you mean "null"?
-    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, format, queue_records
+    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, elasticsearch, null
+    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, elasticsearch, null; did you mean "null"?
+    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
     conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest
@@ -282,10 +359,153 @@ type = "null"
 }
 
 #[test]
+fn a_cluster_is_configured_as_documented() {
+    let text = r#"
+[sinks.archive]
+type = "elasticsearch"
+urls = ["https://es1:9200", "https://es2:9200/base"]
+api_key = "aWQ6a2V5"
+namespace = "noc"
+retention = "30d"
+setup = true
+"#;
+    let sinks = check(text).unwrap().sinks;
+    let SinkKind::Elasticsearch(options) = &sinks[0].kind else { panic!("{sinks:?}") };
+    assert_eq!(options.stream.name(), "logs-conntally.flow-noc");
+    assert_eq!((options.urls.len(), options.setup), (2, true));
+    assert_eq!(options.retention, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(sinks[0].events, [RecordEvent::End], "whose totals may be summed");
+    assert!(!format!("{sinks:?}").contains("aWQ6a2V5"));
+}
+
+#[test]
+fn all_that_is_wrong_with_a_cluster_is_told_at_once() {
+    let text = r#"
+[sinks.a]
+type = "elasticsearch"
+events = ["update", "end"]
+user = "ann"
+namespace = "No C"
+retention = "90m"
+rejected_file = "here"
+client_key_file = "/k"
+[sinks.b]
+type = "elasticsearch"
+urls = ["https://ann:hunter2@es1", "ftp://es"]
+api_key = "k"
+user = "ann"
+password = "hunter2"
+counters = "delta"
+"#;
+    let told = problems(text).join("\n");
+    assert!(!told.contains("hunter2"), "{told}");
+    insta::assert_snapshot!(told, @r#"
+    conntally.toml:2: sinks.a.urls: is missing; name the nodes, as in urls = ["https://es1:9200"]
+    conntally.toml:2: sinks.a.password_file: is missing; a user has a password
+    conntally.toml:2: sinks.a.counters: is missing; with other events than "end" choose "delta" (sums over documents are right) or "total"
+    conntally.toml:6: sinks.a.namespace: must be in lower case
+    conntally.toml:7: sinks.a.retention: is too short; the least is 1d
+    conntally.toml:8: sinks.a.rejected_file: "here" is not absolute; begin it with /
+    conntally.toml:9: sinks.a.client_key_file: is of no use without client_cert_file
+    conntally.toml:10: sinks.b.api_key: goes with neither user nor password; keep one way to log in
+    conntally.toml:12: sinks.b.urls: one holds a user or a password; they have keys of their own
+    conntally.toml:12: sinks.b.urls: one begins with ftp://; http:// and https:// are known here
+    conntally.toml:16: sinks.b.counters: is "delta", which needs events = ["new", "update", "end"]: a delta counts from the record before
+    "#);
+}
+
+#[test]
 fn a_state_directory_has_first_records_kept_that_no_sink_wants() {
     let text = "state_dir = \"/var/lib/conntally\"\n[sinks.a]\ntype = \"null\"\nevents = [\"end\"]\n";
     let config = check(text).unwrap();
     assert!(config.wants(RecordEvent::New) && !config.wants(RecordEvent::Update));
     let config = check(&text.replace("state_dir", "run_dir")).unwrap();
     assert!(!config.wants(RecordEvent::New));
+}
+
+const LIVE: &str = r#"
+[sinks.live]
+type = "influxdb"
+url = "https://influx.example:8086/base"
+org = "noc"
+bucket = "flows"
+token = "hunter2"
+[sinks.old]
+type = "influxdb"
+version = 1
+url = "http://influx1.example:8086"
+database = "flows"
+[sinks.datagrams]
+type = "influxdb"
+version = 1
+url = "udp://influx1.example:8089"
+udp_payload = 1_432
+"#;
+
+#[test]
+fn influxdb_is_written_to_by_either_version_or_by_datagrams() {
+    let config = check(LIVE).unwrap();
+    let target = |sink: &SinkConfig| match &sink.kind {
+        SinkKind::Influxdb(options) => options.target.clone(),
+        other => panic!("{other:?}"),
+    };
+    let targets: Vec<_> = config.sinks.iter().map(target).collect();
+    let [
+        Target::Udp { address, payload },
+        Target::Two { url, create: false, .. },
+        Target::One { login: None, .. },
+    ] = targets.as_slice()
+    else {
+        panic!("{targets:?}")
+    };
+    assert_eq!((address.as_str(), *payload), ("influx1.example:8089", 1_432));
+    assert_eq!(url.to_string(), "https://influx.example:8086/base");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn all_that_is_wrong_with_influxdb_is_told_at_once() {
+    let text = r#"
+[sinks.a]
+type = "influxdb"
+url = "https://ann:hunter2@influx.example"
+bukket = "flows"
+events = ["end"]
+measurement = "_flows"
+[sinks.b]
+type = "influxdb"
+version = 1
+url = "udp://influx.example"
+database = "flows"
+[sinks.c]
+type = "influxdb"
+version = 3
+url = "influx.example:8086"
+org = "noc"
+bucket = "b"
+token = ""
+client_key_file = "/x"
+[sinks.d]
+type = "influxdb"
+version = 1
+password = "hunter2"
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:2: sinks.a.org: is missing; the organisation that the bucket is of
+    conntally.toml:2: sinks.a.bucket: is missing; where points are written to
+    conntally.toml:2: sinks.a.token_file: is missing; it names the file with a token that may write to the bucket
+    conntally.toml:4: sinks.a.url: holds a user or a password; they have keys of their own
+    conntally.toml:5: sinks.a.bukket: unknown key; did you mean "bucket"?
+    conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
+    conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
+    conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
+    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series
+    conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
+    conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
+    conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty
+    conntally.toml:20: sinks.c.client_key_file: is of no use without client_cert_file
+    conntally.toml:21: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
+    conntally.toml:21: sinks.d.database: is missing; where points are written to
+    conntally.toml:21: sinks.d.user: is missing; a password is that of a user
+    "#);
 }

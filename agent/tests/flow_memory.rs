@@ -1,8 +1,11 @@
 //! A million living flows fit into 300 bytes each, with their index and due times.
 
+mod sights;
+
 use conntally::flow::{Anchor, FlowTable, FlowTableOptions, Visits};
-use conntally::model::{Observation, ObservationKind, RateCurve, Status, Totals, Tuple};
+use conntally::model::{Observation, ObservationKind, RateCurve, Tuple};
 use conntally::source::Batch;
+use sights::sight;
 use std::time::Duration;
 
 const FLOWS: u32 = 1_000_000;
@@ -10,25 +13,11 @@ const FLOWS: u32 = 1_000_000;
 fn flow(number: u32) -> Observation {
     let mut original = Tuple { protocol: 17, dst_port: 53, ..Tuple::default() };
     original.src[..4].copy_from_slice(&number.to_be_bytes());
+    let boot_ns = u64::from(number);
     Observation {
-        kind: ObservationKind::New,
-        boot_ns: u64::from(number),
-        conntrack: u64::from(number) << 8,
-        born_ns: u64::from(number) + 1,
-        start_ns: 0,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply: original,
-        totals: Totals::default(),
-        end_reason: None,
+        conntrack: boot_ns << 8,
+        born_ns: boot_ns + 1,
+        ..sight(ObservationKind::New, original, boot_ns)
     }
 }
 

@@ -1,49 +1,37 @@
 //! A recording tells the same story as what was recorded, each time it is replayed.
 
+mod sights;
+
 use std::io::Write;
 
 use conntally::flow::{Anchor, FlowTable, FlowTableOptions};
-use conntally::model::{
-    Counter, EndReason, Observation, ObservationKind, Record, RecordKind, Status, Totals, Tuple, protocol,
-};
+use conntally::model::{Counter, Observation, ObservationKind, Record, RecordKind, Totals, Tuple, protocol};
 use conntally::source::replay::format::Header;
 use conntally::source::replay::{RecordingWriter, ReplaySource};
 use conntally::source::{Batch, Progress, Source};
+use sights::sight;
 
 const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
 
-fn sight(kind: ObservationKind, port: u16, after_ns: u64, packets: u64) -> Observation {
+fn seen(kind: ObservationKind, port: u16, after_ns: u64, packets: u64) -> Observation {
     let original = Tuple { protocol: protocol::UDP, src_port: port, dst_port: 53, ..Tuple::default() };
     let moved = Counter { packets, bytes: packets * 100 };
     Observation {
-        kind,
-        boot_ns: SINCE.boot_ns + after_ns,
         conntrack: 0xA0,
         born_ns: SINCE.boot_ns + 1,
         start_ns: SINCE.real_ns as u64 + 1,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply: Tuple { src_port: 53, dst_port: port, ..original },
         totals: Totals { original: moved, reply: moved },
-        end_reason: (kind == ObservationKind::End).then_some(EndReason::Timeout),
+        ..sight(kind, original, SINCE.boot_ns + after_ns)
     }
 }
 
 fn recorded() -> Vec<Batch> {
     use ObservationKind::{End, New, Update};
     let batches = [
-        vec![sight(New, 1, 1, 1), sight(End, 2, 5, 3)],
-        vec![sight(New, 2, 1, 1), sight(Update, 1, 6, 4)],
+        vec![seen(New, 1, 1, 1), seen(End, 2, 5, 3)],
+        vec![seen(New, 2, 1, 1), seen(Update, 1, 6, 4)],
         vec![],
-        vec![sight(End, 1, 9, 7)],
+        vec![seen(End, 1, 9, 7)],
     ];
     batches.map(|observations| Batch { observations, settled: true, look: None }).into()
 }

@@ -14,7 +14,7 @@ nft 'add table inet t; add chain inet t o { type filter hook output priority 0; 
 cd "$(mktemp -d)"
 for switch in acct timestamp; do echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
 export CONNTALLY_RUN_DIR="$PWD/run" CONNTALLY_SOURCE__KIND=netlink CONNTALLY_OUTPUT__FORMAT=json
-wait_for() { for _ in $(seq 100); do grep -q "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }
+wait_for() { for _ in $(seq 100); do grep -qs "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }
 acct() { cat /proc/sys/net/netfilter/nf_conntrack_acct; }
 traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
 "#;
@@ -103,7 +103,7 @@ fn after_a_kill_the_next_agent_puts_accounting_back() {
 wait_for ^ready err
 kill -KILL $agent; wait $agent 2>/dev/null
 echo "killed $(acct)"
-"$AGENT" >/dev/null 2>err & agent=$!
+rm err; "$AGENT" >/dev/null 2>err & agent=$!
 wait_for ^ready err
 kill -INT $agent; wait $agent; echo "exit $?"
 echo "after $(acct)"
@@ -151,9 +151,10 @@ kill -TERM $second; wait $second; echo "second $? $(acct)"
 
 /// A pipe that is full and that nobody reads, as standard output.
 const STUCK_OUTPUT: &str = r#"
-mkfifo pipe; exec 3<>pipe; dd if=/dev/zero of=pipe bs=65536 count=1 2>/dev/null
+mkfifo pipe; exec 3<>pipe
 "$AGENT" >pipe 2>err 3<&- & agent=$!
 wait_for ^ready err
+dd if=/dev/zero of=pipe bs=4096 oflag=nonblock 2>/dev/null || true
 traffic; sleep 1.5
 "#;
 
@@ -214,11 +215,13 @@ fn a_second_signal_ends_it_at_once() {
         r#"export CONNTALLY_SOURCE__MANAGE_SYSCTLS=false
 for switch in acct timestamp; do echo 1 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
 {STUCK_OUTPUT}
-kill -TERM $agent; sleep 0.3; kill -INT $agent; wait $agent; echo "exit $?""#
+kill -TERM $agent; kill -INT $agent; sleep 0.3; [ -e /proc/$agent ] && echo "the first two are one"
+kill -INT $agent; wait $agent; echo "exit $?"
+grep -o "SIGINT while shutting down: ends at once" err"#
     )) else {
         return;
     };
-    assert_eq!(text, "exit 130\n");
+    assert_eq!(text, "the first two are one\nexit 130\nSIGINT while shutting down: ends at once\n");
 }
 
 #[test]
@@ -228,13 +231,14 @@ fn what_a_killed_agent_did_not_write_is_written_by_the_next_one_unchanged() {
 {STUCK_OUTPUT}
 "$AGENT" 2>&1 | sed "s,directory .* is in use by process $agent,directory is in use by the first,"
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
-"$AGENT" >out 2>err & agent=$!
+rm err; "$AGENT" >out 2>err & agent=$!
 wait_for ^ready err
 sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
 grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
-"$AGENT" >again 2>err & agent=$!
+rm err; "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
+for _ in $(seq 50); do [ -e state/snapshot.3 ] && break; sleep 0.1; done
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
 wc -c <again; stat -c "%a %n" state state/*"#
     )) else {
@@ -425,13 +429,13 @@ fn what_one_sink_of_a_killed_agent_did_not_deliver_is_handed_to_all_again() {
             r#"export CONNTALLY_STATE_DIR="$PWD/state"
 {STUCK_OUTPUT}
 kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
-"$AGENT" >out 2>err & agent=$!
+rm err; "$AGENT" >out 2>err & agent=$!
 wait_for ^ready err
 sleep 1; kill -TERM $agent; wait $agent; echo "exit $?"
 grep -o 'handed on again.* flows=1 batches=1' err | sed "s/no agent.*known//"
 grep -o '"type":\["connection","[a-z]*"\]' out
 grep -o "sink measure: all is delivered records=1" err
-"$AGENT" >again 2>err & agent=$!
+rm err; "$AGENT" >again 2>err & agent=$!
 wait_for ^ready err
 kill -TERM $agent; wait $agent; echo "exit $?"
 wc -c <again
@@ -444,4 +448,26 @@ wc -c <again
         "exit 137\nexit 0\nhanded on again;  flows=1 batches=1\n\"type\":[\"connection\",\"start\"]\n\
          sink measure: all is delivered records=1\nexit 0\n0\n"
     );
+}
+
+#[test]
+fn what_waited_for_company_when_the_agent_was_killed_is_delivered_by_the_next_one() {
+    let text = with_sinks(
+        "[sinks.measure]\ntype = \"null\"\nbatch_age = \"60s\"\nevents = [\"end\"]",
+        r#"export CONNTALLY_STATE_DIR="$PWD/state"
+"$AGENT" 2>err & agent=$!
+wait_for ^ready err
+traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 1
+kill -9 $agent; wait $agent 2>/dev/null; echo "exit $?"
+for _ in 1 2; do
+  rm err; "$AGENT" 2>err & agent=$!
+  wait_for ^ready err
+  sleep 0.5; kill -TERM $agent; wait $agent; echo "exit $?"
+  grep -o "sink measure: all is delivered records=[0-9]*" err
+done
+"#,
+    );
+    let Some(text) = text else { return };
+    let delivered = |records| format!("exit 0\nsink measure: all is delivered records={records}\n");
+    assert_eq!(text, format!("exit 137\n{}{}", delivered(1), delivered(0)));
 }

@@ -1,17 +1,19 @@
 //! The way of an observation to a line of JSON, visits and looks take no memory once as many flows live as before.
 #![expect(unsafe_code, reason = "counting allocations needs a global allocator")]
 
+mod sights;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
 use conntally::flow::{Anchor, FlowTable, FlowTableOptions, Visits};
 use conntally::model::{
-    Counter, EndReason, Family, Observation, ObservationKind, RateCurve, Record, Status, Totals, Tuple,
-    protocol,
+    Counter, Family, Observation, ObservationKind, RateCurve, Record, Totals, Tuple, protocol,
 };
 use conntally::sinks::json::{self, EncodeContext};
 use conntally::source::{Batch, Look, Scope};
+use sights::sight;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -43,7 +45,7 @@ const MISSED: u16 = 100;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn sight(kind: ObservationKind, port: u16, born: u64, now: u64, packets: u64) -> Observation {
+fn seen(kind: ObservationKind, port: u16, born: u64, now: u64, packets: u64) -> Observation {
     let original = Tuple {
         family: Family::V6,
         protocol: protocol::UDP,
@@ -52,27 +54,13 @@ fn sight(kind: ObservationKind, port: u16, born: u64, now: u64, packets: u64) ->
         src_port: port,
         dst_port: 53,
     };
-    let reply = Tuple { src: [2; 16], dst: [1; 16], src_port: 53, dst_port: port, ..original };
     let moved = Counter { packets, bytes: packets * 100 };
     Observation {
-        kind,
-        boot_ns: now,
         conntrack: u64::from(port + 1) << 8,
         born_ns: born,
         start_ns: born,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply,
         totals: Totals { original: moved, reply: moved },
-        end_reason: (kind == ObservationKind::End).then_some(EndReason::Timeout),
+        ..sight(kind, original, now)
     }
 }
 
@@ -86,7 +74,7 @@ fn round(number: u64, batch: &mut Batch, mut consume: impl FnMut(&Batch, u64)) {
         batch.clear();
         batch.settled = true;
         let ports = (0..FLOWS).filter(|port| kind != End || port % MISSED != 0);
-        batch.observations.extend(ports.map(|port| sight(kind, port, begin, now, packets)));
+        batch.observations.extend(ports.map(|port| seen(kind, port, begin, now, packets)));
         batch.look = (kind == Existing).then_some(Look { began_boot_ns: now, scope: Scope::All });
         consume(batch, now);
     }

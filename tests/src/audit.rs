@@ -110,7 +110,7 @@ mod tests {
         bytes: ended 500 + living 60 - baseline 10 = delivered 510 + not yet due 0 + filtered 0 + lost 40; \
         packets: ended 5 + living 1 - baseline 1 = delivered 4 + not yet due 0 + filtered 0 + lost 1; \
         flows: ended 2 + living 1 - baseline 0 = delivered 2 + not yet due 0 + filtered 0 + lost 1; \
-        lost by end_lost: 40 bytes, 1 packets, 1 flows";
+        lost by end_lost: 40 bytes, 1 packets, 1 flows; lost by archive.queue_full: 7 bytes, 1 packets, 0 flows";
 
     #[test]
     fn an_audit_is_read_back() {
@@ -118,6 +118,11 @@ mod tests {
         assert!(audit.balances && !audit.is_doubtful());
         assert_eq!((audit.delivered_bytes, audit.delivered_packets), (510, 4));
         assert_eq!(audit.lost("end_lost"), Sum { flows: 1, packets: 1, bytes: 40 });
+        assert_eq!(
+            audit.lost("archive.queue_full"),
+            Sum { flows: 0, packets: 1, bytes: 7 },
+            "of one of the sinks"
+        );
         assert_eq!(audit.lost("missed"), Sum::default());
     }
 

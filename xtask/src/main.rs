@@ -1,7 +1,7 @@
 //! `cargo xtask`: what developers and CI run.
 //!
 //! Each command is a module: [`setup`] installs tools, [`ebpf`] builds the kernel object, [`vm`] boots guests
-//! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all),
+//! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all), [`servers`] starts databases,
 //! [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows. [`command`] and [`paths`] serve them all.
 #![expect(clippy::print_stdout, reason = "a task runner talks on the terminal")]
 
@@ -19,6 +19,8 @@ mod guest;
 mod vm;
 
 mod matrix;
+
+mod servers;
 
 mod test;
 
@@ -49,6 +51,9 @@ enum Task {
     /// Boot guests with other kernels
     #[command(subcommand)]
     Vm(vm::Task),
+    /// Real servers that sinks deliver to: start, stop, test
+    #[command(subcommand)]
+    Servers(servers::Task),
     /// Run everything that CI runs; ends with `N passed, N failed`
     Test(test::Options),
     /// Measure
@@ -76,6 +81,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(&paths),
         Task::Ebpf(options) => ebpf::run(&paths, &options),
         Task::Vm(task) => vm::run(&paths, task),
+        Task::Servers(task) => servers::run(&paths, task),
         Task::Test(options) => test::run(&paths, &options),
         Task::Bench(task) => bench::run(&paths, task),
         Task::Fuzz(options) => fuzz::run(&paths, &options),

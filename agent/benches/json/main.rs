@@ -4,6 +4,8 @@
 mod derived;
 #[path = "../instructions/mod.rs"]
 mod instructions;
+#[path = "../outcome/mod.rs"]
+mod outcome;
 mod samples;
 
 use std::{hint::black_box, process::ExitCode, sync::Arc};
@@ -40,14 +42,7 @@ struct Line {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::exit_code(run())
 }
 
 fn run() -> Result<bool> {

@@ -7,6 +7,9 @@ mod instructions;
 
 mod kernel;
 
+#[path = "../outcome/mod.rs"]
+mod outcome;
+
 mod reader;
 
 mod saturation;
@@ -59,14 +62,7 @@ struct Locality {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome::exit_code(run())
 }
 
 fn run() -> Result<bool> {

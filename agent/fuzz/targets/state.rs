@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use conntally::{
     flow::{FlowTable, FlowTableOptions},
-    state::Directory,
+    state::{Directory, Found},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     let directory = Directory::open(&PLACE).expect("the folder of the fuzzer is ours");
     fs::write(PLACE.join("snapshot.1"), snapshot).expect("there is room");
     fs::write(PLACE.join("log.1"), log).expect("there is room");
-    let Ok(Some(past)) = directory.read() else { return };
+    let Ok(Found { past: Some(past), .. }) = directory.read() else { return };
     let records: usize = past.unwritten.values().map(Vec::len).sum();
     assert!((past.flows.len() + records) * FLOW <= 2 * length, "more than there are bytes for");
     let mut table = FlowTable::new(FlowTableOptions::new(8, past.boot_id, past.accounting_since));

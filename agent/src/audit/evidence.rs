@@ -33,7 +33,7 @@ pub struct Evidence {
 pub type Doubt = (&'static str, u64);
 
 /// Reasons of loss whose amount nobody counted.
-const UNCOUNTED: [&str; 14] = [
+const UNCOUNTED: [&str; 16] = [
     "hook_skipped",
     "end_read_failed",
     "flow_table_full",
@@ -45,6 +45,8 @@ const UNCOUNTED: [&str; 14] = [
     "end_of_forgotten_flow",
     "ended_flows_forgotten_early",
     "gap_without_agent_ms",
+    "state_damaged",
+    "state_set_aside",
     "recording_damaged_blocks",
     "recording_records_skipped",
     "recording_bytes_skipped",
@@ -63,8 +65,13 @@ mod tests {
 
     #[test]
     fn only_losses_of_unknown_amount_make_doubts() {
-        let losses =
-            vec![("no_slot", 5), ("hook_skipped", 2), ("netlink_overflow", 0), ("output_queue_full", 7)];
+        let losses = vec![
+            ("no_slot", 5),
+            ("end_reason_unknown", 4),
+            ("hook_skipped", 2),
+            ("netlink_overflow", 0),
+            ("output_queue_full", 7),
+        ];
         assert_eq!(doubts(&losses), [("hook_skipped", 2)]);
     }
 }

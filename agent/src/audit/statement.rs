@@ -55,7 +55,7 @@ impl Statement {
         let doubts = ends.doubts(evidence);
         let mut statement = Self {
             ended: ends.all + books.reset,
-            living: books.live,
+            living: books.live - ends.unassigned,
             baseline: books.baseline,
             delivered: books.delivered.beyond(*filtered + *dropped + *unwritten + worst(&sinks)),
             not_yet_due: books.held + books.ahead + ends.under_way.beyond(overdue),
@@ -105,6 +105,8 @@ struct Ends {
     all: Sum,
     /// Lost, less what was delivered of their flows before.
     lost: Sum,
+    /// How much less that is at most, because the table still takes flows for living of which the end was lost.
+    unassigned: Sum,
     /// What a walk had seen of flows that were then found gone, beyond what was delivered, where no end that was
     /// lost accounts for it.
     forgone: Sum,
@@ -125,9 +127,13 @@ impl Ends {
         // What is missed beyond the ends that were lost is in no sum of the kernel side.
         let beyond = books.missed.beyond(counted.ends_lost);
         let forgone = if unseen > 0 { books.forgone } else { Sum::default() };
+        let lost = counted.ends_lost.beyond(books.missed);
+        let is_open = counted.owes_looks && lost.flows > 0;
+        let unassigned = if is_open { lost - lost.beyond(books.live) } else { Sum::default() };
         Self {
             all: counted.ended + told.beyond(counted.ended) + beyond + forgone,
-            lost: counted.ends_lost.beyond(books.missed),
+            lost: lost - unassigned,
+            unassigned,
             forgone,
             under_way: counted.ended.beyond(told),
             unseen,
@@ -141,6 +147,7 @@ impl Ends {
         Self {
             all: books.ended + books.missed + books.forgone,
             lost: Sum::default(),
+            unassigned: Sum::default(),
             forgone: books.forgone,
             under_way: Sum::default(),
             unseen: books.missed.flows,
@@ -155,6 +162,7 @@ impl Ends {
             doubts.push(("hook_skipped", skipped));
         }
         doubts.push(("ended_unseen", self.unseen));
+        doubts.push(("end_lost_unassigned", self.unassigned.flows));
         doubts.push(("ends_uncounted", self.uncounted.flows));
         doubts.retain(|(_, count)| *count > 0);
         doubts

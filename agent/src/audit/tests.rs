@@ -20,7 +20,7 @@ fn evidence() -> Evidence {
         ..Books::default()
     };
     assert!(books.balance());
-    let counted = Counted { ended: sum(10, 1000), ends_lost: Sum::default(), ends_skipped: 0 };
+    let counted = Counted { ended: sum(10, 1000), ..Counted::default() };
     Evidence { books, counted: Some(counted), is_final: true, ..Evidence::default() }
 }
 
@@ -52,6 +52,22 @@ fn a_lost_end_costs_what_was_not_delivered_of_its_flow() {
     assert_eq!(statement.lost, [("end_lost", sum(0, 70))]);
     assert_eq!(statement.completeness.flows, Completeness::Exact(1.0), "it had its record");
     assert_eq!(statement.completeness.bytes, Completeness::Exact(1.0 - 70.0 / 1130.0));
+}
+
+#[test]
+fn a_lost_end_costs_an_unknown_amount_until_it_is_known_whose_it_was() {
+    let mut evidence = evidence();
+    let counted = evidence.counted.as_mut().unwrap();
+    counted.ended += sum(1, 100);
+    counted.ends_lost = sum(1, 100);
+    counted.owes_looks = true;
+    // The table still takes the flow for living, of which 30 packets were delivered.
+    evidence.books.live += sum(1, 30);
+    evidence.books.delivered += sum(1, 30);
+    let statement = audit(&evidence);
+    assert_eq!(statement.doubts, [("end_lost_unassigned", 1)]);
+    assert_eq!(statement.lost, [("end_lost", sum(0, 20))], "the living flows may have had 80 of it");
+    assert_eq!(statement.completeness.packets, Completeness::AtMost(1.0 - 20.0 / 1080.0));
 }
 
 #[test]

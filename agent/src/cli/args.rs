@@ -136,6 +136,13 @@ pub(super) enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Install at a server what a sink needs there: for Elasticsearch and OpenSearch template, data stream, retention
+    ///
+    /// May be done again at any time. `setup = true` in the sink's table does the same before its first request.
+    Setup {
+        /// The sink's name in the configuration, or a type: all sinks of it
+        sink: String,
+    },
     /// Remove the kernel programs that outlive agents with a state directory
     ///
     /// An agent that keeps state leaves its kernel programs behind, so that the next one misses nothing. This removes

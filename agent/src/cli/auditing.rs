@@ -29,13 +29,14 @@ impl Auditing {
     }
 
     /// Audits if it is time. To be called after each batch.
-    pub(super) fn tick(&mut self, evidence: impl FnOnce() -> Evidence, gauges: impl FnOnce() -> Gauges) {
+    pub(super) fn tick(&mut self, look: impl FnOnce() -> (Evidence, Gauges)) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
         self.next = now + EVERY;
-        let statement = self.auditor.audit(&evidence());
+        let (evidence, gauges) = look();
+        let statement = self.auditor.audit(&evidence);
         self.audits += 1;
         if self.audits >= WINDOW {
             self.audits = 0;
@@ -46,7 +47,7 @@ impl Auditing {
             self.window = Some(window);
         }
         if let Some(file) = &mut self.file {
-            file.write(&statement, self.window.as_ref(), gauges(), false);
+            file.write(&statement, self.window.as_ref(), gauges, false);
         }
     }
 

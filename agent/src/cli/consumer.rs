@@ -2,27 +2,28 @@
 
 use super::account::queue_losses;
 use super::auditing::Auditing;
+use super::filtering::Filtering;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
 use super::outlets::Outlets;
 use super::pump::Flow;
 use super::resume::Resumed;
+use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Evidence, Loss, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
-use crate::model::{Backlog, NumberedBatch, RateCurve, Record, Visit};
+use crate::model::{Backlog, RateCurve, Record, Records, Sum, Visit};
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::{SinkLosses, SinkReport};
-use crate::source::{Batch, Counted, Losses, Source};
+use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
-use std::collections::VecDeque;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -36,6 +37,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// between two reads.
 const DUE_AT_ONCE: usize = 16_384;
 
+/// What anybody may make a pipe hold (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: i32 = 1 << 20;
+
 /// Columns of a table whose reader has no terminal.
 const DEFAULT_WIDTH: usize = 160;
 
@@ -44,6 +48,7 @@ const DEFAULT_WIDTH: usize = 160;
 pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
+    filtering: Filtering,
     loss_watch: LossWatch,
     auditing: Auditing,
     /// Flows that are due and that the source had no room for yet.
@@ -51,8 +56,8 @@ pub(super) struct Consumer {
     state: Option<State>,
     /// For how long no agent ran before this one, milliseconds.
     gap_ms: u64,
-    /// Batches of the agent before that are to be handed on first.
-    unwritten: VecDeque<NumberedBatch>,
+    /// What of that one's state could not be read, by reason.
+    unread: Losses,
     /// Only for flows of this machine, whose rules can be asked.
     offload_watch: Option<OffloadWatch>,
 }
@@ -61,20 +66,28 @@ impl Consumer {
     /// For a source of this machine that is in place now, as `place` tells.
     pub(super) fn live(config: &Config, place: &str, visits: Visits) -> anyhow::Result<Self> {
         let now = Anchor::now().context("cannot read the clocks")?;
-        let consumer = Self::with(empty_table(config, boot_id()?, now, visits));
+        let consumer = Self::with(empty_table(config, boot_id()?, now, visits), config)?;
         Ok(consumer.of_this_machine(config, place))
     }
 
     /// For observations of the given boot, every flow's birth being seen since `since`.
-    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> Self {
-        Self::with(empty_table(config, boot_id, since, Visits::Never))
+    pub(super) fn new(config: &Config, boot_id: [u8; 16], since: Anchor) -> anyhow::Result<Self> {
+        Self::with(empty_table(config, boot_id, since, Visits::Never), config)
     }
 
-    /// The same, going on where the agent before stopped.
-    pub(super) fn resumed(resumed: Resumed, config: &Config, place: &str) -> Self {
-        let Resumed { table, state, gap_ms, unwritten } = resumed;
-        let consumer = Self { state: Some(state), gap_ms, unwritten: unwritten.into(), ..Self::with(table) };
-        consumer.of_this_machine(config, place)
+    /// The same, going on where the agent before stopped: what that one may not have written goes to `sink` first.
+    pub(super) fn resumed(
+        resumed: Resumed,
+        config: &Config,
+        place: &str,
+        sink: &Outlets,
+    ) -> anyhow::Result<Self> {
+        let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
+        let consumer = Self { state: Some(state), gap_ms, unread, ..Self::with(table, config)? };
+        for (number, records) in unwritten {
+            sink.admit(number, consumer.filtering.pass_again(records));
+        }
+        Ok(consumer.of_this_machine(config, place))
     }
 
     /// With a status file and an eye on offloaded flows.
@@ -84,40 +97,34 @@ impl Consumer {
         Self { auditing: Auditing::new(Some(file)), offload_watch, ..self }
     }
 
-    fn with(table: FlowTable) -> Self {
-        Self {
+    fn with(table: FlowTable, config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
             table,
             records: Vec::new(),
+            filtering: Filtering::new(config)?,
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
             due: Vec::new(),
             state: None,
             gap_ms: 0,
-            unwritten: VecDeque::new(),
+            unread: Losses::new(),
             offload_watch: None,
-        }
-    }
-
-    /// Hands on what the agent before may not have written, unchanged and at the pace of the reader. To be called
-    /// before the first batch. Cancel safe: what was not handed on is kept for the next agent.
-    pub(super) async fn hand_on_again(&mut self, sink: &Outlets) {
-        while let Some((number, records)) = self.unwritten.front().cloned() {
-            if sink.send(number, records).await == Offered::Closed {
-                return;
-            }
-            self.unwritten.pop_front();
-        }
+        })
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
     pub(super) fn take(&mut self, batch: &Batch, sink: &Outlets) -> Flow {
-        if let Ok(now) = Anchor::now() {
+        let now = Anchor::now();
+        if let Ok(now) = now {
             self.re_anchor(now);
         }
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };
-        if let (Some(state), true) = (&mut self.state, self.unwritten.is_empty()) {
+        if let Ok(now) = now {
+            sink.tick(now.real_ns);
+        }
+        if let Some(state) = &mut self.state {
             state.tick(&self.table, &sink.backlog());
         }
         flow
@@ -136,57 +143,56 @@ impl Consumer {
 
     /// Says what was lost lately, here, by the source and on the way out. To be called after each batch.
     pub(super) fn tell_losses(&mut self, source: impl FnOnce() -> Losses, sink: &Outlets) {
-        let Self { table, loss_watch, state, .. } = self;
+        let Self { table, loss_watch, state, unread, .. } = self;
         let kept = state.as_ref().map(State::losses).unwrap_or_default();
-        loss_watch.look(|| [source(), table.losses(), kept, queue_losses(&sink.tally().report())].concat());
+        loss_watch.look(|| {
+            [source(), table.losses(), kept, unread.clone(), queue_losses(&sink.tally().report())].concat()
+        });
     }
 
-    /// Audits, if it is time. To be called after each batch, with what the source counted and lost by then.
-    pub(super) fn audit(&mut self, source: impl FnOnce() -> (Option<Counted>, Losses), sink: &Outlets) {
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        auditing.tick(
-            || evidence(table, source(), *gap_ms, &sink.tally().report()),
-            || gauges(table, offload_watch.as_ref()),
-        );
+    /// Audits, if it is time. To be called after each batch, with what the source says by then.
+    pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &Outlets) {
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
+        auditing.tick(|| {
+            let source = source();
+            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
+            let before = before(*gap_ms, unread);
+            (evidence(table, filtering.filtered(), source, &before, &sink.tally().report()), gauges)
+        });
     }
 
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
+        sink.tick(recorded.real_ns);
         self.apply(batch);
+        self.filtering.retain(&mut self.records);
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.send(0, Arc::from(self.records.as_slice())).await, sink)
+        let records = self.hand_over(sink);
+        go_on(sink.send(0, records).await, sink)
     }
 
-    /// What went through, and what was lost on the way; after a last audit, with what the source counted and lost.
+    /// What went through, and what was lost on the way; after a last audit, with what the source says.
     /// `backlog` is what the output did not write: the next agent hands it on again.
     pub(super) fn finish(
         self,
-        source: (Option<Counted>, Losses),
+        source: SourceReport,
         output: &SinkReport,
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, auditing, gap_ms, offload_watch, .. } = self;
-        let gauges = gauges(&table, offload_watch.as_ref());
-        let now = evidence(&table, source, gap_ms, output);
-        auditing.finish(
-            &Evidence {
-                sinks: sink_losses(output, true),
-                unwritten: output.unwritten_sum,
-                is_final: true,
-                ..now
-            },
-            gauges,
-        );
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
+        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
+        let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
+        let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
+        auditing.finish(&Evidence { sinks, unwritten, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
+        losses.extend(unread);
         if let Some(state) = self.state {
             losses.extend(state.losses());
-            if self.unwritten.is_empty() {
-                state.finish(backlog);
-            }
+            state.finish(backlog);
         }
         (stats, losses)
     }
@@ -209,21 +215,34 @@ impl Consumer {
         }
     }
 
-    fn offer(&self, sink: &Outlets) -> Flow {
+    fn offer(&mut self, sink: &Outlets) -> Flow {
+        self.filtering.retain(&mut self.records);
         if self.records.is_empty() {
             return Flow::Continue(());
         }
-        go_on(sink.offer(0, Arc::from(self.records.as_slice())), sink)
+        let records = self.hand_over(sink);
+        go_on(sink.offer(0, records), sink)
     }
 
-    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more.
+    /// The records, in whose place comes the memory of some that were written.
+    fn hand_over(&mut self, sink: &Outlets) -> Records {
+        std::mem::replace(&mut self.records, sink.spare()).into()
+    }
+
+    /// What is handed on is kept first, with the flows as they are by then: all of it, also when nobody reads any more
+    /// and what is not wanted, as its flows go on from there.
     fn offer_kept(&mut self, sink: &Outlets) -> Flow {
         let Some(state) = &mut self.state else { return Flow::Continue(()) };
         let flows = self.table.journal().chunks(BATCH_RECORDS);
         let mut flow = Flow::Continue(());
         for (records, flows) in self.records.chunks(BATCH_RECORDS).zip(flows) {
             let number = state.append(records, flows);
-            let offered = go_on(sink.offer(number, records.into()), sink);
+            let mut wanted = records.to_vec();
+            self.filtering.retain(&mut wanted);
+            if wanted.is_empty() {
+                continue;
+            }
+            let offered = go_on(sink.offer(number, wanted.into()), sink);
             flow = if flow.is_break() { flow } else { offered };
         }
         flow
@@ -235,25 +254,37 @@ fn wanted(config: &Config) -> Wanted {
     Wanted { new: is_wanted(RecordEvent::New), update: is_wanted(RecordEvent::Update) }
 }
 
-fn gauges(table: &FlowTable, offload_watch: Option<&OffloadWatch>) -> Gauges {
+fn gauges(
+    table: &FlowTable,
+    offload_watch: Option<&OffloadWatch>,
+    longest_runs: Option<LongestRuns>,
+) -> Gauges {
     let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
-    Gauges { live_flows: table.len(), offloaded_uncounted }
+    Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
+}
+
+/// What happened before this agent counted.
+fn before(gap_ms: u64, unread: &Losses) -> Losses {
+    let gap = [("gap_without_agent_ms", gap_ms)];
+    gap.into_iter().chain(unread.iter().copied()).collect()
 }
 
 /// What an audit rests on while records are being written.
 fn evidence(
     table: &FlowTable,
-    source: (Option<Counted>, Losses),
-    gap_ms: u64,
+    filtered: Sum,
+    source: SourceReport,
+    before: &Losses,
     output: &SinkReport,
 ) -> Evidence {
-    let (counted, mut losses) = source;
+    let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
-    losses.push(("gap_without_agent_ms", gap_ms));
+    losses.extend(before);
     Evidence {
         books: table.books(),
         counted,
         settled_batches: table.settled_batches(),
+        filtered,
         dropped: output.dropped_sum,
         sinks: sink_losses(output, false),
         doubts: doubts(&losses),
@@ -300,7 +331,17 @@ fn why_closed(sink: &Outlets) -> &'static str {
 
 /// Starts to write to standard output.
 pub(super) fn stdout(format: OutputFormat, queue_records: u32) -> SinkHandle {
-    StdoutSink::spawn(output(format), context(), tokio::io::stdout(), queue_records)
+    StdoutSink::spawn(output(format), context(), roomy_stdout(), queue_records)
+}
+
+/// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
+fn roomy_stdout() -> io::Stdout {
+    let stdout = io::stdout();
+    if fcntl(&stdout, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
+        // Where no more is allowed it stays as it is.
+        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    }
+    stdout
 }
 
 fn output(format: OutputFormat) -> Output {
@@ -317,11 +358,34 @@ fn width() -> usize {
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 
-fn host() -> String {
+/// The name of this machine.
+pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn context() -> EncodeContext {
+pub(super) fn context() -> EncodeContext {
     let names = NetnsNames::default();
     EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Auditor;
+
+    #[test]
+    fn a_state_that_could_not_be_read_leaves_the_audit_in_doubt() {
+        let since = Anchor { boot_ns: 1, real_ns: 1 };
+        let table = empty_table(&Config::default(), [1; 16], since, Visits::Never);
+        let audit = |unread: Losses| {
+            let (source, output) = (SourceReport::default(), SinkReport::default());
+            Auditor::default().audit(&evidence(&table, Sum::default(), source, &before(0, &unread), &output))
+        };
+        assert!(audit(vec![("state_damaged", 0)]).completeness.is_whole());
+        for reason in ["state_damaged", "state_set_aside"] {
+            let statement = audit(vec![(reason, 3)]);
+            assert!(!statement.completeness.is_whole());
+            assert_eq!(statement.doubts, [(reason, 3)]);
+        }
+    }
 }

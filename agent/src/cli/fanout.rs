@@ -1,13 +1,18 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::stdout;
+use super::consumer::{context, stdout};
+use super::filtering::filter;
+use super::influxdb;
 use super::outlets::Pace;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
-use crate::pipeline::{self, Handle, Item, Items, Weight, spawn};
+use crate::pipeline::filter::FilterSet;
+use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
+use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,8 +30,8 @@ pub(super) struct Fanout {
 struct Unsettled {
     backlog: Arc<Backlog>,
     records: AtomicUsize,
-    /// How many records it keeps at most.
-    most: usize,
+    /// How many records it keeps at most: what waits for the slowest sink, and what an earlier agent left.
+    most: AtomicUsize,
     is_told: AtomicBool,
 }
 
@@ -35,6 +40,7 @@ struct Unsettled {
 struct Outlet {
     name: String,
     events: Vec<RecordEvent>,
+    filter: FilterSet,
     way: Way,
     count: Count,
 }
@@ -43,7 +49,7 @@ struct Outlet {
 #[derive(Debug)]
 enum Way {
     Stdout(SinkHandle),
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What one sink did, which outlives the way to it.
@@ -56,7 +62,7 @@ struct Count {
 #[derive(Clone, Debug)]
 enum CountSource {
     Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
-    Driven(Handle<Record>),
+    Driven(Arc<dyn Inlet>),
 }
 
 /// What came after nothing could be written any more.
@@ -78,13 +84,14 @@ struct Reasons {
 impl Fanout {
     /// Starts all of them.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
-        let outlets = config.sinks.iter().map(Outlet::open).collect::<anyhow::Result<_>>()?;
+        let outlets =
+            config.sinks.iter().map(|sink| Outlet::open(config, sink)).collect::<anyhow::Result<_>>()?;
         let most = config.sinks.iter().map(|sink| sink.queue.records as usize).max().unwrap_or(0);
         let unsettled = config.state_dir.is_some().then(|| {
             Arc::new(Unsettled {
                 backlog: Arc::default(),
                 records: AtomicUsize::new(0),
-                most,
+                most: AtomicUsize::new(most),
                 is_told: AtomicBool::new(false),
             })
         });
@@ -98,23 +105,58 @@ impl Fanout {
         offered.reduce(together).unwrap_or(Offered::Closed)
     }
 
-    /// Hands over all of a batch. At the reader's pace it waits until each sink has room. Cancel safe.
+    /// Hands over a batch that an earlier agent may not have delivered, whatever room there is. Never waits.
+    pub(super) fn admit(&self, number: u64, records: &Items<Record>) {
+        if let Some(unsettled) = &self.unsettled {
+            unsettled.most.fetch_add(records.len(), Relaxed);
+        }
+        self.note(number, records);
+        for outlet in &self.outlets {
+            // What is not taken any more is in its counters.
+            let _ = outlet.admit(number, records);
+        }
+    }
+
+    /// Memory of a batch that was written, if there is any.
+    pub(super) fn spare(&self) -> Vec<Record> {
+        let spare = self.outlets.iter().find_map(|outlet| match &outlet.way {
+            Way::Stdout(handle) => Some(handle.spare()),
+            Way::Driven(_) => None,
+        });
+        spare.unwrap_or_default()
+    }
+
+    /// Hands over all of a batch as soon as each sink has room: for a replay. Cancel safe.
     pub(super) async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
         for outlet in &self.outlets {
-            if let (Way::Driven(handle), Pace::OfReader) = (&outlet.way, self.pace) {
+            if let Way::Driven(handle) = &outlet.way {
                 handle.room_for(records.len()).await;
             }
         }
         let mut written = None;
         // There is one at most: before it has taken the batch nobody has, and after that nothing waits.
         for outlet in &self.outlets {
-            if let Way::Stdout(_) = outlet.way {
-                written = Some(outlet.send(number, records).await);
+            if let Way::Stdout(handle) = &outlet.way {
+                let wanted = outlet.wanted(records);
+                written = Some(match outlet.without(&wanted) {
+                    Some(offered) => offered,
+                    None => outlet.note_closed(handle.send(number, wanted).await),
+                });
             }
         }
         self.note(number, records);
-        let driven = self.outlets.iter().filter_map(|outlet| outlet.admit(number, records));
+        let driven = self.outlets.iter().filter(|outlet| matches!(outlet.way, Way::Driven(_)));
+        let driven = driven.map(|outlet| outlet.admit(number, records));
         written.into_iter().chain(driven).reduce(together).unwrap_or(Offered::Closed)
+    }
+
+    /// Tells the time by the wall clock, for those that make something of the records of an interval.
+    pub(super) fn tick(&self, now_ns: i64) {
+        for outlet in &self.outlets {
+            if let Way::Driven(inlet) = &outlet.way {
+                inlet.tick(now_ns, self.pace == Pace::OfReader);
+            }
+        }
     }
 
     /// Waits until none of them can write any more.
@@ -181,13 +223,15 @@ impl Unsettled {
     fn push(&self, number: u64, records: &Items<Record>) {
         self.backlog.push(number, Arc::clone(records));
         let mut kept = self.records.fetch_add(records.len(), Relaxed) + records.len();
-        while kept > self.most && kept > records.len() {
-            kept -= self.forget(self.backlog.oldest());
+        let most = self.most.load(Relaxed);
+        while kept > most && kept > records.len() {
+            // Never the batch itself, and so something.
+            kept -= self.forget(self.backlog.oldest()).max(1);
             if !self.is_told.swap(true, Relaxed) {
                 tracing::warn!(
                     "state: more records wait for sinks than are kept for the next agent ({}): if this one is killed, \
                      the oldest are not handed on again",
-                    self.most
+                    most
                 );
             }
         }
@@ -208,10 +252,18 @@ impl Unsettled {
 }
 
 impl Outlet {
-    fn open(config: &SinkConfig) -> anyhow::Result<Self> {
+    fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
-            SinkKind::Null => Way::Driven(spawn(&config.name, NullSink, &config.queue, &config.delivery)),
+            SinkKind::Influxdb(options) => Way::Driven(influxdb::open(whole, config, options)?),
+            SinkKind::Elasticsearch(options) => {
+                let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
+                    .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
+            }
+            SinkKind::Null => {
+                Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
+            }
         };
         let source = match &way {
             Way::Stdout(handle) => CountSource::Stdout {
@@ -219,42 +271,42 @@ impl Outlet {
                 backlog: handle.backlog(),
                 missed: Arc::default(),
             },
-            Way::Driven(handle) => CountSource::Driven(handle.clone()),
+            Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
         };
         let count = Count { reasons: Reasons::of(&config.name), source };
-        Ok(Self { name: config.name.clone(), events: config.events.clone(), way, count })
+        let (name, events) = (config.name.clone(), config.events.clone());
+        let filter = filter(whole, &config.filter);
+        let filter = filter.with_context(|| format!("the filters of sinks.{name} cannot be used"))?;
+        Ok(Self { name, events, filter, way, count })
     }
 
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
         let wanted = self.wanted(records);
         match &self.way {
-            Way::Driven(handle) => match handle.offer(number, &wanted) {
-                pipeline::Offered::Taken => Offered::Taken,
-                pipeline::Offered::Full => Offered::Full,
-                pipeline::Offered::Closed => Offered::Closed,
-            },
-            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
-            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
-            Way::Stdout(handle) => self.note_closed(handle.offer(number, wanted)),
+            Way::Driven(handle) => offered(handle.offer(number, &wanted)),
+            Way::Stdout(handle) => {
+                self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.offer(number, wanted)))
+            }
         }
     }
 
-    async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
+    /// Hands over all of it, whatever room there is.
+    fn admit(&self, number: u64, records: &Items<Record>) -> Offered {
         let wanted = self.wanted(records);
         match &self.way {
-            Way::Stdout(_) if self.count.miss(&wanted) => Offered::Closed,
-            Way::Stdout(_) if wanted.is_empty() => Offered::Taken,
-            Way::Stdout(handle) => self.note_closed(handle.send(number, wanted).await),
-            Way::Driven(_) => Offered::Taken,
+            Way::Driven(handle) => offered(handle.admit(number, &wanted)),
+            Way::Stdout(handle) => {
+                self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.admit(number, wanted)))
+            }
         }
     }
 
-    fn admit(&self, number: u64, records: &Items<Record>) -> Option<Offered> {
-        let Way::Driven(handle) = &self.way else { return None };
-        Some(match handle.admit(number, &self.wanted(records)) {
-            pipeline::Offered::Closed => Offered::Closed,
-            _ => Offered::Taken,
-        })
+    /// What comes of it where standard output is not to be handed any.
+    fn without(&self, wanted: &[Record]) -> Option<Offered> {
+        if self.count.miss(wanted) {
+            return Some(Offered::Closed);
+        }
+        wanted.is_empty().then_some(Offered::Taken)
     }
 
     /// Standard output notes what it is handed even then: it must not be handed more.
@@ -272,11 +324,21 @@ impl Outlet {
 
     /// Those that this sink gets. Not copied where it gets all.
     fn wanted(&self, records: &Items<Record>) -> Items<Record> {
-        let is_wanted = |record: &Record| self.events.contains(&event(record.kind));
-        if self.events.len() == RecordEvent::ALL.len() || records.iter().all(is_wanted) {
+        let is_wanted =
+            |record: &Record| self.events.contains(&event(record.kind)) && self.filter.wants(record);
+        let wants_all = self.events.len() == RecordEvent::ALL.len() && self.filter.wants_all();
+        if wants_all || records.iter().all(is_wanted) {
             return Arc::clone(records);
         }
-        records.iter().filter(|record| is_wanted(record)).copied().collect()
+        records.iter().filter(|record| is_wanted(record)).copied().collect::<Vec<_>>().into()
+    }
+}
+
+fn offered(offered: pipeline::Offered) -> Offered {
+    match offered {
+        pipeline::Offered::Taken => Offered::Taken,
+        pipeline::Offered::Full => Offered::Full,
+        pipeline::Offered::Closed => Offered::Closed,
     }
 }
 
@@ -396,12 +458,19 @@ fn lock(missed: &Mutex<Missed>) -> MutexGuard<'_, Missed> {
 mod tests {
     use super::*;
     use crate::config::{DeliveryConfig, QueueConfig, WhenFull};
+    use crate::pipeline::filter::{Filter, FilterLists};
     use crate::sinks::samples::{end_of_tcp, ping};
 
     fn sink(name: &str, events: &[RecordEvent], records: u32) -> SinkConfig {
         let queue = QueueConfig { records, when_full: WhenFull::DropNewest };
-        let (name, events) = (name.to_owned(), events.to_vec());
-        SinkConfig { name, events, queue, delivery: DeliveryConfig::default(), kind: SinkKind::Null }
+        SinkConfig {
+            name: name.to_owned(),
+            events: events.to_vec(),
+            filter: FilterLists::default(),
+            queue,
+            delivery: DeliveryConfig::default(),
+            kind: SinkKind::Null,
+        }
     }
 
     fn config(sinks: Vec<SinkConfig>) -> Config {
@@ -436,6 +505,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_the_filters_of_a_sink_leave_out_is_no_loss_and_goes_to_the_others() {
+        let exclude = vec![Filter::parse("proto = tcp").unwrap()];
+        let filter = FilterLists { exclude, ..FilterLists::default() };
+        let sinks = vec![sink("all", &ALL, 100), SinkConfig { filter, ..sink("few", &ALL, 100) }];
+        let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
+        assert_eq!(fanout.offer(0, &batch(10, 3)), Offered::Taken);
+        let report = fanout.finish().await;
+        assert_eq!(report.written, 13 + 10);
+        assert!(report.sinks.iter().flat_map(|sink| &sink.lost).all(|(_, count, _)| *count == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_batch_is_kept_until_every_sink_has_delivered_it() {
         let quick = SinkConfig {
             delivery: DeliveryConfig { batch_records: 1, ..DeliveryConfig::default() },
@@ -463,6 +544,23 @@ mod tests {
         assert_eq!(numbers(&fanout), (24..30).collect::<Vec<_>>());
         assert_eq!(fanout.send(30, &batch(25, 0)).await, Offered::Taken);
         assert_eq!(numbers(&fanout), [30], "one batch always");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_agent_left_goes_to_every_sink_and_stays_known_until_it_is_delivered() {
+        let sinks = vec![sink("a", &ALL, 8), sink("b", &[RecordEvent::End], 8)];
+        let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
+        for number in 0..4 {
+            fanout.admit(number, &batch(5, 2));
+        }
+        assert_eq!(fanout.offer(4, &batch(1, 1)), Offered::Full, "they wait before it");
+        let numbers: Vec<_> = fanout.backlog().batches().iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        let tally = fanout.tally();
+        assert_eq!(fanout.finish().await.written, 4 * 7 + 4 * 2);
+        let lost: u64 =
+            tally.report().sinks.iter().flat_map(|sink| &sink.lost).map(|(_, count, _)| count).sum();
+        assert_eq!(lost, 3);
     }
 
     #[tokio::test(start_paused = true)]

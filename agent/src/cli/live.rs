@@ -38,6 +38,8 @@ fn text(agent: &Value) -> String {
     for (key, words) in [
         ("live_flows", "flows that live now"),
         ("offloaded_uncounted", "of them offloaded without being counted"),
+        ("longest_sweep_run_us", "microseconds of the longest run over flows that were due"),
+        ("longest_walk_run_us", "microseconds of the longest run through the kernel's table"),
     ] {
         if let Some(count) = agent.get(key).and_then(Value::as_u64) {
             text.push_str(&format!("\n  {words}: {count}"));
@@ -58,6 +60,10 @@ mod tests {
         let gauges = json!({ "live_flows": 12, "offloaded_uncounted": 3 });
         let told = "\n  flows that live now: 12\n  of them offloaded without being counted: 3";
         assert!(text(&gauges).ends_with(told));
+        let runs = json!({ "longest_sweep_run_us": 302, "longest_walk_run_us": 290 });
+        let told = "\n  microseconds of the longest run over flows that were due: 302\n  microseconds of the longest \
+                    run through the kernel's table: 290";
+        assert!(text(&runs).ends_with(told), "{}", text(&runs));
         assert_eq!(text(&json!({})), "agent 0: unknown\n  unknown");
     }
 }

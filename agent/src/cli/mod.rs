@@ -9,7 +9,10 @@ mod consumer;
 mod deadline;
 mod detach;
 mod fanout;
+mod filtering;
 mod generate;
+mod groups;
+mod influxdb;
 mod live;
 mod logging;
 mod loss_watch;
@@ -24,7 +27,9 @@ mod replay;
 mod resume;
 mod run;
 mod settings;
+mod setup;
 mod signals;
+mod source_report;
 mod sources;
 mod status_file;
 
@@ -62,6 +67,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Record { ref file, .. }) => record::run(&cli, file),
         Some(Command::Check { json, live: true }) => live::run(&cli, json),
         Some(Command::Check { json, live: false }) => check::run(&cli, json),
+        Some(Command::Setup { ref sink }) => setup::run(&cli, sink),
         Some(Command::Detach { ref state_dir }) => detach::run(&cli, state_dir.as_deref()),
     }
 }

@@ -3,7 +3,7 @@
 use super::consumer::stdout;
 use super::fanout::{Fanout, FanoutTally};
 use crate::config::Config;
-use crate::model::{Backlog, Record};
+use crate::model::{Backlog, Record, Records};
 use crate::sinks::stdout::{Offered, SinkHandle};
 use crate::sinks::tally::{SinkReport, Tally};
 use std::sync::Arc;
@@ -46,18 +46,45 @@ impl Outlets {
     }
 
     /// Hands over what there is room for. Never waits. `number` is by what [`Outlets::backlog`] knows the batch.
-    pub(super) fn offer(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    pub(super) fn offer(&self, number: u64, records: Records) -> Offered {
         match self {
             Self::Output(sink) => sink.offer(number, records),
             Self::Sinks(sinks) => sinks.offer(number, &records),
         }
     }
 
+    /// Hands over a batch that an earlier agent may not have written, before any new one. Never waits, and leaves to new
+    /// ones the room that they have. When nothing can be written any more, it stays in the backlog.
+    pub(super) fn admit(&self, number: u64, records: Records) {
+        if records.is_empty() {
+            return;
+        }
+        match self {
+            Self::Output(sink) => drop(sink.admit(number, records)),
+            Self::Sinks(sinks) => sinks.admit(number, &records),
+        }
+    }
+
+    /// Memory for the next batch: that of one which was written, if there is any.
+    pub(super) fn spare(&self) -> Vec<Record> {
+        match self {
+            Self::Output(sink) => sink.spare(),
+            Self::Sinks(sinks) => sinks.spare(),
+        }
+    }
+
     /// Hands over all of a batch, as soon as there is room where the pace is the reader's. Cancel safe.
-    pub(super) async fn send(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    pub(super) async fn send(&self, number: u64, records: Records) -> Offered {
         match self {
             Self::Output(sink) => sink.send(number, records).await,
             Self::Sinks(sinks) => sinks.send(number, &records).await,
+        }
+    }
+
+    /// Tells the time, nanoseconds of the wall clock; to be called after each batch, also when it was empty.
+    pub(super) fn tick(&self, now_ns: i64) {
+        if let Self::Sinks(sinks) = self {
+            sinks.tick(now_ns);
         }
     }
 
@@ -81,6 +108,14 @@ impl Outlets {
         match self {
             Self::Output(sink) => sink.backlog(),
             Self::Sinks(sinks) => sinks.backlog(),
+        }
+    }
+
+    /// What [`Outlets::finish`] does.
+    pub(super) const fn finishing(&self) -> &'static str {
+        match self {
+            Self::Output(_) => "writing the output",
+            Self::Sinks(_) => "delivering to the sinks",
         }
     }
 

@@ -31,6 +31,11 @@ impl<'a> Readiness<'a> {
             return;
         }
         if let Some(place) = self.place.take() {
+            if !batch.settled {
+                tracing::warn!(
+                    "not all flows from before the agent are known yet: the first look takes longer than {PATIENCE:?}"
+                );
+            }
             announce(self.config, &place);
         }
     }

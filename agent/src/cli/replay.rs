@@ -7,6 +7,7 @@ use super::outlets::{Outlets, Pace};
 use super::pump::pump;
 use super::run::{announce, announce_end};
 use super::signals::Stop;
+use super::source_report::SourceReport;
 use crate::config::Config;
 use crate::source::Source;
 use crate::source::replay::ReplaySource;
@@ -17,7 +18,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let file = config.source.replay.as_deref().context("source.replay names no recording")?;
     let mut source = ReplaySource::open(file)?;
     let header = *source.header();
-    let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since);
+    let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since)?;
     let sink = Outlets::open(config, Pace::OfReader)?;
     announce(config, &format!("source=replay file={}", file.display()));
 
@@ -35,9 +36,9 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let report = deadline.step("writing the output", sink.finish()).await;
+    let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
-    let table = consumer.finish((None, source.losses()), &report, &backlog);
+    let table = consumer.finish(SourceReport::of(&source), &report, &backlog);
     Account::new(table, source.losses(), &report).log();
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;

@@ -5,7 +5,8 @@ use super::sources::LiveSource;
 use crate::config::Config;
 use crate::flow::{FlowTable, FlowTableOptions, SavedFlow, Visits};
 use crate::model::{Anchor, NumberedBatch, Record};
-use crate::state::{BATCH_RECORDS, Begin, Directory, Past, State, StateError};
+use crate::source::Losses;
+use crate::state::{BATCH_RECORDS, Begin, Directory, Found, Past, State, StateError};
 use anyhow::Context;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -22,7 +23,7 @@ pub(super) enum Continuity {
 }
 
 /// What is in the state directory, being read.
-pub(super) struct Legacy(JoinHandle<Result<(Directory, Option<Past>), StateError>>);
+pub(super) struct Legacy(JoinHandle<Result<(Directory, Found), StateError>>);
 
 /// An agent's beginning.
 pub(super) struct Resumed {
@@ -31,6 +32,8 @@ pub(super) struct Resumed {
     pub(super) state: State,
     /// For how long no agent ran, milliseconds; 0 when there is none before this one.
     pub(super) gap_ms: u64,
+    /// What of the state could not be read, by reason.
+    pub(super) losses: Losses,
     /// Batches that may not have been written.
     pub(super) unwritten: Vec<NumberedBatch>,
 }
@@ -43,7 +46,7 @@ pub(super) struct Resumed {
 pub(super) fn read(config: &Config) -> anyhow::Result<Option<Legacy>> {
     let Some(path) = &config.state_dir else { return Ok(None) };
     let directory = Directory::open(path)?;
-    let read = move || directory.read().map(|past| (directory, past));
+    let read = move || directory.read().map(|found| (directory, found));
     Ok(Some(Legacy(tokio::task::spawn_blocking(read))))
 }
 
@@ -58,7 +61,7 @@ impl Legacy {
         source: &LiveSource,
         visits: Visits,
     ) -> anyhow::Result<Resumed> {
-        let (directory, past) = self.0.await.context("reading the state failed")??;
+        let (directory, Found { past, losses }) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
         let continuity = source.continuity();
@@ -72,7 +75,7 @@ impl Legacy {
         };
         let state = State::begin(directory, begin, &table, &unwritten);
         table.keep_journal();
-        Ok(Resumed { table, state, gap_ms, unwritten })
+        Ok(Resumed { table, state, gap_ms, losses, unwritten })
     }
 }
 
@@ -144,7 +147,7 @@ fn tell_damage(past: &Past) {
 
 fn unwritten(past: &Past) -> Vec<NumberedBatch> {
     let batches = past.unwritten.iter().filter(|(_, records)| !records.is_empty());
-    batches.map(|(number, records)| (*number, records.as_slice().into())).collect()
+    batches.map(|(number, records)| (*number, records.clone().into())).collect()
 }
 
 /// Flows of this boot go on where they were.
@@ -191,7 +194,7 @@ fn bury(
     );
     let mut next_batch = begin.next_batch;
     for batch in records.chunks(BATCH_RECORDS) {
-        unwritten.push((next_batch, batch.into()));
+        unwritten.push((next_batch, batch.to_vec().into()));
         next_batch = next_batch.saturating_add(1);
     }
     (Begin { next_batch, ..begin }, unwritten)

@@ -9,6 +9,7 @@ use super::outlets::{Outlets, Pace};
 use super::pump::{Ended, drain, pump};
 use super::readiness::Readiness;
 use super::signals::{self, Stop};
+use super::source_report::SourceReport;
 use super::sources::{self, LiveSource, Opened};
 use super::{logging, replay, resume, settings};
 use crate::config::{Config, SourceKind};
@@ -71,18 +72,16 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let machine = Machine::prepare(config)?;
     let pins = config.state_dir.as_deref().map(Place::of);
     let Opened { mut source, place, visits } = sources::open(config, pins)?;
+    let sink = Outlets::open(config, Pace::Live)?;
     let mut consumer = match legacy {
-        Some(legacy) => Consumer::resumed(legacy.take_over(config, &source, visits).await?, config, &place),
+        Some(legacy) => {
+            let resumed = legacy.take_over(config, &source, visits).await?;
+            Consumer::resumed(resumed, config, &place, &sink)?
+        }
         None => Consumer::live(config, &place, visits)?,
     };
-    let sink = Outlets::open(config, Pace::Live)?;
     let mut readiness = Readiness::new(config, place);
 
-    // A signal that comes meanwhile is found again below.
-    tokio::select! {
-        () = consumer.hand_on_again(&sink) => {}
-        _ = stop.requested() => {}
-    }
     let asked = async {
         tokio::select! {
             signal = stop.requested() => signal,
@@ -93,7 +92,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         let flow = consumer.take(batch, &sink);
         readiness.note(batch);
         consumer.tell_losses(|| source.losses(), &sink);
-        consumer.audit(|| (source.counted(), source.losses()), &sink);
+        consumer.audit(|| SourceReport::of(source), &sink);
         consumer.visit_due(source);
         flow
     };
@@ -140,17 +139,18 @@ async fn shut_down(
     let mut deadline = Deadline::new(config.shutdown_timeout);
     let draining = drain(&mut source, async |_, batch| consumer.take(batch, &sink));
     let drained = deadline.step("draining the source", draining).await;
-    let (counted, source_losses) = (source.counted(), source.losses());
+    let told = SourceReport::of(&source);
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let (tally, backlog) = (sink.tally(), sink.backlog());
-    let report = deadline.step("writing the output", sink.finish()).await;
+    let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;
 
-    let table = consumer.finish((counted, source_losses.clone()), &report, &backlog);
-    Account::new(table, source_losses, &report).log();
+    let losses = told.losses.clone();
+    let table = consumer.finish(told, &report, &backlog);
+    Account::new(table, losses, &report).log();
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))

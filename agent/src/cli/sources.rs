@@ -12,7 +12,7 @@ use crate::kernel::{limits, netns};
 use crate::model::Visit;
 use crate::source::bpf::{BpfOptions, BpfSource};
 use crate::source::netlink::{NetlinkOptions, NetlinkSource};
-use crate::source::{Batch, Counted, Losses, Progress, Source, SourceError};
+use crate::source::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 use anyhow::bail;
 use std::time::Duration;
 
@@ -83,6 +83,13 @@ impl Source for LiveSource {
         match self {
             Self::Bpf(source) => source.counted(),
             Self::Netlink(source) => source.counted(),
+        }
+    }
+
+    fn longest_runs(&self) -> Option<LongestRuns> {
+        match self {
+            Self::Bpf(source) => source.longest_runs(),
+            Self::Netlink(source) => source.longest_runs(),
         }
     }
 }

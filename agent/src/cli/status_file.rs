@@ -16,10 +16,13 @@
 //! | `window` | the completeness of the last full minute; absent before |
 //! | `live_flows` | flows that live now |
 //! | `offloaded_uncounted` | those of them that are offloaded without being counted, as far as known |
+//! | `longest_sweep_run_us` | the longest single run of the program that looks at flows which are due, microseconds; absent without kernel programs |
+//! | `longest_walk_run_us` | the same of the one that walks the kernel's table |
 
 use crate::audit::{Figures, Statement};
 use crate::model::Anchor;
 use crate::sinks::json::status::record;
+use crate::source::LongestRuns;
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -39,6 +42,8 @@ pub(super) struct Gauges {
     pub(super) live_flows: usize,
     /// Those of them that are offloaded without being counted, as far as known.
     pub(super) offloaded_uncounted: usize,
+    /// The longest runs of the programs that look at many flows, where there are such.
+    pub(super) longest_runs: Option<LongestRuns>,
 }
 
 /// The status file of this process.
@@ -74,6 +79,7 @@ impl StatusFile {
         is_final: bool,
     ) {
         let Ok(now) = Anchor::now() else { return };
+        let longest_us = |of: fn(LongestRuns) -> u64| gauges.longest_runs.map(|runs| of(runs).div_ceil(1000));
         let status = json!({
             "version": 1,
             "pid": std::process::id(),
@@ -86,6 +92,8 @@ impl StatusFile {
             "window": window.map(Figures::to_json),
             "live_flows": gauges.live_flows,
             "offloaded_uncounted": gauges.offloaded_uncounted,
+            "longest_sweep_run_us": longest_us(|runs| runs.sweep_ns),
+            "longest_walk_run_us": longest_us(|runs| runs.walk_ns),
         });
         if let Err(error) = replace(&self.path, &record(&status, &self.host, now.real_ns))
             && !std::mem::replace(&mut self.has_failed, true)
@@ -150,7 +158,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let statement = Auditor::default().audit(&Evidence::default());
         let mut file = StatusFile::new(dir.path(), "gw1", "source=bpf");
-        let gauges = Gauges { live_flows: 12, offloaded_uncounted: 3 };
+        let longest_runs = Some(LongestRuns { sweep_ns: 301_200, walk_ns: 5_000 });
+        let gauges = Gauges { live_flows: 12, offloaded_uncounted: 3, longest_runs };
         file.write(&statement, None, gauges, false);
         let agents = running(dir.path()).unwrap();
         assert_eq!(agents.len(), 1);
@@ -160,6 +169,8 @@ mod tests {
         );
         let gauge = |key: &str| agents[0][key].as_u64();
         assert_eq!((gauge("live_flows"), gauge("offloaded_uncounted")), (Some(12), Some(3)));
+        let longest = (gauge("longest_sweep_run_us"), gauge("longest_walk_run_us"));
+        assert_eq!(longest, (Some(302), Some(5)), "never told shorter than it was");
         file.write(&statement, Some(&statement.completeness), gauges, true);
         assert_eq!(running(dir.path()).unwrap(), Vec::<Value>::new());
 

@@ -4,8 +4,10 @@
 //! ([`Document`]: defaults < file < environment < flags). Then [`validate`] turns the tree into a [`Config`], or
 //! into *all* that is wrong with it. Nothing here opens a socket, starts a task or ends the process.
 
+mod aggregate;
 mod document;
 mod environment;
+mod filter;
 mod problem;
 mod reader;
 mod schema;
@@ -15,6 +17,7 @@ mod sinks;
 mod units;
 mod validate;
 
+pub(crate) use aggregate::read as read_aggregate;
 pub use document::Document;
 pub use environment::PREFIX;
 pub use problem::{Place, Problem, Problems};

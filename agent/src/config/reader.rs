@@ -13,13 +13,15 @@ pub(crate) struct Section<'a> {
     path: String,
     table: Option<&'a Table>,
     asked: Vec<&'static str>,
+    /// No key is unknown.
+    keys_are_free: bool,
     problems: &'a mut Problems,
 }
 
 impl<'a> Section<'a> {
     /// A table under the path of its keys; empty path for the root, no table where it is absent.
     pub(super) const fn new(path: String, table: Option<&'a Table>, problems: &'a mut Problems) -> Self {
-        Self { path, table, asked: Vec::new(), problems }
+        Self { path, table, asked: Vec::new(), keys_are_free: false, problems }
     }
 
     /// Reads the table `key`, by `read`, whether it is there or not.
@@ -96,6 +98,14 @@ impl<'a> Section<'a> {
             }
         }
         (texts.len() == items.len()).then_some(texts)
+    }
+
+    /// The text of `key`, if it is one. The key is still to be read.
+    pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
+        match &self.table?.get(key)?.value {
+            Value::String(text) | Value::Untyped(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// A secret: `key` holds it, or `file_key` names the file that does. Problems never tell what stands there.
@@ -275,7 +285,58 @@ impl<'a> Section<'a> {
         (values.len() == items.len()).then(|| (values, node.place.clone()))
     }
 
-    /// Notes that something is wrong with `key`.
+    /// Texts and where each stands, one alone or a list of them; and whether all are texts.
+    pub(crate) fn placed_texts(&mut self, key: &'static str, wanted: &str) -> (Vec<(String, Place)>, bool) {
+        let Some(node) = self.take(key) else { return (Vec::new(), true) };
+        let items = match typed(node) {
+            Some(Value::Array(items)) => items,
+            _ => vec![node.clone()],
+        };
+        let mut texts = Vec::new();
+        for item in &items {
+            match &item.value {
+                Value::String(text) | Value::Untyped(text) => texts.push((text.clone(), item.place.clone())),
+                _ => self.wrong_type(key, item, wanted),
+            }
+        }
+        let all_good = texts.len() == items.len();
+        (texts, all_good)
+    }
+
+    /// Reads each value of this table, whatever its key, as a table; one that is none stands for a table that has
+    /// it under `short`.
+    pub(crate) fn each<T>(
+        &mut self,
+        short: &'static str,
+        mut read: impl FnMut(&str, &Place, &mut Section<'_>) -> T,
+    ) -> Vec<T> {
+        self.keys_are_free = true;
+        let mut values = Vec::new();
+        for (name, node) in self.table.into_iter().flatten() {
+            let shorthand = Table::from([(short.to_owned(), node.clone())]);
+            let table = if let Value::Table(table) = &node.value { table } else { &shorthand };
+            let mut inner = Section::new(self.path_of(name), Some(table), self.problems);
+            values.push(read(name, &node.place, &mut inner));
+            inner.finish();
+        }
+        values
+    }
+
+    /// `true` or `false`; `None` when it is absent or wrong.
+    pub(crate) fn optional_boolean(&mut self, key: &'static str) -> Option<bool> {
+        let is_there = self.place(key).is_some();
+        let value = self.boolean(key, false);
+        is_there.then_some(value)
+    }
+
+    /// Notes that something is wrong with a key that is there.
+    pub(crate) fn problem_at(&mut self, key: &str, message: impl Into<String>) {
+        if let Some(place) = self.place(key) {
+            self.problem(key, &place, message);
+        }
+    }
+
+    /// Notes that something is wrong with `key`, or with the table itself where that is empty.
     pub(crate) fn problem(&mut self, key: &str, place: &Place, message: impl Into<String>) {
         let path = self.path_of(key);
         self.problems.add(place, path, message);
@@ -309,7 +370,7 @@ impl<'a> Section<'a> {
     /// Reports every key that nobody asked for.
     pub(crate) fn finish(self) {
         for (key, node) in self.table.into_iter().flatten() {
-            if self.asked.contains(&key.as_str()) {
+            if self.keys_are_free || self.asked.contains(&key.as_str()) {
                 continue;
             }
             let help = closest(key, &self.asked).map_or_else(
@@ -357,7 +418,11 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 }
 

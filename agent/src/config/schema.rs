@@ -1,6 +1,8 @@
 //! The typed configuration and its defaults.
 
 use super::{Problems, SinkConfig};
+use crate::pipeline::filter::FilterLists;
+use crate::pipeline::networks::NetworkDefinition;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +19,10 @@ pub struct Config {
     pub source: SourceConfig,
     /// The flow table.
     pub flow: FlowConfig,
+    /// Which records are wanted at all.
+    pub filter: FilterLists,
+    /// Names for prefixes.
+    pub networks: Vec<NetworkDefinition>,
     /// What is written to standard output when there are no sinks.
     pub output: OutputConfig,
     /// Destinations, by name.
@@ -33,6 +39,8 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(10),
             source: SourceConfig::default(),
             flow: FlowConfig::default(),
+            filter: FilterLists::default(),
+            networks: Vec::new(),
             output: OutputConfig::default(),
             sinks: Vec::new(),
             log: LogConfig::default(),

@@ -158,6 +158,14 @@ impl SecretInUse {
             (Err(error), None) => Err(error),
         }
     }
+
+    /// Whoever asked for it refused it: it is read again the next time, even if its file looks unchanged.
+    pub fn refused(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((stamp, _)) = last.as_mut() {
+            *stamp = Stamp::default();
+        }
+    }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -222,6 +230,8 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(kept.get().unwrap().expose(), "other");
         std::fs::write(&path, "third").unwrap();
+        assert_eq!(kept.get().unwrap().expose(), "third");
+        kept.refused();
         assert_eq!(kept.get().unwrap().expose(), "third");
     }
 

@@ -2,7 +2,10 @@
 
 use super::reader::Section;
 use super::secret::Secret;
-use super::{Choice, OutputFormat, Place, RecordEvent};
+use super::{Choice, OutputFormat, Place, RecordEvent, filter};
+use crate::pipeline::Networks;
+use crate::pipeline::filter::FilterLists;
+use crate::sinks::{elasticsearch, influxdb};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -26,6 +29,8 @@ pub struct SinkConfig {
     pub name: String,
     /// Which records it gets; ends always are among them.
     pub events: Vec<RecordEvent>,
+    /// Which of those.
+    pub filter: FilterLists,
     /// What may wait for it.
     pub queue: QueueConfig,
     /// How it is delivered to.
@@ -65,6 +70,10 @@ pub struct DeliveryConfig {
 pub enum SinkKind {
     /// Standard output.
     Stdout(OutputFormat),
+    /// InfluxDB.
+    Influxdb(Box<influxdb::Options>),
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch(Box<elasticsearch::Options>),
     /// Nowhere: for measuring.
     Null,
 }
@@ -73,11 +82,18 @@ pub enum SinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SinkType {
     Stdout,
+    Influxdb,
+    Elasticsearch,
     Null,
 }
 
 impl Choice for SinkType {
-    const ALL: &'static [(&'static str, Self)] = &[("stdout", Self::Stdout), ("null", Self::Null)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("stdout", Self::Stdout),
+        ("influxdb", Self::Influxdb),
+        ("elasticsearch", Self::Elasticsearch),
+        ("null", Self::Null),
+    ];
 }
 
 /// What a sink has that its table says nothing of.
@@ -89,8 +105,12 @@ struct Defaults {
 impl SinkType {
     fn defaults(self) -> Defaults {
         match self {
-            Self::Stdout | Self::Null => {
+            Self::Stdout | Self::Influxdb | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
+            }
+            // Sums over totals are only right over ends.
+            Self::Elasticsearch => {
+                Defaults { events: vec![RecordEvent::End], delivery: DeliveryConfig::default() }
             }
         }
     }
@@ -135,6 +155,8 @@ impl SinkKind {
     fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Stdout(_) | Self::Null => Vec::new(),
+            Self::Influxdb(options) => options.secrets(),
+            Self::Elasticsearch(options) => options.secrets(),
         }
     }
 }
@@ -146,9 +168,12 @@ impl SinkConfig {
     }
 }
 
-/// Reads `[sinks]`. `events` reads the key of that name.
+/// Reads `[sinks]`. `events` reads the key of that name; without `networks`, of which something is wrong, what filters
+/// name is not looked up.
 pub(super) fn read(
     top: &mut Section<'_>,
+    has_networks: bool,
+    networks: Option<&Networks>,
     events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
 ) -> Vec<SinkConfig> {
     let mut stdout = None;
@@ -161,10 +186,20 @@ pub(super) fn read(
             section.problem("type", place, format!("sinks.{first} writes to standard output already"));
         }
         let events = events(section);
-        Some(match kind {
+        let filter = filter::lists(section, networks);
+        let sink = match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
-            SinkType::Null => driven(name, kind, events, section, |_| SinkKind::Null),
-        })
+            SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
+                let options = influxdb::Options::read(place, section, events, has_networks);
+                // Where there are none, the problem is noted.
+                options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
+            }),
+            SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
+                SinkKind::Elasticsearch(Box::new(elasticsearch::Options::read(place, section, events)))
+            }),
+            SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
+        };
+        Some(SinkConfig { filter, ..sink })
     })
 }
 
@@ -174,15 +209,17 @@ fn driven(
     kind: SinkType,
     events: Option<Vec<RecordEvent>>,
     section: &mut Section<'_>,
-    own: impl FnOnce(&mut Section<'_>) -> SinkKind,
+    own: impl FnOnce(&mut Section<'_>, &[RecordEvent]) -> SinkKind,
 ) -> SinkConfig {
     let defaults = kind.defaults();
+    let events = events.unwrap_or(defaults.events);
     SinkConfig {
         name: name.to_owned(),
-        events: events.unwrap_or(defaults.events),
         queue: queue(section),
         delivery: delivery(section, &defaults.delivery),
-        kind: own(section),
+        kind: own(section, &events),
+        events,
+        filter: FilterLists::default(),
     }
 }
 
@@ -193,6 +230,7 @@ fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Secti
     SinkConfig {
         name: name.to_owned(),
         events: events.unwrap_or_else(all_events),
+        filter: FilterLists::default(),
         queue: QueueConfig { records, when_full: WhenFull::DropNewest },
         delivery: DeliveryConfig::default(),
         kind,

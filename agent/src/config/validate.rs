@@ -4,7 +4,7 @@ use super::document::Table;
 use super::reader::Section;
 use super::{
     Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
-    SourceConfig, SourceKind, sinks,
+    SourceConfig, SourceKind, filter, sinks,
 };
 use conntally_common::CURVE_STEPS;
 use std::time::Duration;
@@ -32,24 +32,39 @@ pub fn validate(document: &Document) -> Result<Config, Problems> {
 pub(super) fn is_top_level_key(key: &str) -> bool {
     matches!(
         key,
-        "run_dir" | "state_dir" | "shutdown_timeout" | "source" | "flow" | "output" | "sinks" | "log"
+        "run_dir"
+            | "state_dir"
+            | "shutdown_timeout"
+            | "source"
+            | "flow"
+            | "filter"
+            | "networks"
+            | "output"
+            | "sinks"
+            | "log"
     )
 }
 
 fn read(root: &Table, problems: &mut Problems) -> Config {
     let default = Config::default();
     let mut top = Section::new(String::new(), Some(root), problems);
+    // Filters name networks.
+    let (networks, known_networks) = top.section("networks", filter::networks);
+    let has_networks = !networks.is_empty();
     let config = Config {
         run_dir: absolute_path(&mut top, "run_dir").unwrap_or(default.run_dir),
         state_dir: absolute_path(&mut top, "state_dir"),
         shutdown_timeout: top.duration("shutdown_timeout", default.shutdown_timeout, LONGEST_SHUTDOWN),
         source: top.section("source", source),
         flow: top.section("flow", flow),
+        filter: top.section("filter", |section| filter::lists(section, known_networks.as_ref())),
+        networks,
         output: top.section("output", output),
-        sinks: sinks::read(&mut top, events),
+        sinks: sinks::read(&mut top, has_networks, known_networks.as_ref(), events),
         log: top.section("log", log),
     };
-    // A flow is kept from its first record on. Where there are sinks, they need not want it.
+    // A flow is in the log of the state from its first record on: what is held back before is in no file. Where there are
+    // sinks, they need not want it.
     if config.state_dir.is_some()
         && config.sinks.is_empty()
         && !config.output.events.contains(&RecordEvent::New)
@@ -58,7 +73,8 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
         top.problem(
             "state_dir",
             &place,
-            "needs \"new\" in output.events: flows are kept from that record on",
+            "needs \"new\" in output.events: the state learns of a flow by its first record, without which a restart \
+             could skip what the flow moved; add \"new\", or leave state_dir out",
         );
     }
     top.finish();

@@ -7,8 +7,6 @@
 //!
 //! and in flows the same: there the baseline is the flows that an agent before this one has told of.
 
-use std::ops::{Add, Sub};
-
 use super::slab::Entry;
 use crate::model::{Sum, Totals};
 
@@ -43,14 +41,12 @@ impl Books {
         known == self.baseline + self.delivered + self.held + self.ahead
     }
 
-    /// A living flow changed, or came in, or is about to leave: what it was before, and what it is now.
-    pub(super) fn change_living(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
-        for (entry, turn) in [(before, Sum::sub as fn(Sum, Sum) -> Sum), (after, Sum::add)] {
-            let Some(entry) = entry else { continue };
-            self.live = turn(self.live, known(entry));
-            self.ahead = turn(self.ahead, entry.ahead.sum());
-            self.held = turn(self.held, entry.flow.held().map_or(Sum::default(), |held| Sum::moved(&held)));
-        }
+    /// A living flow changed, or came in, or is about to leave: its share before, and its share now.
+    #[inline]
+    pub(super) fn change_living(&mut self, before: Share, after: Share) {
+        self.live += after.live - before.live;
+        self.ahead += after.ahead - before.ahead;
+        self.held += after.held - before.held;
     }
 
     /// The baseline of a flow changed.
@@ -84,7 +80,23 @@ impl Books {
     }
 }
 
-/// The highest totals known of a flow.
-fn known(entry: &Entry) -> Sum {
-    Sum::of_flow(&entry.flow.totals) + entry.ahead.sum()
+/// What a living flow has in the sums of that; nothing by default, as if it did not live.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// The highest totals known.
+    pub(super) live: Sum,
+    pub(super) ahead: Sum,
+    held: Sum,
+}
+
+impl Share {
+    #[inline]
+    pub(super) fn of(entry: &Entry) -> Self {
+        let ahead = entry.ahead.sum();
+        Self {
+            live: Sum::of_flow(&entry.flow.totals) + ahead,
+            ahead,
+            held: entry.flow.held().map_or(Sum::default(), |held| Sum::moved(&held)),
+        }
+    }
 }

@@ -8,15 +8,17 @@ use crate::model::{Family, Tuple, protocol};
 /// `1:` and 28 characters of base64.
 const LENGTH: usize = 30;
 
-/// The printable identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The printable identifier; nothing by default.
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommunityId([u8; LENGTH]);
 
 impl CommunityId {
     /// Computes it from the original tuple; both directions of a flow without NAT give the same.
     #[must_use]
     pub fn of(tuple: &Tuple) -> Self {
-        Self::print(&block(tuple).digest())
+        let mut block = Block::new();
+        put(&mut block, tuple);
+        Self::print(&block.digest())
     }
 
     /// The identifier in ASCII.
@@ -25,6 +27,7 @@ impl CommunityId {
         &self.0
     }
 
+    #[inline]
     fn print(digest: &[u8; 20]) -> Self {
         let mut text = [b'='; LENGTH];
         let [version, colon, encoded @ ..] = &mut text;
@@ -44,32 +47,52 @@ impl CommunityId {
 /// How many identifiers are computed at once.
 pub(crate) const TOGETHER: usize = sha1::TOGETHER;
 
-/// The identifiers of up to [`TOGETHER`] tuples, those of further ones left out. Together, they cost little more
-/// than one.
-pub(crate) fn of_each<'a>(tuples: impl ExactSizeIterator<Item = &'a Tuple>) -> [CommunityId; TOGETHER] {
+/// Computes the identifiers of up to [`TOGETHER`] tuples, those of further ones left out. Together, they cost little
+/// more than one.
+#[inline]
+pub(crate) fn of_each<'a>(
+    tuples: impl ExactSizeIterator<Item = &'a Tuple>,
+    ids: &mut [CommunityId; TOGETHER],
+) {
     let count = tuples.len();
     let mut blocks = [const { Block::new() }; TOGETHER];
-    for (place, tuple) in blocks.iter_mut().zip(tuples) {
-        *place = block(tuple);
+    for (block, tuple) in blocks.iter_mut().zip(tuples) {
+        put(block, tuple);
     }
-    digests(&blocks, count).map(|digest| CommunityId::print(&digest))
+    for (id, digest) in ids.iter_mut().zip(&digests(&blocks, count)) {
+        *id = CommunityId::print(digest);
+    }
 }
 
-/// What is hashed.
-fn block(tuple: &Tuple) -> Block {
+/// Puts what is hashed, with its end.
+fn put(hashed: &mut Block, tuple: &Tuple) {
     let (source_port, destination_port, one_way) = endpoints(tuple);
+    if let (Family::V4, true) = (tuple.family, has_endpoints(tuple)) {
+        return put_v4(hashed, tuple, [source_port, destination_port], one_way);
+    }
     let here = (u128::from_be_bytes(tuple.src), source_port);
     let there = (u128::from_be_bytes(tuple.dst), destination_port);
     let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
-    let mut hashed = Block::new();
     hashed.put([0, 0]);
-    put_addresses(&mut hashed, tuple.family, first.0.to_be_bytes(), second.0.to_be_bytes());
+    put_addresses(hashed, tuple.family, first.0.to_be_bytes(), second.0.to_be_bytes());
     hashed.put([tuple.protocol, 0]);
     if has_endpoints(tuple) {
         hashed.put(first.1.to_be_bytes());
         hashed.put(second.1.to_be_bytes());
     }
-    hashed
+    hashed.end();
+}
+
+/// The same for what nearly all flows are, put together as one number.
+#[inline(always)]
+fn put_v4(hashed: &mut Block, tuple: &Tuple, [source_port, destination_port]: [u16; 2], one_way: bool) {
+    let endpoint = |[a, b, c, d, ..]: [u8; 16], port| (u32::from_be_bytes([a, b, c, d]), port);
+    let (here, there) = (endpoint(tuple.src, source_port), endpoint(tuple.dst, destination_port));
+    let (first, second) = if one_way || here <= there { (here, there) } else { (there, here) };
+    let addresses = u128::from(u64::from(first.0) << 32 | u64::from(second.0)) << 48;
+    let ports = u64::from(tuple.protocol) << 40 | u64::from(first.1) << 16 | u64::from(second.1);
+    hashed.put((addresses | u128::from(ports)).to_be_bytes());
+    hashed.end();
 }
 
 /// The two characters for each twelve bits, the first one in the lower byte.

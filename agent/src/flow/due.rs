@@ -1,6 +1,6 @@
 //! When a flow is due, and handing out those that are.
 
-use super::options::Visits;
+use super::options::{FlowTableOptions, Visits};
 use super::state::{Facts, FlowState};
 use super::table::FlowTable;
 use crate::model::{ObservationKind, Visit};
@@ -29,25 +29,10 @@ impl FlowTable {
             due.push(visit(flow));
             room -= 1;
             if self.options.visits == Visits::Always {
-                let next = now_boot_ns.saturating_add(self.every(flow, now_boot_ns));
+                let next = now_boot_ns.saturating_add(every(&self.options, flow, now_boot_ns));
                 self.wheel.schedule(position, next);
             }
         }
-    }
-
-    /// Sets the time of a flow's next visit after a sight of it that gave, or could have given, a record.
-    pub(super) fn schedule(&mut self, position: u32, kind: ObservationKind) {
-        let Some(flow) = self.flows.get(position).filter(|flow| can_be_visited(flow)) else { return };
-        let seen = flow.last_seen_ns;
-        let every = self.every(flow, seen);
-        let wait = match self.options.visits {
-            Visits::Never => return,
-            Visits::Quiet => every.saturating_add(SLACK_NS),
-            // Flows that a look met together are spread over the interval.
-            Visits::Always if kind == ObservationKind::Existing => share(flow, every),
-            Visits::Always => every,
-        };
-        self.wheel.schedule(position, seen.saturating_add(wait));
     }
 
     /// A walk met a known flow. One that moved without a record and has no visit before it gets one.
@@ -57,15 +42,39 @@ impl FlowTable {
         }
         match self.options.visits {
             Visits::Quiet if is_behind => self.wheel.schedule(position, now_ns),
-            Visits::Always => self.schedule(position, ObservationKind::Existing),
+            Visits::Always => {
+                let flow = self.flows.get(position);
+                if let Some(due_ns) = flow.and_then(|f| due_ns(&self.options, f, ObservationKind::Existing)) {
+                    self.wheel.schedule(position, due_ns);
+                }
+            }
             Visits::Never | Visits::Quiet => {}
         }
     }
+}
 
-    /// Nanoseconds between two records of a flow; the kernel programs count its age from where they met it.
-    fn every(&self, flow: &FlowState, now_ns: u64) -> u64 {
-        self.options.rate_curve.every(now_ns.saturating_sub(flow.born_ns))
+/// When to visit a flow next, after a sight of it that gave, or could have given, a record.
+#[inline]
+pub(super) fn due_ns(options: &FlowTableOptions, flow: &FlowState, kind: ObservationKind) -> Option<u64> {
+    if !can_be_visited(flow) {
+        return None;
     }
+    let seen = flow.last_seen_ns;
+    let every = every(options, flow, seen);
+    let wait = match options.visits {
+        Visits::Never => return None,
+        Visits::Quiet => every.saturating_add(SLACK_NS),
+        // Flows that a look met together are spread over the interval.
+        Visits::Always if kind == ObservationKind::Existing => share(flow, every),
+        Visits::Always => every,
+    };
+    Some(seen.saturating_add(wait))
+}
+
+/// Nanoseconds between two records of a flow; the kernel programs count its age from where they met it.
+#[inline]
+fn every(options: &FlowTableOptions, flow: &FlowState, now_ns: u64) -> u64 {
+    options.rate_curve.every(now_ns.saturating_sub(flow.born_ns))
 }
 
 /// Whether the source can find it.

@@ -2,7 +2,7 @@
 
 /// A message with room for its end: at most 55 bytes fit.
 pub(super) struct Block {
-    bytes: [u8; 64],
+    pub(super) bytes: [u8; 64],
     length: u8,
 }
 
@@ -21,18 +21,19 @@ impl Block {
         }
     }
 
-    /// The digest of what was put.
-    pub(super) fn digest(&self) -> [u8; 20] {
-        compress(&self.ended())
+    /// Says that this was all.
+    #[inline(always)]
+    pub(super) fn end(&mut self) {
+        let bits = u16::from(self.length) * 8;
+        self.put([0x80]);
+        if let Some(place) = self.bytes.last_chunk_mut() {
+            *place = bits.to_be_bytes();
+        }
     }
 
-    /// The message with its end.
-    fn ended(&self) -> [u8; 64] {
-        let mut ended = Self { bytes: self.bytes, length: self.length };
-        ended.put([0x80]);
-        let [.., high, low] = &mut ended.bytes;
-        [*high, *low] = (u16::from(self.length) * 8).to_be_bytes();
-        ended.bytes
+    /// The digest of a message that has its end.
+    pub(super) fn digest(&self) -> [u8; 20] {
+        compress(&self.bytes)
     }
 }
 
@@ -111,16 +112,15 @@ fn rounds(state: &mut [u32; 5], words: &[u32; 20], mix: impl Fn(u32, u32, u32) -
 /// How many messages are hashed at once.
 pub(super) const TOGETHER: usize = 8;
 
-/// The digests of that many of the messages; of further ones something else.
+/// The digests of that many of the messages, each with its end; of further ones something else.
 pub(super) fn digests(blocks: &[Block; TOGETHER], count: usize) -> [[u8; 20]; TOGETHER] {
-    let ended = blocks.each_ref().map(Block::ended);
     #[cfg(target_arch = "x86_64")]
     if count > 1 {
-        return super::sha1_lanes::digests(&ended, count);
+        return super::sha1_lanes::digests(blocks, count);
     }
     let mut digests = [[0; 20]; TOGETHER];
-    for (digest, block) in digests.iter_mut().zip(&ended).take(count) {
-        *digest = compress(block);
+    for (digest, block) in digests.iter_mut().zip(blocks).take(count) {
+        *digest = block.digest();
     }
     digests
 }
@@ -132,6 +132,7 @@ mod tests {
     fn digest(text: &str) -> String {
         let mut block = Block::new();
         text.bytes().for_each(|byte| block.put([byte]));
+        block.end();
         block.digest().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -150,6 +151,7 @@ mod tests {
             let blocks: [Block; TOGETHER] = std::array::from_fn(|lane| {
                 let mut block = Block::new();
                 (0..seed % 56).for_each(|at| block.put([seed.wrapping_mul(at) ^ lane as u8]));
+                block.end();
                 block
             });
             for count in 0..=TOGETHER {

@@ -7,10 +7,10 @@
 
 use std::arch::x86_64::*;
 
-use super::sha1::{CONSTANTS, START, TOGETHER};
+use super::sha1::{Block, CONSTANTS, START, TOGETHER};
 
 /// The digests of that many messages, each with its end.
-pub(super) fn digests(blocks: &[[u8; 64]; TOGETHER], count: usize) -> [[u8; 20]; TOGETHER] {
+pub(super) fn digests(blocks: &[Block; TOGETHER], count: usize) -> [[u8; 20]; TOGETHER] {
     let mut digests = [[0; 20]; TOGETHER];
     if count > 4 && std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as was just asked. Nothing in there takes a pointer.
@@ -52,7 +52,7 @@ macro_rules! lanes {
             type Lanes = $vector;
 
             #[target_feature(enable = $feature)]
-            pub(super) fn compress(blocks: &[[u8; 64]; $lanes]) -> [[u32; $lanes]; 5] {
+            pub(super) fn compress(blocks: &[Block; $lanes]) -> [[u32; $lanes]; 5] {
                 let start = START.map(|word| $all(word.cast_signed()));
                 let mut state = start;
                 let words = schedule(blocks);
@@ -77,9 +77,9 @@ macro_rules! lanes {
                 clippy::indexing_slicing,
                 reason = "fixed places in arrays of fixed size; nothing is checked at run time"
             )]
-            fn schedule(blocks: &[[u8; 64]; $lanes]) -> [[Lanes; 16]; 5] {
+            fn schedule(blocks: &[Block; $lanes]) -> [[Lanes; 16]; 5] {
                 let first =
-                    std::array::from_fn(|at| $set($(i32::from_be_bytes(blocks[$lane].as_chunks::<4>().0[at])),*));
+                    std::array::from_fn(|at| $set($(i32::from_be_bytes(blocks[$lane].bytes.as_chunks::<4>().0[at])),*));
                 let second = next(first);
                 let third = next(second);
                 let fourth = next(third);

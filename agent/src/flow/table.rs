@@ -12,8 +12,9 @@
 
 use std::collections::VecDeque;
 
-use super::books::Books;
+use super::books::{Books, Share};
 use super::clock::WallClock;
+use super::due::due_ns;
 use super::identity::flow_id;
 use super::matching::{Relation, may_be_met_anew, preference, relation};
 use super::options::{FlowTableOptions, Wanted};
@@ -185,7 +186,7 @@ impl FlowTable {
             let forget_at = self.newest_ns.saturating_add(MISSED_NS);
             self.missed.push_back(Ended { position, forget_at });
         } else {
-            self.books.change_living(None, Some(entry));
+            self.books.change_living(Share::default(), Share::of(entry));
             self.wheel.note_seen(position, flow.last_seen_ns);
         }
         position
@@ -368,42 +369,40 @@ impl FlowTable {
             }
             return;
         }
-        let before = *entry;
+        let (before, baseline) = (Share::of(entry), entry.flow.baseline);
         let is_end = o.kind == ObservationKind::End;
-        let is_held_life_sign = is_life_sign(o) && before.flow.facts.has(Facts::HELD);
+        let is_held_life_sign = is_life_sign(o) && entry.flow.facts.has(Facts::HELD);
         let is_wanted = is_end || (self.options.wanted.update && !is_held_life_sign);
         let mut change = entry.flow.merge(o, born_while_counting);
         if is_wanted {
             change.delta = entry.flow.release().unwrap_or(change.delta);
         }
-        let seen_ahead = Sum::moved(&before.flow.totals) + before.ahead.sum();
-        entry.ahead = Ahead::of(seen_ahead.beyond(Sum::moved(&entry.flow.totals)));
+        entry.ahead = Ahead::of(before.live.beyond(Sum::moved(&entry.flow.totals)));
         entry.flow.facts.set(Facts::ABSENT, false);
-        self.books.change_living(Some(&before), Some(entry));
-        self.books.change_baseline(&before.flow.baseline, &entry.flow.baseline);
+        self.books.change_living(before, Share::of(entry));
+        self.books.change_baseline(&baseline, &entry.flow.baseline);
         self.counts.regressed += u64::from(change.regressed);
         if is_end {
             return self.end(position, Ending::told(o, change.delta), records);
         }
+        let due_ns = due_ns(&self.options, &entry.flow, o.kind);
+        self.wheel.note(position, o.boot_ns, due_ns);
         if is_wanted && change.is_worth_a_record() {
             let record = entry.flow.record(RecordKind::Update, change.delta, None, &self.clock);
             self.hand_out(position, record, records);
         }
-        self.wheel.note_seen(position, o.boot_ns);
-        self.schedule(position, o.kind);
     }
 
     /// A walk met a flow that is known. Its counters are told by the flow's next record; until then they are ahead.
     fn note_alive(&mut self, position: u32, o: &Observation) {
         let Some(entry) = self.flows.entry_mut(position) else { return };
-        let before = *entry;
+        let before = Share::of(entry);
         entry.flow.identify(o);
         entry.flow.facts.set(Facts::ABSENT, false);
-        let known = Sum::moved(&before.flow.totals) + before.ahead.sum();
-        let ahead = known + Sum::moved(&o.totals).beyond(known);
-        entry.ahead = Ahead::of(ahead - Sum::moved(&before.flow.totals));
+        let ahead = before.live + Sum::moved(&o.totals).beyond(before.live);
+        entry.ahead = Ahead::of(ahead - Sum::moved(&entry.flow.totals));
         let is_behind = entry.ahead != Ahead::default();
-        self.books.change_living(Some(&before), Some(entry));
+        self.books.change_living(before, Share::of(entry));
         self.wheel.note_seen(position, o.boot_ns);
         self.schedule_if_forgotten(position, is_behind, o.boot_ns);
     }
@@ -463,7 +462,9 @@ impl FlowTable {
             change.delta = Totals::default();
         }
         let position = self.flows.insert(hash, flow);
-        self.books.change_living(None, self.flows.entry(position));
+        if let Some(entry) = self.flows.entry(position) {
+            self.books.change_living(Share::default(), Share::of(entry));
+        }
         self.books.change_baseline(&Totals::default(), &flow.baseline);
         self.books.delivered.flows += 1;
         self.stats.flows += 1;
@@ -474,8 +475,7 @@ impl FlowTable {
                 let record = flow.record(RecordKind::New, change.delta, None, &self.clock);
                 self.hand_out(position, record, records);
             }
-            self.wheel.note_seen(position, o.boot_ns);
-            self.schedule(position, o.kind);
+            self.wheel.note(position, o.boot_ns, due_ns(&self.options, &flow, o.kind));
         }
     }
 
@@ -485,7 +485,7 @@ impl FlowTable {
         entry.flow.facts.set(Facts::ENDED, true);
         entry.flow.facts.set(Facts::ABSENT, false);
         entry.flow.facts.set(Facts::MISSED, ending.told.is_none());
-        self.books.change_living(Some(entry), None);
+        self.books.change_living(Share::of(entry), Share::default());
         let delta = entry.flow.release().unwrap_or(ending.delta);
         let record = entry.flow.record(RecordKind::End, delta, Some(ending.reason), &self.clock);
         match ending.told {
@@ -505,7 +505,9 @@ impl FlowTable {
     }
 
     fn hand_out(&mut self, position: u32, record: Record, records: &mut Vec<Record>) {
-        if let (Some(journal), Some(flow)) = (&mut self.journal, self.flows.get(position)) {
+        if let Some(journal) = &mut self.journal
+            && let Some(flow) = self.flows.get(position)
+        {
             journal.push(flow.saved());
         }
         self.stats.records += 1;

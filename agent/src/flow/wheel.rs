@@ -38,6 +38,20 @@ struct Link {
     seen: u32,
 }
 
+impl Link {
+    #[inline]
+    fn see(&mut self, seen: u32) {
+        self.seen = if self.seen == VACANT { seen } else { self.seen.max(seen) };
+    }
+
+    /// Sets the due time; tells whether its list is looked at too late for that.
+    #[inline]
+    fn put_off(&mut self, due_ns: u64, now: u32) -> bool {
+        self.due = tick(due_ns.saturating_add(TICK_NS - 1));
+        self.turn > self.due.max(now)
+    }
+}
+
 const NEW_LINK: Link = Link { next: NIL, previous: NIL, turn: UNLINKED, due: 0, seen: VACANT };
 
 /// Due times of positions.
@@ -59,16 +73,31 @@ impl Wheel {
         }
     }
 
+    /// Notes a sight, and makes the position due at the time that is given, if any, as [`Wheel::schedule`] does.
+    #[inline]
+    pub(super) fn note(&mut self, position: u32, boot_ns: u64, due_ns: Option<u64>) {
+        let now = self.now;
+        let Some(link) = self.link_mut(position) else { return };
+        link.see(tick(boot_ns));
+        let Some(due_ns) = due_ns else { return };
+        if link.put_off(due_ns, now) {
+            self.move_forward(position);
+        }
+    }
+
     /// Makes the position due at `due_ns`, never earlier, instead of any other time.
     pub(super) fn schedule(&mut self, position: u32, due_ns: u64) {
-        let due = tick(due_ns.saturating_add(TICK_NS - 1));
-        let Some(link) = self.link_mut(position) else { return };
-        link.due = due;
-        let turn = link.turn;
-        if turn > due.max(self.now) {
-            self.unlink(position);
-            self.place(position, due);
+        let now = self.now;
+        if self.link_mut(position).is_some_and(|link| link.put_off(due_ns, now)) {
+            self.move_forward(position);
         }
+    }
+
+    /// Places a position anew whose list is looked at too late for it.
+    fn move_forward(&mut self, position: u32) {
+        let due = self.links.get(position).map_or(0, |link| link.due);
+        self.unlink(position);
+        self.place(position, due);
     }
 
     /// Whether the position has a due time.
@@ -104,10 +133,7 @@ impl Wheel {
 
     /// Notes a sight; the first one makes the position inhabited.
     pub(super) fn note_seen(&mut self, position: u32, boot_ns: u64) {
-        let seen = tick(boot_ns);
-        if let Some(link) = self.link_mut(position) {
-            link.seen = if link.seen == VACANT { seen } else { link.seen.max(seen) };
-        }
+        self.note(position, boot_ns, None);
     }
 
     /// Makes the position vacant and takes its due time away.
@@ -133,11 +159,19 @@ impl Wheel {
         self.heads.get(bucket as usize).copied().unwrap_or(NIL)
     }
 
+    #[inline]
     fn link_mut(&mut self, position: u32) -> Option<&mut Link> {
+        if self.links.len() <= position {
+            self.make_room(position);
+        }
+        self.links.get_mut(position)
+    }
+
+    #[cold]
+    fn make_room(&mut self, position: u32) {
         while self.links.len() <= position {
             self.links.push(NEW_LINK);
         }
-        self.links.get_mut(position)
     }
 
     fn place(&mut self, position: u32, due: u32) {

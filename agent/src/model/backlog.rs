@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Record;
 
+/// Records that several hold. A vector, so that the last one who does can use its memory again.
+pub type Records = Arc<Vec<Record>>;
+
 /// A batch and its number.
-pub type NumberedBatch = (u64, Arc<[Record]>);
+pub type NumberedBatch = (u64, Records);
 
 /// The batches that were handed to an output and are not written yet, in their order.
 #[derive(Debug, Default)]
@@ -16,7 +19,7 @@ pub struct Backlog {
 
 impl Backlog {
     /// Notes a batch that is handed over.
-    pub fn push(&self, number: u64, records: Arc<[Record]>) {
+    pub fn push(&self, number: u64, records: Records) {
         self.lock().push_back((number, records));
     }
 

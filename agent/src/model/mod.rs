@@ -11,7 +11,7 @@ mod tuple;
 mod visit;
 
 pub use anchor::Anchor;
-pub use backlog::{Backlog, NumberedBatch};
+pub use backlog::{Backlog, NumberedBatch, Records};
 pub use observation::{EndReason, Observation, ObservationKind, ProtocolState};
 pub use rate_curve::RateCurve;
 pub use record::{FlowId, NatKind, Record, RecordFlags, RecordKind};

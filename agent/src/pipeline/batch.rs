@@ -62,6 +62,35 @@ impl Batch {
         added
     }
 
+    /// Adds the first ones of some items, as many as fit, by what `encode` appends for all of them; returns how many.
+    ///
+    /// # Errors
+    /// When `encode` panics or appends too much; nothing is added then.
+    pub(super) fn add_all<I: Item>(
+        &mut self,
+        all: &[I],
+        limits: Limits,
+        encode: impl FnOnce(&[I], &mut Vec<u8>, &mut Vec<u32>),
+    ) -> Result<usize, Panicked> {
+        let Request { body, items, .. } = &mut self.request;
+        let (before, held) = (body.len(), items.len());
+        let mut ends = Vec::with_capacity(all.len());
+        let encoded = guard(|| encode(all, &mut *body, &mut ends));
+        if encoded.is_err() || u32::try_from(body.len()).is_err() || ends.len() != all.len() {
+            body.truncate(before);
+            return Err(encoded.err().unwrap_or_else(|| "they are larger than 4 GiB".into()));
+        }
+        for (item, end) in all.iter().zip(ends) {
+            let fits = end as usize <= limits.bytes || items.is_empty();
+            if !fits || items.len() >= limits.items {
+                break;
+            }
+            items.push((end, item.weight()));
+        }
+        body.truncate(items.last().map_or(0, |(end, _)| *end as usize));
+        Ok(items.len() - held)
+    }
+
     /// Notes of which batch a part comes, and when that came.
     pub(super) fn note(&mut self, number: u64, since: Instant) {
         self.number = Some(self.number.map_or(number, |lowest| lowest.min(number)));

@@ -11,7 +11,7 @@ use super::guard::Guarded;
 use super::retry::{Circumstances, Decision, Next, decide};
 use super::shared::Shared;
 use super::voice::{Line, Voice};
-use super::{GivenUp, Outcome, Report, Request, Sink};
+use super::{GivenUp, Item, Outcome, Report, Request, Sink};
 use crate::config::DeliveryConfig;
 
 /// A request with which the sink panicked so often is given up.
@@ -79,7 +79,7 @@ impl<S: Sink> Delivery<S> {
     async fn follow(&self, decision: Decision, mut request: Request, parts: &mut VecDeque<Request>) {
         let Decision { next, given_up } = decision;
         self.give_up(&request, &given_up);
-        let is_given_up = |position| given_up.iter().any(|item| item.position == position);
+        let is_given_up = |position| is_among(&given_up, position);
         request.attempt += 1;
         match next {
             Next::Done => {
@@ -116,15 +116,13 @@ impl<S: Sink> Delivery<S> {
 
     fn give_up(&self, request: &Request, given_up: &[GivenUp]) {
         let Some(last) = given_up.last() else { return };
-        let is_given_up = |position| given_up.iter().any(|item| item.position == position);
-        self.shared.count_given_up(request.weight_where(is_given_up));
+        self.shared.count_given_up(request.weight_where(|position| is_among(given_up, position)));
         let piece = request.piece(last.position).unwrap_or_default();
         say(self.voice().gave_up(Instant::now(), given_up.len() as u64, &last.reason, piece));
     }
 
     /// An item cannot even be encoded.
     pub(super) fn refuse(&self, item: &S::Item, reason: &str) {
-        use super::Item;
         self.shared.count_panic();
         self.shared.count_given_up(item.weight());
         say(self.voice().gave_up(Instant::now(), 1, &format!("it cannot be encoded: {reason}"), b""));
@@ -167,6 +165,11 @@ impl<S: Sink> Delivery<S> {
     fn voice(&self) -> MutexGuard<'_, Voice> {
         self.voice.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// They are in ascending order.
+fn is_among(given_up: &[GivenUp], position: usize) -> bool {
+    given_up.binary_search_by_key(&position, |item| item.position).is_ok()
 }
 
 fn after_panic(request: &Request, panics: u32, panicked: &str) -> Outcome {

@@ -116,20 +116,14 @@ impl<S: Sink> Driver<S> {
     fn encode(&self, run: &mut Run<S::Item>, batch: &mut Batch, limits: Limits) -> bool {
         let Delivery { sink, shared, .. } = &*self.delivery;
         let (mut done, mut is_full, was_empty) = (0, false, batch.is_empty());
-        for item in run.items() {
-            if batch.room(limits) == 0 {
-                is_full = true;
-                break;
-            }
-            match batch.add(item, limits, |item, body| sink.encode(item, body)) {
-                Added::Yes => {}
-                Added::Panicked(panicked) => self.delivery.refuse(item, &panicked),
-                Added::TooMuch => {
-                    is_full = true;
-                    break;
-                }
-            }
-            done += 1;
+        while !is_full && done < run.items().len() {
+            let most = TOGETHER.min(batch.room(limits));
+            let next = run.items().get(done..).unwrap_or_default();
+            let next = next.get(..most).unwrap_or(next);
+            let added = batch.add_all(next, limits, |items, body, ends| sink.encode_all(items, body, ends));
+            let added = added.unwrap_or_else(|_| self.encode_each(next, batch, limits));
+            is_full = added < next.len() || most == 0;
+            done += added;
         }
         if !batch.is_empty() {
             batch.note(run.number, run.since);
@@ -141,7 +135,23 @@ impl<S: Sink> Driver<S> {
         run.advance(done);
         is_full
     }
+
+    /// Adds items one by one, so that one which cannot be encoded harms no other; returns how many are done with.
+    fn encode_each(&self, items: &[S::Item], batch: &mut Batch, limits: Limits) -> usize {
+        let sink = &self.delivery.sink;
+        for (done, item) in items.iter().enumerate() {
+            match batch.add(item, limits, |item, body| sink.encode(item, body)) {
+                Added::Yes => {}
+                Added::Panicked(panicked) => self.delivery.refuse(item, &panicked),
+                Added::TooMuch => return done,
+            }
+        }
+        items.len()
+    }
 }
+
+/// Items that are encoded at once. What does not fit the request of them is encoded again for the next one.
+const TOGETHER: usize = 64;
 
 /// What is to be done with a request after it was filled.
 enum Filled {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use super::{GivenUp, Handle, Offered, Outcome, Report, Request, Sink, spawn};
+use super::{GivenUp, Handle, Items, Offered, Outcome, Report, Request, Sink, spawn};
 use crate::config::{DeliveryConfig, QueueConfig, WhenFull};
 use crate::model::{FlowId, Record, RecordKind};
 use crate::sinks::samples::{end_of_tcp, ping};
@@ -109,8 +109,8 @@ fn start(script: &Script, config: &DeliveryConfig) -> Handle<Record> {
     spawn("a", script.clone(), &queue, config)
 }
 
-fn records(flows: std::ops::Range<u128>) -> Arc<[Record]> {
-    flows.map(|flow| Record { flow_id: FlowId(flow), ..ping() }).collect()
+fn records(flows: std::ops::Range<u128>) -> Items<Record> {
+    flows.map(|flow| Record { flow_id: FlowId(flow), ..ping() }).collect::<Vec<_>>().into()
 }
 
 async fn finish(handle: &Handle<Record>) -> Report {
@@ -266,7 +266,7 @@ async fn what_is_not_delivered_by_the_deadline_is_told() {
     let script = Script::new(vec![Answer::Never; 100]);
     let handle = start(&script, &config());
     let _ = handle.offer(3, &records(0..6));
-    let _ = handle.offer(4, &Arc::from([end_of_tcp()]));
+    let _ = handle.offer(4, &vec![end_of_tcp()].into());
     handle.close();
     assert!(tokio::time::timeout(10 * SECOND, handle.ended()).await.is_err());
     let left = handle.report().unwritten();
@@ -392,9 +392,9 @@ proptest! {
             for (number, size) in sizes.into_iter().enumerate() {
                 let kinds = [RecordKind::Update, RecordKind::End];
                 let one = |record: &Record| Record { kind: kinds[record.flow_id.0 as usize % 2], ..*record };
-                let batch: Arc<[Record]> = records(flow..flow + size).iter().map(one).collect();
+                let batch: Vec<_> = records(flow..flow + size).iter().map(one).collect();
                 batch.iter().for_each(|record| offered += super::Item::weight(record));
-                let _ = handle.offer(number as u64, &batch);
+                let _ = handle.offer(number as u64, &batch.into());
                 flow += size;
                 sleep(Duration::from_millis(700)).await;
             }

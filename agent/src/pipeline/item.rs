@@ -26,7 +26,7 @@ impl AddAssign for Weight {
 }
 
 /// Items that several sinks hold.
-pub type Items<I> = Arc<[I]>;
+pub type Items<I> = Arc<Vec<I>>;
 
 /// A unit of delivery.
 pub trait Item: Clone + Send + Sync + 'static {

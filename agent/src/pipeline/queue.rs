@@ -51,7 +51,7 @@ impl<I> Run<I> {
 pub(super) struct Pushed {
     /// Taken in, merged ones included.
     pub(super) taken: Weight,
-    /// Of those, merged into what waited already.
+    /// Of those, how many records fewer they are because they were merged into what waited already.
     pub(super) merged: u64,
     /// Had no room.
     pub(super) dropped: Weight,
@@ -99,7 +99,9 @@ impl<I: Item> Queue<I> {
     /// Takes in what there is room for.
     pub(super) fn push(&mut self, number: u64, items: &Items<I>, now: Instant) -> Pushed {
         let all_fit = self.len + items.len() <= self.common_room();
-        let is_merging = self.when_full == WhenFull::Coalesce && (self.len > self.room / 4 || !all_fit);
+        // It goes on for a while below where it began: to begin costs a look at all that waits.
+        let much = if self.seats.is_some() { self.room / 8 } else { self.room / 4 };
+        let is_merging = self.when_full == WhenFull::Coalesce && (self.len > much || !all_fit);
         if !is_merging {
             self.seats = None;
         } else if self.seats.is_none() {
@@ -114,8 +116,8 @@ impl<I: Item> Queue<I> {
         let serial = self.first + self.segments.len() as u64;
         for item in items.iter() {
             let weight = item.weight();
-            if self.merge(item, &mut kept, serial) {
-                pushed.merged += 1;
+            if let Some(merged) = self.merge(item, &mut kept, serial) {
+                pushed.merged += merged;
                 pushed.taken += weight;
             } else if self.len + kept.len() < self.room_for(item) {
                 if let Some(seats) = &mut self.seats {
@@ -188,19 +190,20 @@ impl<I: Item> Queue<I> {
         seats
     }
 
-    /// Adds an item to the last one of its key, if both can be one. `kept` will be the segment `serial`.
-    fn merge(&mut self, item: &I, kept: &mut [I], serial: u64) -> bool {
-        let Some((at, position)) = self.seats.as_ref().and_then(|seats| seats.get(&item.key())) else {
-            return false;
+    /// Adds an item to the last one of its key, if both can be one; tells how many records fewer that is. `kept` will
+    /// be the segment `serial`.
+    fn merge(&mut self, item: &I, kept: &mut [I], serial: u64) -> Option<u64> {
+        let (at, position) = *self.seats.as_ref()?.get(&item.key())?;
+        let waiting = if at == serial {
+            kept.get_mut(position)?
+        } else {
+            let index = usize::try_from(at - self.first).ok()?;
+            let segment = self.segments.get_mut(index)?;
+            // Other sinks may share the batch: then this one gets a copy of its own.
+            Arc::make_mut(&mut segment.items).get_mut(position)?
         };
-        if *at == serial {
-            return kept.get_mut(*position).is_some_and(|waiting| waiting.merge(item));
-        }
-        let index = usize::try_from(at - self.first).ok();
-        let Some(segment) = index.and_then(|index| self.segments.get_mut(index)) else { return false };
-        // Other sinks may share the batch: then this one gets a copy of its own.
-        let own = Arc::make_mut(&mut segment.items);
-        own.get_mut(*position).is_some_and(|waiting| waiting.merge(item))
+        let apart = waiting.weight().records + item.weight().records;
+        waiting.merge(item).then(|| apart.saturating_sub(waiting.weight().records))
     }
 
     fn forget_seats(&mut self, range: Range<usize>) {
@@ -228,15 +231,15 @@ mod tests {
         record
     }
 
-    fn updates(flows: std::ops::Range<u128>) -> Arc<[Record]> {
-        flows.map(|flow| record(flow, RecordKind::Update, 1)).collect()
+    fn updates(flows: std::ops::Range<u128>) -> Items<Record> {
+        flows.map(|flow| record(flow, RecordKind::Update, 1)).collect::<Vec<_>>().into()
     }
 
-    fn ends(flows: std::ops::Range<u128>) -> Arc<[Record]> {
-        flows.map(|flow| record(flow, RecordKind::End, 1)).collect()
+    fn ends(flows: std::ops::Range<u128>) -> Items<Record> {
+        flows.map(|flow| record(flow, RecordKind::End, 1)).collect::<Vec<_>>().into()
     }
 
-    fn push(queue: &mut Queue<Record>, items: &Arc<[Record]>) -> Pushed {
+    fn push(queue: &mut Queue<Record>, items: &Items<Record>) -> Pushed {
         queue.push(0, items, Instant::now())
     }
 
@@ -255,7 +258,7 @@ mod tests {
         let batch = updates(0..20);
         assert_eq!(fates(push(&mut queue, &batch)), (20, 0, 0));
         let run = queue.take(100).unwrap();
-        assert!(std::ptr::eq(run.items(), &*batch));
+        assert!(std::ptr::eq(run.items(), batch.as_slice()));
         assert_eq!((queue.len(), queue.oldest()), (0, None));
     }
 
@@ -306,8 +309,8 @@ mod tests {
     #[test]
     fn a_batch_larger_than_the_queue_is_merged_within_itself() {
         let mut queue = Queue::new(8, WhenFull::Coalesce);
-        let twice: Arc<[Record]> = [updates(0..6), updates(0..7)].iter().flat_map(|b| b.to_vec()).collect();
-        assert_eq!(fates(push(&mut queue, &twice)), (12, 6, 1));
+        let twice = [updates(0..6).to_vec(), updates(0..7).to_vec()].concat();
+        assert_eq!(fates(push(&mut queue, &twice.into())), (12, 6, 1));
     }
 
     #[test]
@@ -340,13 +343,13 @@ mod tests {
     }
 
     /// Each record with an amount of its own.
-    fn batch(items: &[(u128, u8)], bytes: &mut u64) -> Arc<[Record]> {
+    fn batch(items: &[(u128, u8)], bytes: &mut u64) -> Items<Record> {
         let kinds = [RecordKind::New, RecordKind::Update, RecordKind::Update, RecordKind::End];
         let mut one = |(flow, kind): &(u128, u8)| {
             *bytes += 1;
             record(*flow, kinds[usize::from(*kind)], *bytes)
         };
-        items.iter().map(&mut one).collect()
+        items.iter().map(&mut one).collect::<Vec<_>>().into()
     }
 
     fn weigh(records: &[Record]) -> Weight {
@@ -400,11 +403,11 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push(items) => {
-                        let records: Arc<[Record]> = batch(&items, &mut bytes).iter().map(|record| {
+                        let records: Vec<_> = batch(&items, &mut bytes).iter().map(|record| {
                             at += 1;
                             Record { observed_ns: at, ..*record }
                         }).collect();
-                        push(&mut queue, &records);
+                        push(&mut queue, &records.into());
                     }
                     Step::Take(most) => {
                         out.extend(queue.take(most).iter().flat_map(|run| run.items().to_vec()));

@@ -56,7 +56,7 @@ pub(super) enum Next {
 pub(super) struct Decision {
     /// What to do with the rest.
     pub next: Next,
-    /// Each position at most once.
+    /// By ascending position, each at most once.
     pub given_up: Vec<GivenUp>,
 }
 

@@ -7,7 +7,7 @@ use super::Weight;
 pub struct Report {
     /// Taken in, merged ones included.
     pub taken: Weight,
-    /// Of those, records that were merged into one that waited. Their deltas are in it.
+    /// Of those, how many records fewer they are because they were merged into what waited. Their deltas are in that.
     pub merged: u64,
     /// Stored.
     pub delivered: Weight,

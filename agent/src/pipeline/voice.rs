@@ -7,7 +7,10 @@ use tokio::time::Instant;
 /// Time between two lines about the same failure, at first.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The same of a failure that goes on for long.
+/// The same where the reason is another one.
+const SAY_NEWS_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between two lines about a failure that goes on for long.
 const SAY_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
 /// A failure that goes on for so long is somebody's to mend.
@@ -19,7 +22,6 @@ const SHOWN: usize = 200;
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    Info(String),
     Warn(String),
     Error(String),
 }
@@ -27,7 +29,6 @@ pub(super) enum Line {
 impl Line {
     pub(super) fn log(&self) {
         match self {
-            Self::Info(text) => tracing::info!("{text}"),
             Self::Warn(text) => tracing::warn!("{text}"),
             Self::Error(text) => tracing::error!("{text}"),
         }
@@ -47,8 +48,8 @@ struct Failing {
     since: Instant,
     tries: u64,
     say_again: Instant,
-    /// What was said last.
-    reason: String,
+    /// What was said last, and when.
+    said: (String, Instant),
 }
 
 #[derive(Debug)]
@@ -75,14 +76,14 @@ impl Voice {
         pause: Duration,
         waiting: u64,
     ) -> Option<Line> {
-        let fresh = || Failing { since: now, tries: 0, say_again: now, reason: String::new() };
+        let fresh = || Failing { since: now, tries: 0, say_again: now, said: (String::new(), now) };
         let failing = self.failing.get_or_insert_with(fresh);
         failing.tries += 1;
-        let is_news = failing.reason != reason && now >= failing.since + Duration::from_secs(1);
+        let is_news = failing.said.0 != reason && now >= failing.said.1 + SAY_NEWS_EVERY;
         if now < failing.say_again && !is_news {
             return None;
         }
-        reason.clone_into(&mut failing.reason);
+        failing.said = (reason.to_owned(), now);
         let lasted = now - failing.since;
         failing.say_again = now + (lasted / 2).clamp(SAY_EVERY, SAY_AT_LEAST_EVERY);
         let (name, records) = (&self.name, plural(waiting, "record waits", "records wait"));
@@ -90,11 +91,11 @@ impl Voice {
         Some(if lasted < PATIENCE { Line::Warn(line) } else { Line::Error(line) })
     }
 
-    /// A try succeeded.
+    /// A try succeeded. Whoever was told of the failure is told of its end.
     pub(super) fn delivered(&mut self, now: Instant) -> Option<Line> {
         let Failing { since, tries, .. } = self.failing.take()?;
         let (name, tries) = (&self.name, plural(tries, "failed try", "failed tries"));
-        Some(Line::Info(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
+        Some(Line::Warn(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
     }
 
     /// Items will never be delivered; one of them as it was to be sent, and why.
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(failed(55), None, "half of how long it lasted");
         assert_eq!(failed(60), Some(Line::Error(line)));
         let again = "sink archive: delivers again, after 61 s and 7 failed tries".to_owned();
-        assert_eq!(voice.delivered(after(start, 61)), Some(Line::Info(again)));
+        assert_eq!(voice.delivered(after(start, 61)), Some(Line::Warn(again)));
         assert_eq!(voice.delivered(after(start, 62)), None);
     }
 

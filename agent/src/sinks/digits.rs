@@ -1,25 +1,27 @@
 //! Numbers as text, several digits at a time, without branches by digit.
 
-/// Every byte of a word the same.
-const fn bytes(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
-}
-
-/// The three digits of each number below 1,000, the first one in the lowest byte; in the highest byte, how many zeros
-/// stand before the number.
+/// The three digits of each number below 1,000, the first one in the lowest byte; the highest byte is zero.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
 static THREES: [u32; 1_000] = {
     let mut table = [0; 1_000];
     let mut value = 0;
     while value < 1_000 {
         let digits = [value / 100, value / 10 % 10, value % 10];
-        let zeros = (value < 100) as u8 + (value < 10) as u8;
-        table[value] = u32::from_le_bytes([
-            b'0' + digits[0] as u8,
-            b'0' + digits[1] as u8,
-            b'0' + digits[2] as u8,
-            zeros,
-        ]);
+        table[value] =
+            u32::from_le_bytes([b'0' + digits[0] as u8, b'0' + digits[1] as u8, b'0' + digits[2] as u8, 0]);
+        value += 1;
+    }
+    table
+};
+
+/// The same without zeros before the number; in the highest byte, how many digits it has.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static SHORT: [u32; 1_000] = {
+    let mut table = THREES;
+    let mut value = 0;
+    while value < 1_000 {
+        let zeros = (value < 100) as u32 + (value < 10) as u32;
+        table[value] = table[value] >> (8 * zeros) | (3 - zeros) << 24;
         value += 1;
     }
     table
@@ -34,31 +36,30 @@ fn three(value: u32) -> u32 {
 /// the text is nothing.
 #[inline(always)]
 pub(super) fn short(value: u32) -> ([u8; 8], usize) {
+    let first = if value < 1_000 { value } else { value / 1_000 };
+    let digits = SHORT.get(first as usize).copied().unwrap_or_default();
+    let (length, digits) = (digits >> 24, u64::from(digits));
     if value < 1_000 {
-        let digits = three(value);
-        let zeros = digits >> 24;
-        return (u64::from((digits & 0xFF_FFFF) >> (8 * zeros)).to_le_bytes(), 3 - zeros as usize);
+        return (digits.to_le_bytes(), length as usize);
     }
-    let (high, low) = (three(value / 1_000), three(value % 1_000));
-    let zeros = high >> 24;
-    let digits = u64::from(high & 0xFF_FFFF) | u64::from(low) << 24;
-    ((digits >> (8 * zeros)).to_le_bytes(), 6 - zeros as usize)
+    let rest = u64::from(three(value % 1_000));
+    ((digits & 0xFF_FFFF | rest << (8 * length)).to_le_bytes(), length as usize + 3)
 }
 
-/// The six digits of a number below 10^6.
+/// The six digits of a number below 10^6, and two characters that are nothing.
 #[inline(always)]
-pub(super) fn six(value: u32) -> [u8; 6] {
-    let digits = u64::from(three(value / 1_000) & 0xFF_FFFF) | u64::from(three(value % 1_000)) << 24;
-    let [a, b, c, d, e, f, ..] = digits.to_le_bytes();
-    [a, b, c, d, e, f]
+pub(super) fn six(value: u32) -> [u8; 8] {
+    (u64::from(three(value / 1_000)) | u64::from(three(value % 1_000)) << 24).to_le_bytes()
 }
 
-/// The nine digits of a number below 10^9, and one character behind them.
+/// The nine digits of a number below 10^9 and one character behind them, in two pieces.
 #[inline(always)]
-pub(super) fn nine(value: u32, end: u8) -> [u8; 10] {
-    let [a, b, c, d, e, f] = six(value / 1_000);
-    let [g, h, i, _] = three(value % 1_000).to_le_bytes();
-    [a, b, c, d, e, f, g, h, i, end]
+pub(super) fn nine(value: u32, end: u8) -> ([u8; 8], [u8; 2]) {
+    let (millions, rest) = (value / 1_000_000, value % 1_000_000);
+    let [first, second, third] =
+        [millions, rest / 1_000, rest % 1_000].map(|three| u64::from(self::three(three)));
+    let eight = first | second << 24 | third << 48;
+    (eight.to_le_bytes(), ((third >> 16) as u16 | u16::from(end) << 8).to_le_bytes())
 }
 
 /// The two digits of a number below 100, the first one in the lower byte.
@@ -67,25 +68,22 @@ pub(super) fn two(value: u32) -> [u8; 2] {
     [tens, ones]
 }
 
-/// 16 bytes in hexadecimal, the first one first.
-pub(super) fn hex(value: u128) -> [u8; 32] {
-    let mut text = [0; 32];
-    let words = [value >> 96, value >> 64, value >> 32, value];
-    for (eight, word) in text.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *eight = hex_word(word as u32);
+/// The two hexadecimal digits of each byte.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static HEX: [[u8; 2]; 256] = {
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [hex_digit(byte as u8 >> 4), hex_digit(byte as u8 & 15)];
+        byte += 1;
     }
-    text
-}
+    table
+};
 
-/// The eight hexadecimal digits of a word.
-#[inline]
-const fn hex_word(value: u32) -> [u8; 8] {
-    let wide = value as u64;
-    let wide = (wide | wide << 16) & 0x0000_FFFF_0000_FFFF;
-    let wide = (wide | wide << 8) & 0x00FF_00FF_00FF_00FF;
-    let nibbles = (wide | wide << 4) & bytes(0x0F);
-    let letters = (nibbles + bytes(6)) >> 4 & bytes(1);
-    (nibbles + bytes(b'0') + letters * (b'a' - b'9' - 1) as u64).to_be_bytes()
+/// 16 bytes in hexadecimal, the first one first.
+#[inline(always)]
+pub(super) fn hex(value: u128) -> [[u8; 2]; 16] {
+    value.to_be_bytes().map(|byte| HEX.get(usize::from(byte)).copied().unwrap_or_default())
 }
 
 /// The digit of a number below 16.
@@ -115,10 +113,10 @@ mod tests {
     fn every_three_digits_are_written() {
         for value in 0..1_000 {
             assert_eq!(decimal_text(value), value.to_string());
-            assert_eq!(six(value * 1_000 + value), *format!("{value:03}{value:03}").as_bytes());
+            assert_eq!(six(value * 1_000 + value)[..6], *format!("{value:03}{value:03}").as_bytes());
             assert_eq!(two(value % 100), *format!("{:02}", value % 100).as_bytes());
         }
-        assert_eq!(&nine(12_345_678, b'Z'), b"012345678Z");
+        assert_eq!(nine(12_345_678, b'Z'), (*b"01234567", *b"8Z"));
     }
 
     proptest! {
@@ -126,7 +124,7 @@ mod tests {
         fn any_number_is_written_as_the_standard_library_does(value in 0u32..1_000_000, shift in 0u32..20, bytes: u128) {
             let value = value >> shift;
             prop_assert_eq!(decimal_text(value), value.to_string());
-            prop_assert_eq!(hex(bytes).to_vec(), format!("{bytes:032x}").into_bytes());
+            prop_assert_eq!(hex(bytes).as_flattened().to_vec(), format!("{bytes:032x}").into_bytes());
         }
     }
 }

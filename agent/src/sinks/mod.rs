@@ -1,5 +1,7 @@
 //! Where records go. Records enter, bytes leave; nothing here knows where records come from.
 
+mod address;
+
 mod digits;
 
 pub mod time;
@@ -10,11 +12,20 @@ pub mod json;
 
 pub mod table;
 
+pub mod http;
+
+pub mod elasticsearch;
+
 pub mod stdout;
 
 pub mod tally;
+
+pub mod influxdb;
 
 pub mod null;
 
 #[cfg(test)]
 pub(crate) mod samples;
+
+#[cfg(test)]
+pub(crate) mod held;

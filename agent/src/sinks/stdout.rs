@@ -1,24 +1,26 @@
-//! The default output: records as lines to standard output, by a task behind a bounded queue.
+//! The default output: records as lines to standard output, by a thread behind a bounded queue.
 //!
 //! A slow reader of the output never holds up the agent: what does not fit into the queue is dropped and counted. A
 //! quarter of the queue is kept for the last records of flows: a dropped update is made good for by the next record of
 //! its flow, a dropped end by nothing. A reader that went away is no error, only the end.
 
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::json::{self, EncodeContext};
 use super::table;
 use super::tally::{SinkReport, Tally, ends};
-use crate::model::{Backlog, Record, RecordKind};
+use crate::model::{Backlog, Record, RecordKind, Records};
 
 /// Records encoded before they are written: enough that a write costs each of them nothing, few enough that their
 /// lines stay in the processor's cache and the buffer stays small.
 const WRITTEN_TOGETHER: usize = 256;
+
+/// Batches of which the memory is kept for later ones: one is filled while another is written.
+const SPARES: usize = 2;
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +52,12 @@ pub enum Offered {
 pub struct StdoutSink;
 
 impl StdoutSink {
-    /// Starts the writing task in the current Tokio runtime. `capacity` bounds the records that wait.
+    /// Starts the writing thread, one of the current Tokio runtime's for what blocks: a task would have to copy all
+    /// lines to such a thread for each write. `capacity` bounds the records that wait.
     pub fn spawn(
         output: Output,
         context: EncodeContext,
-        out: impl AsyncWrite + Unpin + Send + 'static,
+        out: impl Write + Send + 'static,
         capacity: u32,
     ) -> SinkHandle {
         let capacity = capacity.max(1);
@@ -63,6 +66,7 @@ impl StdoutSink {
         let encoder = Encoder { output, json: json::Encoder::new(context), rows: 0 };
         let tally = Arc::new(Tally::default());
         let backlog = Arc::new(Backlog::default());
+        let spare = Arc::new(Spare::default());
         let writer = Writer {
             encoder,
             out,
@@ -70,28 +74,38 @@ impl StdoutSink {
             capacity,
             tally: Arc::clone(&tally),
             backlog: Arc::clone(&backlog),
+            spare: Arc::clone(&spare),
         };
-        let task = tokio::spawn(writer.run(receiver));
-        SinkHandle { sender, room, capacity, tally, backlog, task }
+        let task = tokio::task::spawn_blocking(move || writer.run(receiver));
+        SinkHandle { sender, room, capacity, tally, backlog, spare, task }
     }
+}
+
+/// A batch that waits.
+#[derive(Debug)]
+struct Queued {
+    records: Records,
+    /// An earlier agent had it in its queue: it took no room in this one.
+    is_earlier: bool,
 }
 
 /// The way to a running sink.
 #[derive(Debug)]
 pub struct SinkHandle {
     /// Unbounded, because `room` bounds it by records rather than batches.
-    sender: mpsc::UnboundedSender<Arc<[Record]>>,
+    sender: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
     capacity: u32,
     tally: Arc<Tally>,
     backlog: Arc<Backlog>,
+    spare: Arc<Spare>,
     task: JoinHandle<io::Result<()>>,
 }
 
 impl SinkHandle {
     /// Hands over what there is room for. Never waits. When room gets scarce, only the ends of flows are taken.
     /// `number` is by what the batch is known to whoever asks for the [`SinkHandle::backlog`].
-    pub fn offer(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    pub fn offer(&self, number: u64, records: Records) -> Offered {
         let kept = self.fitting(&records);
         if kept.len() == records.len() {
             return self.try_hand_over(number, records);
@@ -107,7 +121,7 @@ impl SinkHandle {
     }
 
     /// The part of a batch that may enter the queue now.
-    fn fitting(&self, records: &Arc<[Record]>) -> Arc<[Record]> {
+    fn fitting(&self, records: &Records) -> Records {
         let free = self.room.available_permits();
         let capacity = self.capacity as usize;
         let only_ends = || records.len() <= free && ends(records) == records.len();
@@ -115,10 +129,11 @@ impl SinkHandle {
         if free == capacity || records.len() + capacity / 4 <= free || only_ends() {
             return Arc::clone(records);
         }
-        records.iter().filter(|record| record.kind == RecordKind::End).take(free).copied().collect()
+        let ends = records.iter().filter(|record| record.kind == RecordKind::End);
+        Arc::new(ends.take(free).copied().collect())
     }
 
-    fn try_hand_over(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    fn try_hand_over(&self, number: u64, records: Records) -> Offered {
         let Ok(permit) = self.room.try_acquire_many(self.permits(&records)) else {
             self.tally.count_dropped(&records, &[]);
             return Offered::Full;
@@ -128,7 +143,7 @@ impl SinkHandle {
     }
 
     /// Hands over a batch as soon as there is room: for a replay, and for the last batches before the end.
-    pub async fn send(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    pub async fn send(&self, number: u64, records: Records) -> Offered {
         tokio::select! {
             permit = self.room.acquire_many(self.permits(&records)) => {
                 let Ok(permit) = permit else { return Offered::Closed };
@@ -137,6 +152,13 @@ impl SinkHandle {
             }
             () = self.sender.closed() => Offered::Closed,
         }
+    }
+
+    /// Hands over a batch that an earlier agent may not have written. Never waits, and leaves all room to new batches,
+    /// which are written after it. Until it is written, it is in that agent's account and not in this one's.
+    pub fn admit(&self, number: u64, records: Records) -> Offered {
+        self.backlog.push(number, Arc::clone(&records));
+        self.enqueue(Queued { records, is_earlier: true })
     }
 
     /// Waits until nothing can be written any more.
@@ -156,6 +178,12 @@ impl SinkHandle {
         Arc::clone(&self.backlog)
     }
 
+    /// Memory for the next batch: that of one which was written, if there is any.
+    #[must_use]
+    pub fn spare(&self) -> Vec<Record> {
+        self.spare.take()
+    }
+
     /// Ends the input, waits until all of it is written, and tells what was done.
     pub async fn finish(self) -> SinkReport {
         drop(self.sender);
@@ -165,11 +193,15 @@ impl SinkHandle {
         SinkReport { error, ..report }
     }
 
-    fn hand_over(&self, number: u64, records: Arc<[Record]>) -> Offered {
+    fn hand_over(&self, number: u64, records: Records) -> Offered {
         // Also when nothing can be written any more: then it stays unwritten.
         self.tally.count_taken(&records);
         self.backlog.push(number, Arc::clone(&records));
-        match self.sender.send(records) {
+        self.enqueue(Queued { records, is_earlier: false })
+    }
+
+    fn enqueue(&self, batch: Queued) -> Offered {
+        match self.sender.send(batch) {
             Ok(()) => Offered::Taken,
             Err(_) => Offered::Closed,
         }
@@ -192,31 +224,65 @@ struct Writer<W> {
     capacity: u32,
     tally: Arc<Tally>,
     backlog: Arc<Backlog>,
+    spare: Arc<Spare>,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
-    async fn run(mut self, mut batches: mpsc::UnboundedReceiver<Arc<[Record]>>) -> io::Result<()> {
+impl<W: Write> Writer<W> {
+    fn run(mut self, mut batches: mpsc::UnboundedReceiver<Queued>) -> io::Result<()> {
         let mut buffer = Vec::new();
-        while let Some(batch) = batches.recv().await {
-            for part in batch.chunks(WRITTEN_TOGETHER) {
+        while let Some(batch) = batches.blocking_recv() {
+            for part in batch.records.chunks(WRITTEN_TOGETHER) {
                 self.encoder.encode(part, &mut buffer);
                 // Noted before the input closes: whoever sees it closed may ask why.
-                self.write(&buffer).await.inspect_err(|error| self.tally.note_error(error))?;
+                self.write(&buffer).inspect_err(|error| self.tally.note_error(error))?;
                 buffer.clear();
             }
-            self.tally.count_written(&batch);
-            self.backlog.pop();
-            self.room.add_permits(permits(batch.len(), self.capacity) as usize);
+            self.note_written(batch);
         }
         Ok(())
     }
 
-    async fn write(&mut self, buffer: &[u8]) -> io::Result<()> {
+    fn note_written(&self, Queued { records, is_earlier }: Queued) {
+        if is_earlier {
+            self.tally.count_taken(&records);
+        } else {
+            self.room.add_permits(permits(records.len(), self.capacity) as usize);
+        }
+        self.tally.count_written(&records);
+        self.backlog.pop();
+        self.spare.put(records);
+    }
+
+    fn write(&mut self, buffer: &[u8]) -> io::Result<()> {
         if buffer.is_empty() {
             return Ok(());
         }
-        self.out.write_all(buffer).await?;
-        self.out.flush().await
+        self.out.write_all(buffer)?;
+        self.out.flush()
+    }
+}
+
+/// Memory of batches that were written, which saves taking fresh pages from the kernel for each.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<Vec<Record>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<Record> {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps a batch's memory, unless somebody still reads it or enough is kept.
+    fn put(&self, batch: Records) {
+        let Some(mut records) = Arc::into_inner(batch) else { return };
+        records.clear();
+        let mut spare = self.lock();
+        if spare.len() < SPARES {
+            spare.push(records);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Record>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,8 +315,7 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
+    use super::super::held::{kept, stalled};
     use super::super::samples::{end_of_tcp, ping};
     use super::*;
     use crate::model::Sum;
@@ -259,48 +324,44 @@ mod tests {
         EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) }
     }
 
-    fn batch(records: usize) -> Arc<[Record]> {
+    fn batch(records: usize) -> Records {
         vec![end_of_tcp(); records].into()
     }
 
     #[tokio::test]
     async fn all_that_was_taken_is_written_before_it_ends() {
-        let (out, mut reader) = tokio::io::duplex(1 << 20);
+        let (out, text) = kept();
         let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
         assert_eq!(sink.offer(0, batch(3)), Offered::Taken);
         assert_eq!(sink.offer(0, vec![ping()].into()), Offered::Taken);
         let report = sink.finish().await;
-        let mut text = String::new();
-        reader.read_to_string(&mut text).await.unwrap();
         assert_eq!((report.written, report.dropped, report.broken_pipe), (4, 0, false));
+        let text = text.read();
         assert_eq!(text.lines().count(), 4);
         assert!(text.ends_with("}\n"));
     }
 
     /// As many updates, then as many ends.
-    fn mixed(updates: usize, ends: usize) -> Arc<[Record]> {
+    fn mixed(updates: usize, ends: usize) -> Records {
         [vec![ping(); updates], vec![end_of_tcp(); ends]].concat().into()
     }
 
     #[tokio::test]
     async fn a_stalled_reader_costs_counted_records_and_never_time() {
-        let (out, mut reader) = tokio::io::duplex(16);
+        let (out, text, gate) = stalled();
         let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
         assert_eq!(sink.offer(0, batch(6)), Offered::Taken);
         assert_eq!(sink.offer(0, batch(6)), Offered::Full);
         assert_eq!(sink.tally().report().dropped_ends, 2);
-        let read = tokio::spawn(async move {
-            let mut text = String::new();
-            reader.read_to_string(&mut text).await.map(|_| text)
-        });
+        drop(gate);
         let report = sink.finish().await;
         assert_eq!((report.written, report.dropped, report.dropped_ends), (10, 0, 2));
-        assert_eq!(read.await.unwrap().unwrap().lines().count(), 10);
+        assert_eq!(text.read().lines().count(), 10);
     }
 
     #[tokio::test]
     async fn the_last_quarter_of_the_queue_is_for_ends() {
-        let (out, _reader) = tokio::io::duplex(16);
+        let (out, _, _gate) = stalled();
         let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
         assert_eq!(sink.offer(0, mixed(50, 0)), Offered::Taken);
         assert_eq!(sink.offer(0, mixed(25, 0)), Offered::Taken);
@@ -321,25 +382,51 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_an_earlier_agent_left_is_written_first_and_takes_no_room() {
+        let (out, text, gate) = stalled();
+        let sink = StdoutSink::spawn(Output::Json, context(), out, 4);
+        for number in 0..3 {
+            assert_eq!(sink.admit(number, mixed(5, 0)), Offered::Taken);
+        }
+        assert_eq!(sink.offer(3, batch(4)), Offered::Taken);
+        assert_eq!(sink.offer(4, batch(2)), Offered::Full);
+        let numbers: Vec<_> = sink.backlog().batches().iter().map(|batch| batch.0).collect();
+        assert_eq!(numbers, [0, 1, 2, 3], "a later agent finds all of it");
+        let report = sink.tally().report();
+        assert_eq!(
+            (report.unwritten, report.unwritten_sum.flows),
+            (4, 4),
+            "earlier ones are in another account"
+        );
+        drop(gate);
+        let report = sink.finish().await;
+        assert_eq!((report.written, report.unwritten, report.dropped_ends), (19, 0, 2));
+        let text = text.read();
+        let are_ends: Vec<_> = text.lines().map(|line| line.contains("\"tcp\"")).collect();
+        assert_eq!(are_ends, [vec![false; 15], vec![true; 4]].concat());
+    }
+
+    #[tokio::test]
     async fn a_batch_larger_than_the_queue_goes_through_and_leaves_the_queue_as_it_was() {
-        let (out, mut reader) = tokio::io::duplex(1 << 20);
+        let (out, text) = kept();
         let sink = StdoutSink::spawn(Output::Null, context(), out, 4);
         for _ in 0..3 {
             assert_eq!(sink.send(0, batch(9)).await, Offered::Taken);
         }
         assert_eq!(sink.finish().await.written, 27);
-        assert_eq!(reader.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(text.read(), "");
     }
 
     #[tokio::test]
     async fn a_reader_that_left_ends_the_sink_without_an_error() {
-        let (out, reader) = tokio::io::duplex(16);
+        let (reader, out) = io::pipe().unwrap();
         drop(reader);
         let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
         assert_eq!(sink.offer(0, batch(1)), Offered::Taken);
         sink.closed().await;
         assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
         assert_eq!(sink.send(0, batch(10)).await, Offered::Closed);
+        assert_eq!(sink.admit(0, batch(1)), Offered::Closed);
         let report = sink.finish().await;
         assert!(report.broken_pipe && report.error.is_none());
         assert_eq!((report.dropped, report.unwritten), (0, 0));
@@ -347,7 +434,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_is_an_error_and_what_it_cost_is_counted() {
-        let full = tokio::fs::OpenOptions::new().write(true).open("/dev/full").await.unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let sink = StdoutSink::spawn(Output::Json, context(), full, 10);
         assert_eq!(sink.offer(0, batch(2)), Offered::Taken);
         sink.closed().await;
@@ -359,12 +446,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_table_has_its_header_first_and_again() {
-        let (out, mut reader) = tokio::io::duplex(1 << 20);
+        let (out, text) = kept();
         let sink = StdoutSink::spawn(Output::Table { width: 80 }, context(), out, 1000);
         assert_eq!(sink.offer(0, batch(table::HEADER_EVERY + 1)), Offered::Taken);
         sink.finish().await;
-        let mut text = String::new();
-        reader.read_to_string(&mut text).await.unwrap();
+        let text = text.read();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("TIME UTC"));
         assert_eq!(lines[table::HEADER_EVERY + 1], lines[0]);

@@ -108,7 +108,7 @@ impl Tally {
     }
 
     /// Counts what is missing in `kept`.
-    pub(super) fn count_dropped(&self, offered: &[Record], kept: &[Record]) {
+    pub fn count_dropped(&self, offered: &[Record], kept: &[Record]) {
         let ends = ends(offered).saturating_sub(ends(kept));
         let others = offered.len().saturating_sub(kept.len()).saturating_sub(ends);
         self.dropped_ends.fetch_add(ends as u64, Relaxed);
@@ -127,7 +127,8 @@ pub(super) fn ends(records: &[Record]) -> usize {
 }
 
 /// What the deltas add up to; flows are last records.
-fn deltas(records: &[Record]) -> Sum {
+#[must_use]
+pub fn deltas(records: &[Record]) -> Sum {
     let one = |record: &Record| Sum {
         flows: u64::from(record.kind == RecordKind::End),
         ..Sum::moved(&record.delta)

@@ -8,17 +8,26 @@ const EPOCH_DAYS: i64 = 719_468;
 /// Days in 400 years.
 const ERA_DAYS: i64 = 146_097;
 
-const DAY_SECONDS: i64 = 86_400;
+const HOUR_SECONDS: i64 = 3_600;
 
 /// `YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`, RFC 3339.
 #[must_use]
 pub fn rfc3339(unix_ns: i64) -> [u8; 30] {
-    Calendar::new().rfc3339(unix_ns)
+    let mut calendar = Calendar::new();
+    let (seconds, eight, two) = calendar.rfc3339(unix_ns);
+    let mut text = [0; 30];
+    let pieces = seconds.iter().chain(&eight).chain(&two);
+    text.iter_mut().zip(pieces).for_each(|(place, character)| *place = *character);
+    text
 }
 
-/// Writes moments; those of the same day as the one before take no calendar, those of the same second no clock.
+/// A moment up to its second with the dot behind that, then the rest of it.
+pub(crate) type Pieces<'a> = (&'a [u8; 20], [u8; 8], [u8; 2]);
+
+/// Writes moments; those of the same hour as the one before take no calendar, those of the same second no clock.
 pub(crate) struct Calendar {
-    day: i64,
+    /// When the hour began, seconds since the Unix epoch.
+    hour: i64,
     second: i64,
     /// `YYYY-MM-DDThh:mm:ss.`
     text: [u8; 20],
@@ -27,51 +36,51 @@ pub(crate) struct Calendar {
 impl Calendar {
     /// Knows no day yet.
     pub(crate) const fn new() -> Self {
-        Self { day: i64::MIN, second: i64::MIN, text: *b"YYYY-MM-DDThh:mm:ss." }
+        Self { hour: i64::MIN, second: i64::MIN, text: *b"YYYY-MM-DDThh:mm:ss." }
     }
 
-    /// As the function of that name.
+    /// The text of a moment in pieces.
     #[inline(always)]
-    pub(crate) fn rfc3339(&mut self, unix_ns: i64) -> [u8; 30] {
-        let second = unix_ns.div_euclid(1_000_000_000);
+    pub(crate) fn rfc3339(&mut self, unix_ns: i64) -> Pieces<'_> {
+        let second = match u64::try_from(unix_ns) {
+            Ok(unix_ns) => (unix_ns / 1_000_000_000).cast_signed(),
+            Err(_) => unix_ns.div_euclid(1_000_000_000),
+        };
         if second != self.second {
             self.turn_to(second);
         }
         let ns = unix_ns.wrapping_sub(second.wrapping_mul(1_000_000_000)) as u32;
-        let mut text = [0; 30];
-        if let Some((seconds, rest)) = text.split_first_chunk_mut() {
-            *seconds = self.text;
-            rest.copy_from_slice(&nine(ns, b'Z'));
-        }
-        text
+        let (eight, two) = nine(ns, b'Z');
+        (&self.text, eight, two)
     }
 
     fn turn_to(&mut self, second: i64) {
-        let day = second.div_euclid(DAY_SECONDS);
-        if day != self.day {
-            let [date @ .., _, _, _, _, _, _, _, _, _] = &mut self.text;
-            *date = self::date(day);
-            self.day = day;
-        }
         self.second = second;
-        let of_day = second.wrapping_sub(day.wrapping_mul(DAY_SECONDS)) as u32;
-        let [.., a, b, c, d, e, f, g, h, _] = &mut self.text;
-        [*a, *b, *c, *d, *e, *f, *g, *h] = of_clock(of_day);
+        let mut of_hour = second.wrapping_sub(self.hour);
+        if !(0..HOUR_SECONDS).contains(&of_hour) {
+            self.turn_to_hour(second);
+            of_hour = second.wrapping_sub(self.hour);
+        }
+        let (minute, second) = (of_hour as u32 / 60, of_hour as u32 % 60);
+        let ([m, i], [s, e]) = (two(minute), two(second));
+        let [.., a, b, _, c, d, _] = &mut self.text;
+        [*a, *b, *c, *d] = [m, i, s, e];
+    }
+
+    fn turn_to_hour(&mut self, second: i64) {
+        let hours = second.div_euclid(HOUR_SECONDS);
+        self.hour = hours.wrapping_mul(HOUR_SECONDS);
+        let [date @ .., a, b, _, _, _, _, _, _, _] = &mut self.text;
+        *date = self::date(hours.div_euclid(24));
+        [*a, *b] = two(hours.rem_euclid(24) as u32);
     }
 }
 
 fn date(day: i64) -> [u8; 11] {
     let (year, month, of_month) = civil(day);
-    let [_, _, y, e, a, r] = six(year as u32);
+    let [_, _, y, e, a, r, _, _] = six(year as u32);
     let ([m, o], [d, t]) = (two(month as u32), two(of_month as u32));
     [y, e, a, r, b'-', m, o, b'-', d, t, b'T']
-}
-
-/// `hh:mm:ss`
-fn of_clock(seconds: u32) -> [u8; 8] {
-    let (hours, minutes) = (seconds / 3600, seconds / 60);
-    let [[h, o], [m, i], [s, e]] = [hours, minutes - hours * 60, seconds - minutes * 60].map(two);
-    [h, o, b':', m, i, b':', s, e]
 }
 
 /// Year, month and day of a day counted from the epoch. Years run from March, so that the leap day is the last.

@@ -51,6 +51,25 @@ pub struct Counted {
     pub ends_lost: Sum,
     /// How often the kernel skipped the program that tells of ends. What those flows had moved is not known.
     pub ends_skipped: u64,
+    /// Ends were lost, and the looks that tell which flows they were of are not over yet.
+    pub owes_looks: bool,
+}
+
+/// The longest single runs so far of the programs that look at many flows, during which the kernel preempts nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LongestRuns {
+    /// Of the one that looks at flows which are due, nanoseconds.
+    pub sweep_ns: u64,
+    /// Of the one that walks the kernel's table, nanoseconds.
+    pub walk_ns: u64,
+}
+
+impl LongestRuns {
+    /// The longer of both, each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { sweep_ns: self.sweep_ns.max(other.sweep_ns), walk_ns: self.walk_ns.max(other.walk_ns) }
+    }
 }
 
 impl Batch {
@@ -111,6 +130,11 @@ pub trait Source: Send {
 
     /// What the kernel side counted beside what it handed over; `None` where it cannot.
     fn counted(&self) -> Option<Counted> {
+        None
+    }
+
+    /// The longest runs of the programs that look at many flows; `None` for a source that has none.
+    fn longest_runs(&self) -> Option<LongestRuns> {
         None
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::format::FileKind;
-use super::{Past, StateError, reading};
+use super::{Found, StateError, reading};
 
 const LOCK: &str = "lock";
 
@@ -54,12 +54,11 @@ impl Directory {
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
-    /// Reads what the agent before has left. `None` when there is nothing, or nothing that this version understands:
-    /// then that was set aside, and told of.
+    /// Reads what the agent before has left. What this version does not understand is set aside, and told of.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn read(&self) -> Result<Option<Past>, StateError> {
+    pub fn read(&self) -> Result<Found, StateError> {
         reading::read(self)
     }
 

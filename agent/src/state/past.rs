@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use crate::flow::SavedFlow;
 use crate::model::{Anchor, FlowId, Record};
+use crate::source::Losses;
 
 /// Flows by their identity.
 pub type Flows = HashMap<FlowId, SavedFlow, RandomState>;
@@ -32,8 +33,17 @@ pub struct Past {
     pub next_batch: u64,
     /// What the clocks showed around steps of the wall clock.
     pub clock: Vec<Anchor>,
-    /// What could not be read.
+    /// What could not be read: the first of it.
     pub damage: Vec<Damage>,
+}
+
+/// What is in a state directory.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What can be gone on with, if anything.
+    pub past: Option<Past>,
+    /// How much of it could not be read, by reason. What of it was never written, or never billed, is not known.
+    pub losses: Losses,
 }
 
 /// Something that cannot be read.

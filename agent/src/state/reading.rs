@@ -8,7 +8,7 @@ use std::path::Path;
 use zerocopy::FromBytes;
 
 use super::format::{AnchorRow, FileKind, Frame, FrameKind, Header, HeaderError, VERSION};
-use super::past::{Damage, Flows, Past};
+use super::past::{Damage, Flows, Found, Past};
 use super::reader::{FrameReader, Next};
 use super::row::{FLOW_BYTES, read_entries, read_flows};
 use super::{Directory, StateError};
@@ -24,27 +24,30 @@ const RESERVED: usize = 1 << 20;
 /// Damages that are told of.
 const TOLD: usize = 32;
 
+/// Under which damages are counted.
+const DAMAGED: &str = "state_damaged";
+
 /// The ends of so many batches before the last are known. What is read at once makes no more of them.
 const ENDED_BATCHES: u64 = 16;
 
-/// Reads what there is. `None` when there is nothing, or nothing that this version understands: that is set aside.
-pub(super) fn read(directory: &Directory) -> Result<Option<Past>, StateError> {
+/// Reads what there is. What this version does not understand is set aside.
+pub(super) fn read(directory: &Directory) -> Result<Found, StateError> {
     let failed = |cause| StateError::Directory {
         what: "cannot read the state in",
         path: directory.path().to_path_buf(),
         cause,
     };
     match read_files(directory).map_err(failed)? {
-        Outcome::Nothing => Ok(None),
-        Outcome::Past(past) => Ok(Some(*past)),
-        Outcome::Unreadable(damage) => {
+        Outcome::Nothing => Ok(Found::default()),
+        Outcome::Past(past, damages) => Ok(Found { past: Some(*past), losses: vec![(DAMAGED, damages)] }),
+        Outcome::Unreadable(damage, damages) => {
             directory.set_aside("damaged").map_err(failed)?;
             tracing::error!(
                 "the state in {} cannot be read ({}): it was set aside as *.damaged, and flows are billed from now on",
                 directory.path().display(),
                 damage.first().map(ToString::to_string).unwrap_or_default()
             );
-            Ok(None)
+            Ok(Found { past: None, losses: vec![(DAMAGED, damages.max(1))] })
         }
         Outcome::Version(version) => {
             directory.set_aside(&format!("version{version}")).map_err(failed)?;
@@ -53,16 +56,18 @@ pub(super) fn read(directory: &Directory) -> Result<Option<Past>, StateError> {
                  *.version{version}, and flows are billed from now on",
                 directory.path().display()
             );
-            Ok(None)
+            Ok(Found { past: None, losses: vec![("state_set_aside", 1)] })
         }
     }
 }
 
 enum Outcome {
     Nothing,
-    Past(Box<Past>),
+    /// With the number of damages.
+    Past(Box<Past>, u64),
     Version(u16),
-    Unreadable(Vec<Damage>),
+    /// Likewise.
+    Unreadable(Vec<Damage>, u64),
 }
 
 fn read_files(directory: &Directory) -> io::Result<Outcome> {
@@ -107,11 +112,14 @@ struct Reading {
     written: u64,
     next_batch: u64,
     clock: Vec<Anchor>,
+    /// The first.
     damage: Vec<Damage>,
+    damages: u64,
 }
 
 impl Reading {
     fn note(&mut self, file: &Path, offset: u64, what: &'static str) {
+        self.damages += 1;
         if self.damage.len() < TOLD {
             self.damage.push(Damage { file: file.to_path_buf(), offset, what });
         }
@@ -263,8 +271,8 @@ impl Reading {
         if let Some(version) = self.version {
             return Outcome::Version(version);
         }
-        let Some(header) = self.header else { return Outcome::Unreadable(self.damage) };
-        Outcome::Past(Box::new(Past {
+        let Some(header) = self.header else { return Outcome::Unreadable(self.damage, self.damages) };
+        let past = Past {
             boot_id: header.boot_id,
             accounting_since: header.accounting_since,
             until_boot_ns: self.until_boot_ns,
@@ -274,6 +282,7 @@ impl Reading {
             next_batch: self.next_batch,
             clock: self.clock,
             damage: self.damage,
-        }))
+        };
+        Outcome::Past(Box::new(past), self.damages)
     }
 }

@@ -16,9 +16,9 @@ use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::ObservationKind::{End, Existing, New, Update};
 use crate::model::{
     Anchor, Backlog, Counter, EndReason, Family, FlowId, Observation, ObservationKind, Record, RecordKind,
-    Status, Totals, Tuple, protocol,
+    Records, Status, Totals, Tuple, protocol,
 };
-use crate::source::Batch;
+use crate::source::{Batch, Losses};
 
 const SECOND: u64 = 1_000_000_000;
 const BOOT: [u8; 16] = [7; 16];
@@ -29,15 +29,20 @@ struct Agent {
     table: FlowTable,
     state: State,
     backlog: Backlog,
-    handed_on: Vec<(u64, Arc<[Record]>)>,
+    handed_on: Vec<(u64, Records)>,
 }
 
 fn directory(dir: &TempDir) -> Directory {
     Directory::open(dir.path()).unwrap()
 }
 
+/// How often this reason is counted.
+fn count(losses: &Losses, reason: &str) -> u64 {
+    losses.iter().filter(|(known, _)| *known == reason).map(|(_, count)| count).sum()
+}
+
 fn past(dir: &TempDir) -> Option<Past> {
-    directory(dir).read().unwrap()
+    directory(dir).read().unwrap().past
 }
 
 impl Agent {
@@ -64,7 +69,7 @@ impl Agent {
         self.table.apply(&Batch { observations, settled: true, look: None }, &mut records);
         for (records, flows) in records.chunks(3).zip(self.table.journal().chunks(3)) {
             let number = self.state.append(records, flows);
-            let batch: Arc<[Record]> = records.into();
+            let batch = Records::from(records.to_vec());
             self.backlog.push(number, Arc::clone(&batch));
             self.handed_on.push((number, batch));
         }
@@ -146,7 +151,7 @@ fn deltas(records: impl IntoIterator<Item = Record>) -> HashMap<FlowId, u64> {
 }
 
 /// Records of batches, each batch once.
-fn unique(batches: &[(u64, Arc<[Record]>)]) -> Vec<Record> {
+fn unique(batches: &[(u64, Records)]) -> Vec<Record> {
     let batches: HashMap<u64, _> = batches.iter().cloned().collect();
     batches.values().flat_map(|records| records.to_vec()).collect()
 }
@@ -352,14 +357,14 @@ fn a_log_cut_anywhere_is_an_agent_that_died_there() {
 }
 
 /// Bills on after `past` was read, and looks whether more was billed than moved.
-fn nothing_is_billed_twice(handed_on: &[(u64, Arc<[Record]>)], past: &Past) {
+fn nothing_is_billed_twice(handed_on: &[(u64, Records)], past: &Past) {
     let mut next = FlowTable::new(FlowTableOptions::new(100, BOOT, since(past, SINCE.boot_ns + 60 * SECOND)));
     restore(&mut next, past);
     let moved = |port| 100 + u64::from(port);
     let observations = (1..=6).map(|port| sight(Update, port, 61, moved(port))).collect();
     let mut records = Vec::new();
     next.apply(&Batch { observations, settled: true, look: None }, &mut records);
-    let again = past.unwritten.iter().map(|(number, records)| (*number, records.as_slice().into()));
+    let again = past.unwritten.iter().map(|(number, records)| (*number, records.clone().into()));
     let mut all = unique(&[handed_on.to_vec(), again.collect()].concat());
     all.extend(records);
     for (port, sum) in by_port(&all) {
@@ -375,13 +380,15 @@ fn by_port(records: &[Record]) -> HashMap<u16, u64> {
     sums
 }
 
-fn break_each_byte(path: &Path, dir: &TempDir, handed_on: &[(u64, Arc<[Record]>)]) {
+fn break_each_byte(path: &Path, dir: &TempDir, handed_on: &[(u64, Records)]) {
     let whole = fs::read(path).unwrap();
     for place in 0..whole.len() {
         let mut broken = whole.clone();
         broken[place] ^= 1 << (place % 8);
         fs::write(path, &broken).unwrap();
-        match past(dir) {
+        let found = directory(dir).read().unwrap();
+        assert!(count(&found.losses, "state_damaged") > 0, "byte {place} is broken and nobody counted it");
+        match found.past {
             Some(past) => {
                 assert!(!past.is_whole(), "byte {place} is broken and nobody noticed");
                 nothing_is_billed_twice(handed_on, &past);
@@ -425,6 +432,39 @@ fn a_file_that_is_missing_is_noticed() {
 }
 
 #[test]
+fn every_damage_is_counted_also_those_that_are_not_told_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    let log = agent.state.directory.place(FileKind::Log, 1);
+    let mut ends = Vec::new();
+    for port in 1..=40 {
+        agent.see(vec![sight(New, port, 2, 1)]);
+        ends.push(usize::try_from(fs::metadata(&log).unwrap().len()).unwrap());
+    }
+    drop(agent);
+    let mut bytes = fs::read(&log).unwrap();
+    ends.iter().for_each(|end| bytes[end - 1] ^= 1);
+    fs::write(&log, bytes).unwrap();
+    let found = directory(&dir).read().unwrap();
+    assert_eq!((count(&found.losses, "state_damaged"), found.past.unwrap().damage.len()), (40, 32));
+}
+
+#[test]
+fn a_state_that_cannot_be_read_at_all_is_set_aside_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    live(&mut agent);
+    drop(agent);
+    for kind in ["log.1", "snapshot.1"] {
+        fs::write(dir.path().join(kind), "nonsense").unwrap();
+    }
+    let found = directory(&dir).read().unwrap();
+    assert!(found.past.is_none() && dir.path().join("log.1.damaged").exists());
+    assert_eq!(count(&found.losses, "state_damaged"), 2);
+    assert_eq!(directory(&dir).read().unwrap().losses, [], "what was set aside is told of once");
+}
+
+#[test]
 fn a_directory_that_is_in_use_is_refused_and_names_who_uses_it() {
     let dir = tempfile::tempdir().unwrap();
     let held = directory(&dir);
@@ -446,7 +486,9 @@ fn another_version_is_set_aside() {
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
         fs::write(dir.path().join(kind), bytes).unwrap();
     }
-    assert!(past(&dir).is_none());
+    let found = directory(&dir).read().unwrap();
+    assert!(found.past.is_none());
+    assert_eq!(found.losses, [("state_set_aside", 1)]);
     assert!(dir.path().join("log.1.version9").exists() && dir.path().join("snapshot.1.version9").exists());
     drop(Agent::fresh(&dir));
     assert!(past(&dir).unwrap().is_whole());

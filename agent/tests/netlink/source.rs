@@ -389,11 +389,13 @@ async fn quiet_batches_settle_and_draining_finishes() {
     let Some((ns, _tracking)) = tracked("settle") else { return };
     let mut listener = Listener::start(ns.namespace().inode);
     listener.wait_until_watching(&ns).await;
+    // Others may make traffic on this machine meanwhile.
+    let deadline = Instant::now() + Duration::from_secs(30);
     let mut settled = 0;
-    for _ in 0..50 {
+    while settled < 5 {
+        assert!(Instant::now() < deadline, "{settled} batches were settled within 30 s");
         settled += u32::from(listener.read().await);
     }
-    assert!(settled > 5, "{settled} of 50 batches were settled");
 
     send(&ns, 9_001, 1);
     flush(&ns);

@@ -20,6 +20,17 @@ use crate::traffic::{Path, Sent};
 /// The last packets of a closing connection are sent by the kernel after the last system call returned.
 const QUIET: Duration = Duration::from_millis(150);
 
+/// Timeouts of half a minute and the like, which a slow machine may exceed between two packets.
+const SHORT_TIMEOUTS: [&str; 4] = [
+    "nf_conntrack_udp_timeout",
+    "nf_conntrack_udp_timeout_stream",
+    "nf_conntrack_icmp_timeout",
+    "nf_conntrack_icmpv6_timeout",
+];
+
+/// What they are raised to, in seconds: flows time out where a scenario wants it.
+const OUTLASTS: u64 = 3600;
+
 /// Address families of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -292,6 +303,9 @@ impl Lab {
         for place in places {
             let node = self.nodes.get_mut(*place).context("this network has no such namespace")?;
             topology::track(&node.namespace)?;
+            for key in SHORT_TIMEOUTS {
+                node.namespace.netfilter(key, OUTLASTS)?;
+            }
             node.tracked = true;
         }
         Ok(())

@@ -186,6 +186,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("kill9", restart::kill9).long(),
     guest_only("pinned_restart", pinned::restart),
     guest_only("pinned_kill9", pinned::kill9).long(),
+    guest_only("overflow_kill9", pinned::kill9_overflow).long(),
     harmless("burst", load::burst).long(),
     harmless("flush", load::flush).long().racing(),
     harmless("ns_storm", load::namespace_storm).long(),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::restart::{StateDir, kills, lab, seed};
+use super::load::TINY;
+use super::restart::{BURST, StateDir, burst, kills, lab, seed};
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
 use crate::compare::Verdict;
@@ -63,8 +64,8 @@ impl Flows {
         }
         if self.draw(4) == 0 && self.next_port < 60_000 {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            traffic::burst(&lab.path(family)?, self.next_port..self.next_port + 5, 7003)?;
-            self.next_port += 5;
+            burst(&lab.path(family)?, self.next_port)?;
+            self.next_port += BURST;
         }
         Ok(())
     }
@@ -136,7 +137,18 @@ fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
 
 /// Agents are killed again and again; flows end while none runs, and at any other time.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
-    let (state, lab, seed) = (StateDir::new("pinned9", settings), lab()?, seed());
+    killed(StateDir::new("pinned9", settings), settings)
+}
+
+/// The same while most ends have no room in their ring.
+pub(super) fn kill9_overflow(settings: &Settings) -> Result<Outcome> {
+    let mut state = StateDir::new("overflow9", settings);
+    state.configure(&TINY);
+    killed(state, settings)
+}
+
+fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
+    let (lab, seed) = (lab()?, seed());
     let mut agent = state.start_after(Output::default(), settings)?;
     if agent.ready_line.contains("netlink") {
         return Ok(Outcome::skip("there are no kernel programs"));

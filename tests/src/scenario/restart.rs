@@ -23,6 +23,9 @@ const LIFE_MS: u64 = 1500;
 /// No more flows than that are opened: all their ends come at once, and must find room in the output's queue.
 const LAST_PORT: u16 = 45_000;
 
+/// Flows that are opened at once.
+pub(super) const BURST: u16 = 5;
+
 /// Between two steps of the traffic.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -33,12 +36,19 @@ const DUMPED: Duration = Duration::from_millis(2500);
 pub(super) struct StateDir {
     path: PathBuf,
     program: PathBuf,
+    /// Configuration keys of the scenario's own.
+    keys: &'static [(&'static str, &'static str)],
 }
 
 impl StateDir {
     pub(super) fn new(name: &str, settings: &Settings) -> Self {
         let path = std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id()));
-        Self { path, program: settings.agent.clone() }
+        Self { path, program: settings.agent.clone(), keys: &[] }
+    }
+
+    /// For agents with further configuration keys.
+    pub(super) const fn configure(&mut self, keys: &'static [(&'static str, &'static str)]) {
+        self.keys = keys;
     }
 
     pub(super) fn path(&self) -> &std::path::Path {
@@ -51,7 +61,7 @@ impl StateDir {
     }
 
     fn command(&self, settings: &Settings) -> Command {
-        let mut command = settings.options().command("json");
+        let mut command = settings.options_with(self.keys).command("json");
         command.arg("--state-dir").arg(&self.path);
         command
     }
@@ -71,16 +81,11 @@ impl Drop for StateDir {
     }
 }
 
-/// A network whose flows are counted whether or not an agent runs, and live as long as the scenario.
+/// A network whose flows are counted whether or not an agent runs.
 pub(super) fn lab() -> Result<Lab> {
     let mut lab = Lab::direct()?;
-    for (key, value) in [
-        ("nf_conntrack_acct", 1),
-        ("nf_conntrack_timestamp", 1),
-        ("nf_conntrack_udp_timeout", 3600),
-        ("nf_conntrack_udp_timeout_stream", 3600),
-    ] {
-        lab.netfilter(key, value)?;
+    for key in ["nf_conntrack_acct", "nf_conntrack_timestamp"] {
+        lab.netfilter(key, 1)?;
     }
     lab.capture()?;
     Ok(lab)
@@ -123,19 +128,9 @@ impl Traffic {
         }
         if self.draw(4) == 0 && self.next_port < LAST_PORT {
             let family = FAMILIES.get(usize::try_from(self.draw(2))?).copied().unwrap_or(Family::V4);
-            let path = lab.path(family)?;
-            // An agent that is being started holds the listener of the last burst until it is its own process.
-            self.burst(&path).or_else(|_| {
-                thread::sleep(Duration::from_millis(50));
-                self.burst(&path)
-            })?;
+            burst(&lab.path(family)?, self.next_port)?;
+            self.next_port += BURST;
         }
-        Ok(())
-    }
-
-    fn burst(&mut self, path: &Path<'_>) -> Result<()> {
-        traffic::burst(path, self.next_port..self.next_port + 5, 7003)?;
-        self.next_port += 5;
         Ok(())
     }
 
@@ -153,6 +148,16 @@ impl Traffic {
         sent.into_iter().filter(|sent| sent.totals.is_some_and(moved)).for_each(|sent| lab.promise(sent));
         Ok(flows)
     }
+}
+
+/// Opens some flows while an agent may be started: until it is its own process, it holds the listener of the burst before.
+pub(super) fn burst(path: &Path<'_>, port: u16) -> Result<()> {
+    let send = || traffic::burst(path, port..port + BURST, 7003);
+    send().or_else(|_| {
+        thread::sleep(Duration::from_millis(50));
+        send()
+    })?;
+    Ok(())
 }
 
 fn moved(totals: crate::key::Totals) -> bool {

@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     loss_admitted: bool,
     /// What the agent has to count as lost, and how often.
     expected_loss: Option<(&'static str, u64)>,
+    /// Whether an end may have no reason as often as the agent says that it may not know one.
+    unknown_if_told: bool,
     /// What the agent found of the machine's settings, and has to leave behind.
     accounting: Option<Vec<String>>,
 }
@@ -74,6 +76,7 @@ impl<'a> Stage<'a> {
             passed_over: Vec::new(),
             loss_admitted: false,
             expected_loss: None,
+            unknown_if_told: false,
             accounting: None,
         }
     }
@@ -95,6 +98,20 @@ impl<'a> Stage<'a> {
             reasons.extend(["unknown", "closed"]);
         }
         reasons
+    }
+
+    /// The same where the kernel may skip the program that sees who deletes a flow: then the agent has to say so.
+    pub fn reasons_or_told(&mut self, end_reasons: &[&'static str]) -> Vec<&'static str> {
+        self.unknown_if_told = true;
+        let mut reasons = self.reasons(end_reasons);
+        reasons.push("unknown");
+        reasons
+    }
+
+    /// Whether the kernel says how often it skipped the agent's programs.
+    #[must_use]
+    pub fn counts_skips(&self) -> bool {
+        !self.by_netlink() && kernel_counts_skips(self.agent.ready_line.contains("fentry:"))
     }
 
     /// Whether the agent has to do without tracing.
@@ -158,11 +175,15 @@ impl<'a> Stage<'a> {
         // What was lost is not waited for.
         let within = if self.loss_admitted { LOSSES_SHOW } else { ENDS_WITHIN };
         self.agent.wait(within, |records| records.ended(&namespaces) >= ledger.len());
+        let counts_skips = self.counts_skips();
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
         let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised, self.expected_loss);
         if !ended.output.resumed {
             self.check_audit(&mut verdict, &ended);
+        }
+        if self.unknown_if_told && counts_skips {
+            check_unknown(&mut verdict, &ended, &namespaces);
         }
         if self.settings.alone {
             self.check_traces(&mut verdict, &ended, &namespaces)?;
@@ -209,6 +230,25 @@ impl<'a> Stage<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Whether this kernel says how often it skipped a program: typed ones since 5.12, probes since 6.7.
+pub(super) fn kernel_counts_skips(typed: bool) -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let numbers: Vec<u32> =
+        release.unwrap_or_default().split('.').map_while(|number| number.parse().ok()).take(2).collect();
+    let since = if typed { [5, 12] } else { [6, 7] };
+    numbers.as_slice() >= since.as_slice()
+}
+
+/// No more ends are without a reason than the agent says.
+fn check_unknown(verdict: &mut Verdict, ended: &Ended, namespaces: &[u32]) {
+    let ours = ended.output.records.accounts().filter(|flow| namespaces.contains(&flow.key.netns));
+    let unknown = ours.filter(|flow| flow.end_reason.as_deref() == Some("unknown")).count() as u64;
+    let told = ended.lost("end_reason_unknown") + ended.lost("no_slot");
+    if unknown > told {
+        verdict.problem(format!("{unknown} ends have no reason, the agent says {told}"));
     }
 }
 

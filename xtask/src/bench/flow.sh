@@ -1,25 +1,8 @@
 # Measures what one-packet flows cost with each of several programs that account them. Set before: FLOWS, FEWER.
 # Prints `NAME JSON` for each, the JSON being that of conntally-flows.
-set -eu
 
-ip netns add a
-ip netns add b
-ip link add va netns a type veth peer name vb netns b
-ip -n a addr add 10.99.0.1/24 dev va
-ip -n b addr add 10.99.0.2/24 dev vb
-ip -n a link set va up
-ip -n b link set vb up
-ip netns exec a nft -f - <<'NFT'
-table inet measure { chain out { type filter hook output priority 0; ct state established,new counter accept; }; }
-NFT
-ip netns exec b nft -f - <<'NFT'
-table inet measure { chain in { type filter hook prerouting priority -300; meta l4proto udp drop; }; }
-NFT
-for setting in acct=1 timestamp=1 udp_timeout=600; do
-    ip netns exec a sysctl -qw "net.netfilter.nf_conntrack_$setting"
-done
-sysctl -qw net.netfilter.nf_conntrack_max=1000000 net.core.rmem_max=16777216
-ip netns exec a ping -q -c 1 -W 1 10.99.0.2 >/dev/null || true
+lab 600
+sysctl -qw net.netfilter.nf_conntrack_max=1000000 net.core.rmem_max=67108864
 
 mkfifo /tmp/lines
 
@@ -34,15 +17,7 @@ begin() { # WORD COMMAND…
     "$@" >/tmp/lines 2>/tmp/log &
     pid=$!
     exec 3</tmp/lines
-    for _ in $(seq 100); do
-        [ "$word" ] && grep -q "$word" /tmp/log && return
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.1
-    done
-    [ "$word" ] || return 0
-    echo "it is not ready:"
-    cat /tmp/log
-    exit 1
+    if [ "$word" ]; then await_agent "$word" $pid; else sleep 10; fi
 }
 
 finish() {
@@ -55,29 +30,31 @@ finish() {
 
 flows base "$FLOWS" 0
 flows base "$FLOWS" 0
+flows fewer "$FEWER" 0
 
 begin ready conntally run --source bpf --output json
 flows conntally "$FLOWS" 2 <&3
 finish conntally
 
-begin '' ip netns exec a conntrack -E -e NEW,DESTROY
+# With room for all events; it loses most of them nevertheless.
+begin '' ip netns exec a conntrack -E -e NEW,DESTROY -b 67108864
 flows conntrack "$FEWER" 2 <&3
 finish conntrack
 
-cat >/tmp/ulogd.conf <<'TOML'
+cat >/tmp/ulogd.conf <<TOML
 [global]
 logfile="/tmp/ulogd.log"
 loglevel=5
-plugin="/root/ulogd_inpflow_NFCT.so"
-plugin="/root/ulogd_filter_IP2STR.so"
-plugin="/root/ulogd_filter_PRINTFLOW.so"
-plugin="/root/ulogd_output_LOGEMU.so"
+plugin="$PWD/ulogd_inpflow_NFCT.so"
+plugin="$PWD/ulogd_filter_IP2STR.so"
+plugin="$PWD/ulogd_filter_PRINTFLOW.so"
+plugin="$PWD/ulogd_output_LOGEMU.so"
 stack=ct1:NFCT,ip2str1:IP2STR,print1:PRINTFLOW,emu1:LOGEMU
 [ct1]
 hash_enable=0
 event_mask=0x00000005
-netlink_socket_buffer_size=16777216
-netlink_socket_buffer_maxsize=16777216
+netlink_socket_buffer_size=67108864
+netlink_socket_buffer_maxsize=67108864
 [emu1]
 file="/proc/self/fd/1"
 sync=1

@@ -2,34 +2,13 @@
 # HOOKS: the hooks to measure. PACKETS: how many are timed. Prints lines that xtask reads: `CONFIG MEDIAN MEAN`
 # (`HOOK` and `sweep-HOOK` for the two ways of `source.updates`),
 # for the proof `proof HOOK PACKETS RUNS UPDATES STARTS`, and `map HOOK NAME ENTRIES` for each map.
-set -eu
 
-setup() {
-    ip netns add a
-    ip netns add b
-    ip link add va netns a type veth peer name vb netns b
-    ip -n a addr add 10.99.0.1/24 dev va
-    ip -n b addr add 10.99.0.2/24 dev vb
-    ip -n a link set va up
-    ip -n b link set vb up
-    ip netns exec a nft -f - <<'NFT'
-table inet measure { chain out { type filter hook output priority 0; ct state established,new counter accept; }; }
-NFT
-    # Nobody reads what arrives: it is dropped early, so that the receiver's part is always the same.
-    ip netns exec b nft -f - <<'NFT'
-table inet measure { chain in { type filter hook prerouting priority -300; meta l4proto udp drop; }; }
-NFT
-    set_in_a nf_conntrack_timestamp 1
-    set_in_a nf_conntrack_udp_timeout 600
-    ip netns exec a ping -q -c 1 -W 1 10.99.0.2 >/dev/null || true
-    cat >/tmp/bench.toml <<'TOML'
+lab 600
+cat >/tmp/bench.toml <<'TOML'
 [source]
 rate_curve = [{ age = "0s", every = "1h" }]
 TOML
-    { cat /tmp/bench.toml; echo 'updates = "sweep"'; } >/tmp/sweep.toml
-}
-
-set_in_a() { ip netns exec a sysctl -qw "net.netfilter.$1=$2"; }
+{ cat /tmp/bench.toml; echo 'updates = "sweep"'; } >/tmp/sweep.toml
 
 port=20000
 # Each run is a flow of its own: whether the kernel counts a flow is decided when it begins.
@@ -49,23 +28,10 @@ measure() {
     done
 }
 
-start_agent() { # HOOK FILE
+start() { # HOOK FILE
     conntally run -c "/tmp/$2.toml" --source bpf --hook "$1" --output json >/tmp/records 2>/tmp/log &
     agent=$!
-    for _ in $(seq 300); do
-        grep -q 'ready' /tmp/log && return
-        kill -0 $agent 2>/dev/null || break
-        sleep 0.1
-    done
-    echo "the agent is not ready:"
-    cat /tmp/log
-    exit 1
-}
-
-stop_agent() {
-    kill -TERM $agent
-    wait $agent || { echo "the agent ended with code $?"; cat /tmp/log; exit 1; }
-    cp /tmp/log "/out/agent-$1.log"
+    await_agent ready $agent
 }
 
 # How often the programs on the packet path have run.
@@ -97,18 +63,17 @@ maps() { # HOOK
         }'
 }
 
-setup
 set_in_a nf_conntrack_acct 0
 measure none
 set_in_a nf_conntrack_acct 1
 measure base
 for hook in $HOOKS; do
-    start_agent "$hook" bench
+    start "$hook" bench
     measure "$hook"
     prove "$hook"
     maps "$hook"
-    stop_agent "$hook"
-    start_agent "$hook" sweep
+    stop_agent $agent "$hook"
+    start "$hook" sweep
     measure "sweep-$hook"
-    stop_agent "sweep-$hook"
+    stop_agent $agent "sweep-$hook"
 done

@@ -14,7 +14,7 @@ use crate::{
     paths::Paths,
 };
 
-const SCRIPT: &str = include_str!("guest.sh");
+const SCRIPT: &str = concat!(include_str!("lab.sh"), include_str!("guest.sh"));
 
 /// Packets timed in each of the three runs.
 const PACKETS: u32 = 20_000;

@@ -12,7 +12,7 @@ use crate::{
     paths::Paths,
 };
 
-const SCRIPT: &str = include_str!("scale.sh");
+const SCRIPT: &str = concat!(include_str!("lab.sh"), include_str!("scale.sh"));
 
 /// The kernel whose figures have limits, with that many flows; the others' are printed, with fewer.
 const JUDGED: &str = "6.12";

@@ -225,7 +225,7 @@ fn script(piece: &Piece) -> String {
     let (hook, scenarios) = (case.hook, piece.scenarios.join(","));
     let (kills, flows) = if piece.full { (FULL_KILLS, FULL_FLOWS) } else { ("", "") };
     format!(
-        "{kills}exec conntally-e2e guest --agent /root/conntally --hook {hook}{updates}{flows} \
+        "{kills}exec conntally-e2e guest --agent ./conntally --hook {hook}{updates}{flows} \
          --scenario {scenarios} --out /out\n"
     )
 }

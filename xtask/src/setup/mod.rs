@@ -14,6 +14,7 @@ use packages::Package;
 /// Installs what the other tasks need; quick, and offline, when all is there.
 pub(crate) fn run(paths: &Paths) -> Result<()> {
     require_components()?;
+    tell_of_go();
     let missing = packages::missing(packages::NEEDED.iter())?;
     if missing.is_empty() {
         println!("setup: all {} packages are there", packages::NEEDED.len());
@@ -40,6 +41,15 @@ fn require_components() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Go is the user's to install, too: that of Debian is too old for the servers.
+fn tell_of_go() {
+    if !command::exists("go") {
+        println!(
+            "setup: Go is missing, which `cargo xtask servers` builds servers with: install Go 1.25.5 or newer"
+        );
+    }
 }
 
 fn install(missing: &[&Package]) -> Result<()> {

@@ -51,6 +51,10 @@ pub(crate) const NEEDED: &[Package] = &[
     package("iputils-ping", "ping", "sends echo requests"),
     package("ethtool", "ethtool", "turns segmentation offloads off, so that a capture sees real packets"),
     package("procps", "sysctl", "sets kernel parameters"),
+    package("maven", "mvn", "fetches the servers that are written in Java"),
+    package("default-jdk-headless", "javac", "runs them"),
+    package("unzip", "unzip", "unpacks them"),
+    package("pkg-config", "pkg-config", "links the servers that are written in Go"),
     package("tcpdump", "tcpdump", "looks at packets when a test fails"),
 ];
 

@@ -46,6 +46,21 @@ impl Count {
     }
 }
 
+impl Count {
+    /// What `conntally-sinks` printed: a line `test NAME ... ok` or `test NAME ... FAILED` per case.
+    pub(crate) fn of_sink_tests(text: &str) -> Self {
+        let mut count = Self::default();
+        for line in text.lines().filter_map(|line| line.strip_prefix("test ")) {
+            if line.ends_with(" ... ok") {
+                count.add(Self::success());
+            } else if let Some(name) = line.strip_suffix(" ... FAILED") {
+                count.add(Self::failure(name.to_owned()));
+            }
+        }
+        count
+    }
+}
+
 fn number_before(text: &str, word: &str) -> u64 {
     let before = text.split_once(word).map_or("", |(before, _)| before);
     before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -63,6 +78,14 @@ mod tests {
         let count = Count::of_cargo_test(text);
         assert_eq!((count.passed, count.failed), (13, 1));
         assert_eq!(count.failures, ["b::c"]);
+    }
+
+    #[test]
+    fn cases_of_sinks_are_counted_one_by_one() {
+        let text = "test a/b (1.0 s) ... ok\ntest a/c (2.0 s) ... FAILED\n    why\n\ntest a/d ... not applicable: x\n";
+        let count = Count::of_sink_tests(text);
+        assert_eq!((count.passed, count.failed), (1, 1));
+        assert_eq!(count.failures, ["a/c (2.0 s)"]);
     }
 
     #[test]

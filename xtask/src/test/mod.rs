@@ -16,6 +16,7 @@ use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
     ebpf, fuzz, matrix,
     paths::Paths,
+    servers::conformance,
 };
 
 /// How long each fuzzer runs.
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     /// Leave out the guests
     #[arg(long)]
     no_vm: bool,
+    /// Leave out the servers that sinks deliver to
+    #[arg(long)]
+    no_servers: bool,
     /// Every scenario in every combination of kernel, hook, mode and number of CPUs instead of a selection
     #[arg(long, conflicts_with = "no_vm")]
     full: bool,
@@ -42,6 +46,9 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "dependencies", || dependencies(paths));
     step(&mut count, "host tests", || host_tests(paths));
     step(&mut count, "fuzzers", || fuzzers(paths));
+    if !options.no_servers {
+        step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
+    }
     if !options.no_vm {
         step(&mut count, "guests", || guests(paths, options.full));
     }
@@ -141,7 +148,7 @@ fn guests(paths: &Paths, full: bool) -> Result<Count> {
 }
 
 /// Runs a command, shows its standard output line by line, and returns it with whether the command succeeded.
-fn followed(command: &mut Command) -> Result<(String, bool)> {
+pub(crate) fn followed(command: &mut Command) -> Result<(String, bool)> {
     let name = shown(command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {name}"))?;
     let output = child.stdout.take().with_context(|| format!("{name} has no output"))?;

@@ -3,11 +3,29 @@
 use aya::maps::{MapData, PerCpuArray};
 use conntally_common::{LOSS_REASONS, Sum};
 
-use super::{KernelSide, abi::Plain, pins::Told};
+use super::{KernelSide, abi::Plain, attaching::Attached, hooks::Role, pins::Told};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
     ["update_ring_full", "end_lost", "no_slot", "read_failed", "end_read_failed"];
+
+/// How often the kernel skipped a program because another was running on that CPU, since it was loaded. `None` where the
+/// kernel does not count that: before 5.12, for probes in part before 6.7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skips {
+    /// The one that tells of ends.
+    pub(super) ends: Option<u64>,
+    /// Those that note who deletes a flow, or that it has begun: without a slot there is no place for such a note.
+    pub(super) notes: Option<u64>,
+}
+
+impl Attached {
+    /// How often the kernel skipped the program or, if it hangs on one, its probe.
+    fn skipped(&self) -> Option<u64> {
+        let counts = [self.program.skipped(), self.link.missed()];
+        counts.into_iter().flatten().reduce(u64::saturating_add)
+    }
+}
 
 impl KernelSide {
     /// What was lost so far, by reason.
@@ -18,8 +36,38 @@ impl KernelSide {
         (0u32..)
             .zip(LOSS_NAMES.into_iter().zip(self.told.losses))
             .map(|(index, (name, told))| (name, sum_of_cpus(&map, index).saturating_sub(told)))
-            .chain([("hook_skipped", self.ends_skipped().unwrap_or(0))])
+            .chain([
+                ("hook_skipped", self.ends_skipped().unwrap_or(0)),
+                // At most so many ends have no reason, or another.
+                ("end_reason_unknown", self.notes_skipped()),
+            ])
             .collect()
+    }
+
+    /// How often the kernel skipped the program that tells of ends; `None` where it does not count that.
+    #[must_use]
+    pub fn ends_skipped(&self) -> Option<u64> {
+        self.skips_ever().ends.map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
+    }
+
+    fn notes_skipped(&self) -> u64 {
+        self.skips_ever().notes.unwrap_or(0).saturating_sub(self.told.notes_skipped)
+    }
+
+    /// Since the programs were loaded.
+    pub(super) fn skips_ever(&self) -> Skips {
+        let of = |roles: &[Role], detached| {
+            let mut programs =
+                self.attached.iter().filter(|attached| roles.contains(&attached.role)).peekable();
+            if programs.peek().is_none() {
+                return detached;
+            }
+            programs.filter_map(Attached::skipped).reduce(u64::saturating_add)
+        };
+        Skips {
+            ends: of(&[Role::Destroy], self.skips.ends),
+            notes: of(&[Role::Delete, Role::Insert, Role::Confirm], self.skips.notes),
+        }
     }
 
     /// What all flows moved that ended so far and of which no earlier agent was told.
@@ -45,8 +93,13 @@ impl KernelSide {
         if let Ok(map) = self.object.maps.get("LOSSES").and_then(|map| Ok(PerCpuArray::try_from(map)?)) {
             (0u32..).zip(&mut losses).for_each(|(index, count)| *count = sum_of_cpus(&map, index));
         }
-        let ends_skipped = self.ends_skipped_ever().unwrap_or(0);
-        Told { losses, ends_lost: self.sum("ENDS_LOST"), ends_skipped }
+        let Skips { ends, notes } = self.skips_ever();
+        Told {
+            losses,
+            ends_lost: self.sum("ENDS_LOST"),
+            ends_skipped: ends.unwrap_or(0),
+            notes_skipped: notes.unwrap_or(0),
+        }
     }
 
     fn sum(&self, name: &str) -> Sum {

@@ -3,19 +3,20 @@
 use std::io;
 
 use anyhow::{Context, bail};
-use aya::maps::{Map, MapData, Queue};
+use aya::maps::{Map, MapData};
 use conntally_common::{Event, EventKind, Sum};
 use zerocopy::FromBytes;
 
 use super::{
     KernelSide, KernelSideOptions, StartError,
-    abi::Plain,
     announce::Announcer,
+    attaching::Attached,
     counted::beyond,
+    custody::Custody,
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
-    pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
-    programs::Attached,
+    overflow,
+    pins::{self, Board, Description, PinDirectory, PinError, Place, constants_digest},
     ring::Ring,
     selftest::is_selftest,
 };
@@ -86,7 +87,7 @@ impl KernelSide {
             }
         })?;
         side.set_aside_first(left);
-        side.pin(directory, place, &constants_digest(constants, options), constants.bucket_bits);
+        side.pin(directory, place, constants, options);
         Ok(side)
     }
 
@@ -110,6 +111,7 @@ impl KernelSide {
         Description { process: std::process::id(), state_dir: shown(place), ..found }.write(directory)?;
         let board = Board::open(directory)?;
         side.told = board.read();
+        side.custody = Some(pins::custody(directory, constants.rings.ends_overflow)?);
         side.find_ended_before()?;
         Ok(Some((side, board)))
     }
@@ -158,10 +160,7 @@ impl KernelSide {
 
     /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
     fn find_ended_before(&mut self) -> anyhow::Result<()> {
-        let mut overflowed = Vec::new();
-        while let Some(event) = self.overflowed_end()? {
-            overflowed.push(event);
-        }
+        let overflowed = self.all_overflowed()?;
         let ours = overflowed.iter().map(moved).fold(self.ends_lost(), add);
         self.ended_before = beyond(self.ended_and_taken(), ours);
         self.set_aside(overflowed);
@@ -169,11 +168,17 @@ impl KernelSide {
     }
 
     /// Has the programs outlive this process. Where that is not possible, they go with it.
-    fn pin(&mut self, directory: PinDirectory, place: &Place, constants: &str, bucket_bits: u32) {
+    fn pin(
+        &mut self,
+        directory: PinDirectory,
+        place: &Place,
+        constants: &Constants,
+        options: &KernelSideOptions,
+    ) {
         let description = Description {
             object: object_digest().to_owned(),
-            constants: constants.to_owned(),
-            bucket_bits,
+            constants: constants_digest(constants, options),
+            bucket_bits: constants.bucket_bits,
             event_bytes: size_of::<Event>(),
             module: module::incarnation(),
             hooks: self.kind,
@@ -184,8 +189,11 @@ impl KernelSide {
             state_dir: shown(place),
             process: std::process::id(),
         };
-        match self.pin_all(&directory, &description) {
-            Ok(board) => self.pinned = Some(Pinned { directory, board, were_taken_over: false }),
+        match self.pin_all(&directory, &description, constants.rings.ends_overflow) {
+            Ok((board, custody)) => {
+                self.pinned = Some(Pinned { directory, board, were_taken_over: false });
+                self.custody = Some(custody);
+            }
             Err(error) => {
                 tell_unpinned(&error);
                 if let Err(error) = directory.remove() {
@@ -195,7 +203,12 @@ impl KernelSide {
         }
     }
 
-    fn pin_all(&self, directory: &PinDirectory, description: &Description) -> anyhow::Result<Board> {
+    fn pin_all(
+        &self,
+        directory: &PinDirectory,
+        description: &Description,
+        queue: u32,
+    ) -> anyhow::Result<(Board, Custody)> {
         for Attached { role, link, .. } in &self.attached {
             let program = role.program(self.kind);
             link.pin(&directory.link(program)).with_context(|| format!("program {program}"))?;
@@ -205,13 +218,15 @@ impl KernelSide {
         }
         let mut board = Board::open(directory)?;
         board.note(&self.told);
+        let custody = pins::custody(directory, queue)?;
         description.write(directory)?;
-        Ok(board)
+        Ok((board, custody))
     }
 
     /// Removes the pins, if there are any.
     pub(super) fn unpin(&mut self) {
         let Some(pinned) = self.pinned.take() else { return };
+        self.custody = None;
         if let Err(error) = pinned.directory.remove() {
             tracing::error!("kernel programs stay attached: {error}; `conntally detach` removes them");
         }
@@ -263,8 +278,9 @@ fn open_ring(directory: &PinDirectory, name: &str) -> anyhow::Result<Ring> {
 
 fn overflowed(directory: &PinDirectory) -> anyhow::Result<Vec<Event>> {
     let data = MapData::from_pin(directory.map("ENDS_OVERFLOW"))?;
-    let mut queue = Queue::<_, Plain<Event>>::try_from(Map::from_map_data(data)?)?;
-    Ok(std::iter::from_fn(|| queue.pop(0).ok()).map(|Plain(event)| event).collect())
+    let room = data.info()?.max_entries();
+    let mut custody = pins::custody(directory, room).ok();
+    overflow::empty(&mut Map::from_map_data(data)?, custody.as_mut())
 }
 
 /// Takes all events of a ring; counts records of another size.

@@ -18,6 +18,8 @@ pub(super) struct Walker {
     cursor: Shared<Walk>,
     sights: Shared<Event>,
     start: Walk,
+    /// Of all walks.
+    longest_ns: u64,
 }
 
 /// How far a walk is.
@@ -41,12 +43,13 @@ impl Walker {
         let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
         let map = loader::descriptor(object.maps.get("WALK")?).context("the map WALK is of no known kind")?;
         let cursor = Shared::map(map, 1).context("the map WALK cannot be shared")?;
-        Ok(Self { program, cursor, sights: sights(object)?, start })
+        Ok(Self { program, cursor, sights: sights(object)?, start, longest_ns: 0 })
     }
 
-    fn step(&self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
+    fn step(&mut self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
         self.program.run().context("the program walk cannot be run")?;
         let walk = self.cursor.get(0).unwrap_or_default();
+        self.longest_ns = self.longest_ns.max(walk.longest_ns);
         (0..walk.told as usize).filter_map(|index| self.sights.get(index)).for_each(|event| met(&event));
         Ok(match walk.state {
             WalkState::UNDER_WAY => WalkProgress::UnderWay,
@@ -76,6 +79,12 @@ impl KernelSide {
     /// # Errors
     /// When no walk was begun, or the program cannot be run.
     pub fn walk_on(&mut self, met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
-        self.walker.as_ref().context("no walk was begun")?.step(met)
+        self.walker.as_mut().context("no walk was begun")?.step(met)
+    }
+
+    /// Nanoseconds of the longest run of that program so far, of all walks that this agent began.
+    #[must_use]
+    pub fn longest_walk_run_ns(&self) -> u64 {
+        self.walker.as_ref().map_or(0, |walker| walker.longest_ns)
     }
 }

@@ -3,7 +3,6 @@
 //! `source` is the opener of the flow, `destination` the answerer. Their counters are totals since the flow's
 //! birth; what is new since the flow's previous record stands under `conntally.delta`. What is unknown is absent.
 
-mod address;
 mod writer;
 
 pub mod status;
@@ -14,9 +13,8 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::{Draft, Mention, Writer};
+use self::writer::{Calendars, Draft, Mention, Said, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
-use super::time::Calendar;
 use crate::flow::community_id::{self, CommunityId};
 use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
 
@@ -35,37 +33,46 @@ pub struct EncodeContext {
 pub struct Encoder {
     context: EncodeContext,
     draft: Box<Draft>,
-    calendar: Calendar,
+    calendars: Calendars,
     /// What is said of the host, as it stands in each line.
-    host: Vec<u8>,
+    host: Said,
     netns: Netns,
+    /// Of the records that are encoded together.
+    ids: [CommunityId; community_id::TOGETHER],
 }
 
 impl Encoder {
     /// Writes by this context.
     #[must_use]
     pub fn new(context: EncodeContext) -> Self {
-        let (mut draft, mut calendar, mut host) = (Box::new(Draft::new()), Calendar::new(), Vec::new());
-        let json = &mut Writer::new(&mut draft, &mut calendar, &mut host);
+        let (mut draft, mut calendars, mut host) = (Box::new(Draft::new()), Calendars::new(), Vec::new());
+        let json = &mut Writer::new(&mut draft, &mut calendars, &mut host);
         json.raw(r#"]},"host":{"name":""#);
         json.escaped(&context.host);
         json.raw(r#""},"conntally":{"#);
         json.finish();
-        Self { context, draft, calendar, host, netns: Netns::default() }
+        Self {
+            context,
+            draft,
+            calendars,
+            host: Said::new(&host),
+            netns: Netns::default(),
+            ids: Default::default(),
+        }
     }
 
     /// Appends each of the records as one line, its newline included. Many at once are cheaper than each alone.
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
-        let Self { context, draft, calendar, host, netns } = self;
+        let Self { context, draft, calendars, host, netns, ids } = self;
         // Its name may have changed since the last time.
-        netns.text.clear();
+        netns.said.set(b"");
         for together in records.chunks(community_id::TOGETHER) {
-            let ids = community_id::of_each(together.iter().map(|record| &record.original));
-            for (record, id) in together.iter().zip(&ids) {
-                if netns.text.is_empty() || netns.inode != record.netns {
+            community_id::of_each(together.iter().map(|record| &record.original), ids);
+            for (record, id) in together.iter().zip(&*ids) {
+                if netns.said.is_empty() || netns.inode != record.netns {
                     netns.turn_to(record.netns, context, draft);
                 }
-                line(&mut Writer::new(draft, calendar, out), record, id, host, &netns.text);
+                line(Writer::new(draft, calendars, out), record, id, host, &netns.said);
             }
         }
     }
@@ -75,15 +82,17 @@ impl Encoder {
 #[derive(Default)]
 struct Netns {
     inode: u32,
+    /// Memory for its text.
     text: Vec<u8>,
+    said: Said,
 }
 
 impl Netns {
     fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
         self.inode = inode;
+        let mut calendars = Calendars::new();
         self.text.clear();
-        let mut calendar = Calendar::new();
-        let json = &mut Writer::new(draft, &mut calendar, &mut self.text);
+        let json = &mut Writer::new(draft, &mut calendars, &mut self.text);
         json.number(r#""netns":{"inode":"#, inode.into());
         if let Some(name) = (context.netns_name)(inode) {
             json.raw(r#","name":""#);
@@ -92,24 +101,27 @@ impl Netns {
         }
         json.raw("}");
         json.finish();
+        self.said.set(&self.text);
     }
 }
 
-fn line(json: &mut Writer, record: &Record, id: &CommunityId, host: &[u8], netns: &[u8]) {
-    event(json, record);
+fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said) {
+    let json = &mut json;
+    let observed = event(json, record);
     flow(json, record);
     network(json, record, id);
     let mentions = endpoints(json, record);
     related(json, mentions);
-    json.bytes(host);
+    json.said(host);
     delta(json, record);
-    last_seen(json, record);
+    last_seen(json, record, observed);
     place(json, record);
-    json.bytes(netns);
+    json.said(netns);
     flags(json, record.flags);
     json.finish();
 }
 
+#[inline(always)]
 fn flags(json: &mut Writer, flags: RecordFlags) {
     if flags == RecordFlags::default() {
         return json.raw(",\"flags\":[]}}\n");
@@ -137,9 +149,10 @@ const HAPPENED: &str = concat!(
 const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","start":""#;
 
 /// The moment, the schema's version and what happened.
-fn event(json: &mut Writer, record: &Record) {
+#[inline(always)]
+fn event(json: &mut Writer, record: &Record) -> Mention {
     json.raw(r#"{"@timestamp":""#);
-    let observed = json.timestamp(record.observed_ns);
+    let observed = json.moment(record.observed_ns);
     json.raw(HAPPENED);
     // Each by itself, so that its length is known.
     match record.kind {
@@ -148,12 +161,14 @@ fn event(json: &mut Writer, record: &Record) {
         RecordKind::End => json.raw("end"),
     }
     json.raw(ACTION);
-    json.timestamp(record.start_ns);
+    json.moment_before(record.start_ns);
     json.raw(r#"","end":""#);
-    json.ascii(&observed);
+    json.again(observed);
     json.number(r#"","duration":"#, record.duration_ns);
+    observed
 }
 
+#[inline(always)]
 fn flow(json: &mut Writer, record: &Record) {
     json.raw(r#"},"flow":{"id":""#);
     json.hex(record.flow_id.0);
@@ -164,6 +179,7 @@ fn flow(json: &mut Writer, record: &Record) {
     }
 }
 
+#[inline(always)]
 fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
     network_protocol(json, record.original.family, record.original.protocol);
     json.ascii(id.as_bytes());
@@ -177,6 +193,7 @@ fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
 }
 
 /// Family and protocol; what nearly all flows have is said in one go.
+#[inline(always)]
 fn network_protocol(json: &mut Writer, family: Family, number: u8) {
     match (family, number) {
         (Family::V4, protocol::TCP) => {
@@ -202,10 +219,14 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
 /// Bytes and packets, unless the kernel does not count them.
 #[inline(always)]
 fn counter(json: &mut Writer, record: &Record, counter: Counter) {
-    if !record.flags.no_counters {
-        json.number(r#","bytes":"#, counter.bytes);
-        json.number(r#","packets":"#, counter.packets);
+    if record.flags.no_counters {
+        return;
     }
+    if counter == Counter::default() {
+        return json.raw(r#","bytes":0,"packets":0"#);
+    }
+    json.number(r#","bytes":"#, counter.bytes);
+    json.number(r#","packets":"#, counter.packets);
 }
 
 /// What source and destination are translated to.
@@ -225,6 +246,7 @@ type Address = (IpAddr, Mention);
 type Mentions = (Address, Address, [Option<Address>; 2]);
 
 /// Source and destination.
+#[inline(always)]
 fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
     let Record { original, totals, .. } = record;
     let [source_nat, destination_nat] = translated(record);
@@ -246,13 +268,11 @@ fn endpoint(
 ) -> (Address, Option<Address>) {
     let mention = address(json, record, ip, port);
     counter(json, record, moved);
-    let nat = nat.map(|(ip, port)| {
-        json.raw(r#","nat":{"ip":""#);
-        let mention = address(json, record, ip, port);
-        json.raw("}");
-        mention
-    });
-    (mention, nat)
+    let Some((ip, port)) = nat else { return (mention, None) };
+    json.raw(r#","nat":{"ip":""#);
+    let translated = address(json, record, ip, port);
+    json.raw("}");
+    (mention, Some(translated))
 }
 
 #[inline(always)]
@@ -266,6 +286,7 @@ fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address
 }
 
 /// All addresses of the flow, each once.
+#[inline(always)]
 fn related(json: &mut Writer, (source, destination, translated): Mentions) {
     json.raw(r#"},"related":{"ip":[""#);
     json.again(source.1);
@@ -285,23 +306,36 @@ fn related(json: &mut Writer, (source, destination, translated): Mentions) {
 }
 
 /// What is new since the flow's previous record.
+#[inline(always)]
 fn delta(json: &mut Writer, record: &Record) {
     if record.flags.no_counters {
         return;
     }
     let (there, back) = (record.delta.original, record.delta.reply);
-    json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
-    json.number(r#","packets":"#, there.packets);
+    if there == Counter::default() {
+        json.raw(r#""delta":{"source":{"bytes":0,"packets":0"#);
+    } else {
+        json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
+        json.number(r#","packets":"#, there.packets);
+    }
+    if back == Counter::default() {
+        return json.raw(r#"},"destination":{"bytes":0,"packets":0}},"#);
+    }
     json.number(r#"},"destination":{"bytes":"#, back.bytes);
     json.number(r#","packets":"#, back.packets);
     json.raw("}},");
 }
 
 /// What is known of the flow by this record: activity, state, end.
-fn last_seen(json: &mut Writer, record: &Record) {
+#[inline(always)]
+fn last_seen(json: &mut Writer, record: &Record, observed: Mention) {
     if let Some(last) = record.last_moved_ns {
         json.raw(r#""last":""#);
-        json.timestamp(last);
+        if last == record.observed_ns {
+            json.again(observed);
+        } else {
+            json.moment_before(last);
+        }
         json.raw(r#"","#);
     }
     json.raw(r#""status":["#);
@@ -320,6 +354,7 @@ fn last_seen(json: &mut Writer, record: &Record) {
     }
 }
 
+#[inline(always)]
 fn state(json: &mut Writer, record: &Record) {
     let Some((field, state)) = protocol_state(record) else { return };
     if record.original.protocol == protocol::TCP {
@@ -334,6 +369,7 @@ fn state(json: &mut Writer, record: &Record) {
 }
 
 /// The names of the status bits; what nearly all flows have is said in one go.
+#[inline(always)]
 fn status(json: &mut Writer, status: Status) {
     const SEEN: u32 = Status::CONFIRMED | Status::SEEN_REPLY;
     const ASSURED: u32 = SEEN | Status::ASSURED;
@@ -359,6 +395,7 @@ fn icmp(json: &mut Writer, record: &Record) {
 }
 
 /// How the kernel has marked the flow.
+#[inline(always)]
 fn place(json: &mut Writer, record: &Record) {
     let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
     match record.nat {

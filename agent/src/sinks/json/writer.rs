@@ -5,47 +5,107 @@
 
 use std::net::IpAddr;
 
-use super::super::{digits, time::Calendar};
-use super::address;
+use super::super::time::{Calendar, Pieces};
+use super::super::{address, digits};
 
-/// Room for a line; more than all but the strangest take.
+/// Room for a line but for [`Said`] and escaped text, which go out by themselves where they do not fit. All else that a
+/// line has is less than half of it.
 const ROOM: usize = 4_096;
 
+/// The longest piece of fixed size.
+const PIECE: usize = 256;
+
 /// What a line has of characters while it is put together.
-pub(super) struct Draft([u8; ROOM]);
+pub(super) struct Draft([u8; ROOM + PIECE]);
 
 impl Draft {
     pub(super) const fn new() -> Self {
-        Self([0; ROOM])
+        Self([0; ROOM + PIECE])
     }
 }
 
-/// Appends to one line. It is put together in memory of a fixed size, so that a piece costs one comparison and its
-/// copy; what does not fit there goes out as it is.
+/// Appends to one line. It is put together in memory of a fixed size, so that a piece costs its copy and nothing else:
+/// nothing is compared, and nothing that is called changes where the line has got to, so that stays in a register.
 pub(super) struct Writer<'a> {
-    draft: &'a mut [u8; ROOM],
-    /// Characters in the draft; narrow, so that a sum with it is known not to wrap around.
-    at: u32,
-    calendar: &'a mut Calendar,
+    draft: &'a mut [u8; ROOM + PIECE],
+    /// Characters in the draft.
+    at: usize,
+    calendars: &'a mut Calendars,
     out: &'a mut Vec<u8>,
 }
 
+/// One for the moments of records, which follow each other, and one for the moments before them.
+pub(super) struct Calendars {
+    now: Calendar,
+    before: Calendar,
+}
+
+impl Calendars {
+    pub(super) const fn new() -> Self {
+        Self { now: Calendar::new(), before: Calendar::new() }
+    }
+}
+
+/// Text that stands in many lines, in pieces that are copied whole.
+#[derive(Default)]
+pub(super) struct Said {
+    pieces: Vec<[u8; 32]>,
+    length: usize,
+}
+
+impl Said {
+    pub(super) fn new(text: &[u8]) -> Self {
+        let mut said = Self::default();
+        said.set(text);
+        said
+    }
+
+    /// Another text, in the same memory.
+    pub(super) fn set(&mut self, text: &[u8]) {
+        let pieces = text.chunks(32).map(|part| {
+            let mut piece = [0; 32];
+            piece.iter_mut().zip(part).for_each(|(place, byte)| *place = *byte);
+            piece
+        });
+        self.pieces.clear();
+        self.pieces.extend(pieces);
+        self.length = text.len();
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn text(&self) -> &[u8] {
+        self.pieces.as_flattened().get(..self.length).unwrap_or_default()
+    }
+}
+
 impl<'a> Writer<'a> {
-    pub(super) const fn new(draft: &'a mut Draft, calendar: &'a mut Calendar, out: &'a mut Vec<u8>) -> Self {
-        Self { draft: &mut draft.0, at: 0, calendar, out }
+    pub(super) const fn new(
+        draft: &'a mut Draft,
+        calendars: &'a mut Calendars,
+        out: &'a mut Vec<u8>,
+    ) -> Self {
+        Self { draft: &mut draft.0, at: 0, calendars, out }
     }
 
     /// Hands out what was written.
+    #[inline(always)]
     pub(super) fn finish(&mut self) {
-        let written = self.draft.get(..self.at as usize).unwrap_or_default();
-        self.out.extend_from_slice(written);
+        self.out.extend_from_slice(self.draft.get(..self.at).unwrap_or_default());
         self.at = 0;
     }
 
-    /// Text as it is.
+    /// Text of the agent's own as it is.
     #[inline(always)]
-    pub(super) fn raw(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
+    pub(super) fn raw(&mut self, text: &'static str) {
+        let start = self.at & (ROOM - 1);
+        match self.draft.get_mut(start..start + text.len()) {
+            Some(place) => place.copy_from_slice(text.as_bytes()),
+            None => debug_assert!(false, "longer than a piece: {text}"),
+        }
+        self.at += text.len();
     }
 
     /// ASCII as it is.
@@ -54,38 +114,43 @@ impl<'a> Writer<'a> {
         self.front(text, N);
     }
 
-    /// UTF-8 as it is.
-    #[inline(always)]
-    pub(super) fn bytes(&mut self, text: &[u8]) {
-        let start = self.at as usize;
-        match self.draft.get_mut(start..start + text.len()) {
-            Some(place) => {
-                place.copy_from_slice(text);
-                self.at += text.len() as u32;
-            }
-            None => self.overflow(text),
-        }
-    }
-
     /// The first characters of a text. To copy a fixed size is cheaper than to copy exactly; what is too much of it
     /// is overwritten by what follows.
     #[inline(always)]
     fn front<const N: usize>(&mut self, text: &[u8; N], length: usize) {
-        let start = self.at as usize;
-        match self.draft.get_mut(start..start + N) {
-            Some(place) => {
+        put(self.draft, &mut self.at, text, length);
+    }
+
+    /// What was prepared.
+    #[inline(always)]
+    pub(super) fn said(&mut self, said: &Said) {
+        if self.at + said.length > ROOM / 2 {
+            return self.long(said.text());
+        }
+        let start = self.at;
+        for piece in &said.pieces {
+            self.ascii(piece);
+        }
+        self.at = start + said.length;
+    }
+
+    /// UTF-8 as it is.
+    fn bytes(&mut self, text: &[u8]) {
+        let end = self.at + text.len();
+        match self.draft.get_mut(self.at..end) {
+            Some(place) if end <= ROOM / 2 => {
                 place.copy_from_slice(text);
-                self.at += length as u32;
+                self.at = end;
             }
-            None => self.overflow(text.get(..length).unwrap_or_default()),
+            _ => self.long(text),
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn overflow(&mut self, text: &[u8]) {
-        self.finish();
-        self.out.extend_from_slice(text);
+    /// Text that may be too long for the draft.
+    #[inline(always)]
+    fn long(&mut self, text: &[u8]) {
+        hand_out(self.draft.get(..self.at).unwrap_or_default(), text, self.out);
+        self.at = 0;
     }
 
     /// One of the agent's own words, which are short: without a call for a few bytes.
@@ -102,7 +167,7 @@ impl<'a> Writer<'a> {
                     self.front(first, bytes.len() - 4);
                     self.ascii(last);
                 }
-                _ => self.raw(word),
+                _ => self.bytes(bytes),
             },
         }
     }
@@ -112,54 +177,69 @@ impl<'a> Writer<'a> {
         if needs_escapes(text.as_bytes()) {
             text.bytes().for_each(|byte| self.escape(byte));
         } else {
-            self.raw(text);
+            self.bytes(text.as_bytes());
         }
     }
 
     /// A number with what stands before it.
     #[inline(always)]
-    pub(super) fn number(&mut self, before: &str, value: u64) {
+    pub(super) fn number(&mut self, before: &'static str, value: u64) {
         self.raw(before);
-        self.decimal(value);
-    }
-
-    #[inline(always)]
-    fn decimal(&mut self, value: u64) {
-        if value >= 1_000_000 {
-            return self.long_decimal(value);
+        if value < 1_000_000 {
+            let (text, length) = digits::short(value as u32);
+            self.front(&text, length);
+        } else {
+            self.long_decimal(value);
         }
-        let (text, length) = digits::short(value as u32);
-        self.front(&text, length);
     }
 
     /// A number of which the last six digits are not all.
-    #[inline(never)]
+    #[inline(always)]
     fn long_decimal(&mut self, value: u64) {
         let (high, low) = (value / 1_000_000, (value % 1_000_000) as u32);
         if high >= 1_000_000 {
-            self.long_decimal(high);
+            let (higher, middle) = (high / 1_000_000, (high % 1_000_000) as u32);
+            if higher >= 1_000_000 {
+                let (text, length) = digits::short((higher / 1_000_000) as u32);
+                self.front(&text, length);
+                self.front(&digits::six((higher % 1_000_000) as u32), 6);
+            } else {
+                let (text, length) = digits::short(higher as u32);
+                self.front(&text, length);
+            }
+            self.front(&digits::six(middle), 6);
         } else {
             let (text, length) = digits::short(high as u32);
             self.front(&text, length);
         }
-        self.ascii(&digits::six(low));
+        self.front(&digits::six(low), 6);
     }
 
     /// 16 bytes in hexadecimal, the first one first.
     pub(super) fn hex(&mut self, bytes: u128) {
-        self.ascii(&digits::hex(bytes));
+        for digits in digits::hex(bytes) {
+            self.ascii(&digits);
+        }
     }
 
-    /// Nanoseconds since the Unix epoch, as RFC 3339 in UTC. Returns the text.
-    #[inline]
-    pub(super) fn timestamp(&mut self, unix_ns: i64) -> [u8; 30] {
-        let text = self.calendar.rfc3339(unix_ns);
-        self.ascii(&text);
-        text
+    /// The moment of a record in nanoseconds since the Unix epoch, as RFC 3339 in UTC; returns where it stands.
+    #[inline(always)]
+    pub(super) fn moment(&mut self, unix_ns: i64) -> Mention {
+        let start = self.at;
+        let moment = self.calendars.now.rfc3339(unix_ns);
+        put_moment(self.draft, &mut self.at, moment);
+        Mention { start, length: self.at - start }
+    }
+
+    /// The same of a moment before that.
+    #[inline(always)]
+    pub(super) fn moment_before(&mut self, unix_ns: i64) {
+        let moment = self.calendars.before.rfc3339(unix_ns);
+        put_moment(self.draft, &mut self.at, moment);
     }
 
     /// An address; returns where it stands, to be said again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn address(&mut self, ip: IpAddr) -> Mention {
         let start = self.at;
         match ip {
@@ -176,9 +256,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Says again what was said before in this line, of which only text of the agent's own stands before it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn again(&mut self, mention: Mention) {
-        let (start, length) = (mention.start as usize, mention.length as usize);
+        let Mention { start, length } = mention;
         let said = self.draft.get(start..).and_then(<[u8]>::first_chunk::<{ address::LENGTH }>);
         let Some(&said) = said else { return };
         match said.first_chunk::<16>() {
@@ -200,21 +280,47 @@ impl<'a> Writer<'a> {
 
     fn escape(&mut self, byte: u8) {
         match byte {
-            b'"' | b'\\' => self.ascii(&[b'\\', byte]),
+            b'"' | b'\\' => self.bytes(&[b'\\', byte]),
             0..=0x1F => {
-                self.raw("\\u00");
-                self.ascii(&[digits::hex_digit(byte >> 4), digits::hex_digit(byte & 15)]);
+                self.bytes(b"\\u00");
+                self.bytes(&[digits::hex_digit(byte >> 4), digits::hex_digit(byte & 15)]);
             }
-            _ => self.ascii(&[byte]),
+            _ => self.bytes(&[byte]),
         }
     }
+}
+
+/// See [`Writer::front`].
+#[inline(always)]
+fn put<const N: usize>(draft: &mut [u8; ROOM + PIECE], at: &mut usize, text: &[u8; N], length: usize) {
+    const { assert!(N <= PIECE) };
+    let start = *at & (ROOM - 1);
+    if let Some(place) = draft.get_mut(start..start + N) {
+        place.copy_from_slice(text);
+    }
+    *at += length;
+}
+
+#[inline(always)]
+fn put_moment(draft: &mut [u8; ROOM + PIECE], at: &mut usize, (seconds, eight, two): Pieces<'_>) {
+    put(draft, at, seconds, seconds.len());
+    put(draft, at, &eight, eight.len());
+    put(draft, at, &two, two.len());
 }
 
 /// Where something stands in the draft.
 #[derive(Clone, Copy)]
 pub(super) struct Mention {
-    start: u32,
-    length: u32,
+    start: usize,
+    length: usize,
+}
+
+/// Text in its order.
+#[cold]
+#[inline(never)]
+fn hand_out(first: &[u8], second: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(first);
+    out.extend_from_slice(second);
 }
 
 /// Looks at eight bytes at a time.
@@ -248,8 +354,8 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
-        let (mut draft, mut calendar, mut out) = (Draft::new(), Calendar::new(), Vec::new());
-        let writer = &mut Writer::new(&mut draft, &mut calendar, &mut out);
+        let (mut draft, mut calendars, mut out) = (Draft::new(), Calendars::new(), Vec::new());
+        let writer = &mut Writer::new(&mut draft, &mut calendars, &mut out);
         write(writer);
         writer.finish();
         String::from_utf8(out).unwrap()

@@ -89,6 +89,20 @@ impl Looks {
         self.is_walking()
     }
 
+    /// Has another walk follow the last one as soon as what that saw was handed over; false when the table cannot be
+    /// walked any more.
+    pub(super) fn walk_again(&mut self, side: &mut KernelSide) -> bool {
+        if self.walks && self.current.is_none() && self.finished.is_none() {
+            self.begin(side);
+        }
+        self.walks
+    }
+
+    /// Whether the looks that tell which flows are gone are not over yet.
+    pub(super) const fn are_owed(&self) -> bool {
+        self.plan.owes_looks()
+    }
+
     /// Whether a walk is under way, which goes on with the next call of [`Looks::advance`].
     pub(super) fn is_walking(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.dump.is_none())

@@ -1,6 +1,7 @@
 //! Observations from the kernel programs: reads their two rings, has flows looked at that are due, and looks at all
 //! living flows from time to time.
 
+mod announcing;
 mod decode;
 mod end_reason;
 mod looks;
@@ -13,9 +14,12 @@ mod visits;
 
 use std::time::{Duration, Instant};
 
+use self::{
+    announcing::Announcing, looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch,
+    visits::Visits,
+};
 pub use self::{decode::observation, rings::take as take_events};
-use self::{looks::Looks, module_watch::ModuleWatch, rings::Rings, slot_watch::SlotWatch, visits::Visits};
-use super::{Batch, Counted, Losses, Progress, Source, SourceError};
+use super::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 pub use crate::kernel::bpf::Ring;
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
@@ -57,6 +61,7 @@ pub struct BpfSource {
     /// What visits and looks brought in one go.
     sights: Vec<Observation>,
     draining: Draining,
+    announcing: Announcing,
     watch: Option<ModuleWatch>,
     slot_watch: SlotWatch,
     watched: tokio::time::Instant,
@@ -65,6 +70,7 @@ pub struct BpfSource {
     /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
     past_counted: Counted,
+    past_longest: LongestRuns,
     /// What was counted when this agent left its programs to a later one.
     counted_at_end: Option<Counted>,
 }
@@ -103,12 +109,14 @@ impl BpfSource {
             looks,
             sights: Vec::new(),
             draining: Draining::No,
+            announcing: Announcing::default(),
             watch,
             slot_watch: SlotWatch::new(options.kernel.slots),
             watched: tokio::time::Instant::now(),
             ends_missed: 0,
             past_losses: Vec::new(),
             past_counted: Counted::default(),
+            past_longest: LongestRuns::default(),
             counted_at_end: None,
             options,
         })
@@ -142,9 +150,7 @@ impl BpfSource {
     /// Has flows looked at, then reads the rings, and hands over a dump's flows last: a flow that both know was then
     /// announced by its event.
     fn fill(&mut self, batch: &mut Batch) {
-        if let Err(error) = self.side.announce() {
-            tracing::warn!("new flows are reported only at their second packet: {error:#}");
-        }
+        self.announcing.run(|| self.side.announce());
         self.visits.run(&mut self.side, &mut self.sights);
         self.looks.advance(&mut self.side, &mut self.sights);
         self.rings.read(&mut self.side, &mut self.sights, batch);
@@ -165,19 +171,23 @@ impl BpfSource {
         self.slot_watch.look();
         self.look_for_missed_ends();
         self.side.note_told();
-        if self.watch.as_mut().is_some_and(ModuleWatch::was_reloaded) {
+        if self.watch.as_mut().is_some_and(ModuleWatch::wants_attaching) {
             self.attach_anew().await;
         }
     }
 
     fn look_for_missed_ends(&mut self) {
-        let losses = self.losses();
-        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
-        let missed = missed.map(|(_, count)| count).sum();
+        let missed = self.ends_missed_until_now();
         if missed > self.ends_missed {
             self.looks.suspect();
         }
         self.ends_missed = missed;
+    }
+
+    fn ends_missed_until_now(&self) -> u64 {
+        let losses = self.losses();
+        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
+        missed.map(|(_, count)| count).sum()
     }
 
     /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
@@ -193,21 +203,19 @@ impl BpfSource {
             Err(panicked) => Err(panicked.into()),
         };
         match attached {
-            Ok(()) => tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again"),
-            Err(error) => {
-                tracing::error!("flows are not accounted until the next try: {error:#}");
-                if let Some(watch) = &mut self.watch {
-                    watch.forget();
-                }
+            Ok(()) => {
+                self.watch.iter_mut().for_each(ModuleWatch::attached);
+                tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again");
             }
+            Err(error) => tracing::error!("flows are not accounted until the next try: {error:#}"),
         }
     }
 
     fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
         self.rings = Rings::open(&mut side)?;
         add_losses(&mut self.past_losses, self.side.losses());
-        add_losses(&mut self.past_losses, vec![("module_reloaded", 1)]);
         self.past_counted = self.counted_so_far();
+        self.past_longest = self.longest_so_far();
         self.side = side;
         self.visits.clear();
         self.looks.restart();
@@ -221,12 +229,18 @@ impl BpfSource {
     }
 
     fn counted_so_far(&self) -> Counted {
-        let Counted { ended, ends_lost, ends_skipped } = &self.past_counted;
+        let Counted { ended, ends_lost, ends_skipped, .. } = &self.past_counted;
         Counted {
             ended: sum(*ended, self.side.ended()),
             ends_lost: sum(*ends_lost, self.side.ends_lost()),
             ends_skipped: ends_skipped.saturating_add(self.side.ends_skipped().unwrap_or(0)),
+            owes_looks: self.looks.are_owed() || self.ends_missed_until_now() > self.ends_missed,
         }
+    }
+
+    fn longest_so_far(&self) -> LongestRuns {
+        let walk_ns = self.side.longest_walk_run_ns();
+        self.past_longest.max(LongestRuns { sweep_ns: self.side.sweeps().longest_ns, walk_ns })
     }
 
     /// Looks at all flows once more while the programs still tell what happens meanwhile, then detaches them.
@@ -234,16 +248,22 @@ impl BpfSource {
         match self.draining {
             Draining::No => {
                 self.visits.clear();
+                self.look_for_missed_ends();
                 self.draining = if self.looks.last_walk(&mut self.side) {
                     Draining::Walking(Instant::now() + self.options.last_walk)
                 } else {
                     Draining::Detached
                 };
             }
-            Draining::Walking(until) if !self.looks.is_walking() || Instant::now() > until => {
-                self.draining = Draining::Detached;
+            Draining::Walking(until) => {
+                // Whose ends were lost only two walks can tell.
+                let goes_on = self.looks.is_walking()
+                    || (self.looks.are_owed() && self.looks.walk_again(&mut self.side));
+                if !goes_on || Instant::now() > until {
+                    self.draining = Draining::Detached;
+                }
             }
-            Draining::Walking(_) | Draining::Detached | Draining::Left => {}
+            Draining::Detached | Draining::Left => {}
         }
         if matches!(self.draining, Draining::Detached) {
             self.looks.give_up();
@@ -295,6 +315,8 @@ impl Source for BpfSource {
     fn losses(&self) -> Losses {
         let mut losses = self.side.losses();
         add_losses(&mut losses, self.past_losses.clone());
+        losses.push(("announce_failed", self.announcing.failures()));
+        losses.push(("module_reloaded", self.watch.as_ref().map_or(0, ModuleWatch::reloads)));
         losses
     }
 
@@ -304,6 +326,10 @@ impl Source for BpfSource {
 
     fn counted(&self) -> Option<Counted> {
         Some(self.counted_at_end.clone().unwrap_or_else(|| self.counted_so_far()))
+    }
+
+    fn longest_runs(&self) -> Option<LongestRuns> {
+        Some(self.longest_so_far())
     }
 }
 

@@ -14,13 +14,14 @@ pub(super) struct Plan {
     next: Instant,
     /// Looks that are to follow each other because ends may have been missed.
     wanted: u8,
+    owing: bool,
     suspicious_from: Instant,
 }
 
 impl Plan {
     /// The first look is due at once.
     pub(super) const fn new(every: Duration, now: Instant) -> Self {
-        Self { every, next: now, wanted: 0, suspicious_from: now }
+        Self { every, next: now, wanted: 0, owing: false, suspicious_from: now }
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -35,12 +36,19 @@ impl Plan {
     /// A look is over.
     pub(super) fn ended(&mut self, now: Instant) {
         self.next = now + if self.wanted > 0 { APART } else { self.every };
+        self.owing &= self.wanted > 0;
+    }
+
+    /// Whether looks are still to tell which flows are gone.
+    pub(super) const fn owes_looks(&self) -> bool {
+        self.owing
     }
 
     /// Ends may have been missed until now: two looks that begin later tell which flows are gone.
     pub(super) fn suspect(&mut self, now: Instant) {
         self.next = self.next.min(now.max(self.suspicious_from));
         self.wanted = 2;
+        self.owing = true;
         self.suspicious_from = now + SUSPICION_EVERY;
     }
 }
@@ -77,8 +85,9 @@ mod tests {
         look(&mut plan, at(0));
         plan.suspect(at(50_000));
         look(&mut plan, at(50_000));
-        assert!(!plan.is_due(at(51_999)));
+        assert!(!plan.is_due(at(51_999)) && plan.owes_looks());
         look(&mut plan, at(52_000));
+        assert!(!plan.owes_looks());
         assert!(!plan.is_due(at(351_999)));
     }
 

@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 
 use super::decode;
 use crate::{
-    kernel::bpf::{KernelSide, Ring},
+    kernel::bpf::{KernelSide, Overflowed, Ring},
     model::Observation,
     source::Batch,
 };
@@ -57,8 +57,7 @@ impl Rings {
     /// Gives the room back of all that earlier reads took. To be called when that was handed over and is kept: until
     /// then a later agent would find it in the rings again.
     pub(super) fn give_back(side: &mut KernelSide) {
-        side.ends().give_back();
-        side.updates().give_back();
+        side.give_back();
     }
 
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
@@ -107,8 +106,9 @@ pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
 fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         match side.overflowed_end() {
-            Ok(Some(event)) => observations.extend(decode::reported(&event)),
-            Ok(None) => return true,
+            Ok(Overflowed::End(event)) => observations.extend(decode::reported(&event)),
+            Ok(Overflowed::Empty) => return true,
+            Ok(Overflowed::Later) => return false,
             Err(error) => {
                 tracing::error!("{error:#}");
                 return true;

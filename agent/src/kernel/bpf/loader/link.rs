@@ -44,6 +44,12 @@ impl Link {
         pin(link, path)
     }
 
+    /// How often the kernel passed over a probe because another one's handler ran on that CPU; `None` for what is no
+    /// probe, and where the kernel does not tell.
+    pub(in super::super) fn missed(&self) -> Option<u64> {
+        syscall::missed_by_probe(self.descriptor()?).ok()?
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Typed(typed) => Some(typed.as_fd()),

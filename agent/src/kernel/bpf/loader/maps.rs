@@ -94,6 +94,12 @@ pub(in super::super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
+/// Copies the oldest value of a queue into `value`, which is as long, and leaves it there; false when there is none.
+pub(in super::super) fn front(queue: &Map, value: &mut [u8]) -> anyhow::Result<bool> {
+    let queue = descriptor(queue).context("it is no queue")?;
+    Ok(syscall::front_of_queue(queue, value)?)
+}
+
 /// A name that no file may have is that of data of the object, which are constants.
 fn is_pinned(name: &str) -> bool {
     !name.starts_with('.')

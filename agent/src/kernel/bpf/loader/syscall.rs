@@ -10,7 +10,7 @@ use std::{
 
 use aya_obj::generated::{
     BPF_F_SLEEPABLE, bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_func_info, bpf_insn,
-    bpf_link_info, bpf_prog_info, bpf_prog_type,
+    bpf_link_info, bpf_link_type, bpf_perf_event_type, bpf_prog_info, bpf_prog_type,
 };
 
 /// `(info.btf_size + name)` of a BTF object in the kernel.
@@ -127,6 +127,19 @@ pub(super) fn set_map_value(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
+/// `BPF_MAP_LOOKUP_ELEM` of a queue: copies its oldest value, which is as long as `value` and stays; false when it is
+/// empty.
+pub(super) fn front_of_queue(queue: BorrowedFd<'_>, value: &mut [u8]) -> io::Result<bool> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_2.map_fd = number(queue);
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// `BPF_MAP_FREEZE`: user space cannot write it any more.
 pub(super) fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed_attr();
@@ -167,6 +180,31 @@ pub(super) fn open_pin(path: &CStr) -> io::Result<OwnedFd> {
 
 /// The program that a link keeps attached.
 pub(super) fn linked_program(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let info = link_info(link)?;
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
+    bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
+}
+
+/// How often the kernel passed over the probe that a link is of, because another one's handler ran on that CPU. `None`
+/// for other links and before 6.6; 6.6 itself says 0.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h>, `struct bpf_link_info`
+pub(super) fn missed_by_probe(link: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    let info = link_info(link)?;
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_PERF_EVENT as u32 {
+        return Ok(None);
+    }
+    // SAFETY: links of this type have this member, all of which are integers.
+    let event = unsafe { info.__bindgen_anon_1.perf_event };
+    if event.type_ != bpf_perf_event_type::BPF_PERF_EVENT_KPROBE as u32 {
+        return Ok(None);
+    }
+    // SAFETY: events of this type have this member, all of which are integers.
+    Ok(Some(unsafe { event.__bindgen_anon_1.kprobe }.missed))
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
     // SAFETY: the struct is made of integers.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = zeroed_attr();
@@ -174,9 +212,7 @@ pub(super) fn linked_program(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     attr.info.info = &raw mut info as u64;
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
-    bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
+    Ok(info)
 }
 
 /// The id of the BTF object after `id`, `None` after the last.

@@ -6,16 +6,17 @@ use anyhow::{Context, ensure};
 use aya::maps::{Array, Map, MapData};
 use aya_obj::{
     EbpfSectionKind,
-    generated::bpf_map_type::BPF_MAP_TYPE_ARRAY,
+    generated::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY},
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
-use conntally_common::{LOSS_REASONS, Sum};
+use conntally_common::{Event, LOSS_REASONS, Sum};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{PinDirectory, directory};
 use crate::kernel::bpf::{
     abi::Plain,
+    custody::Custody,
     hooks::{HookKind, Role, Updates},
     loader::{self, Constants, object_digest},
     programs::KernelSideOptions,
@@ -27,10 +28,11 @@ const BYTES: usize = 16 << 10;
 /// What is said of it: its length, then the text.
 type Text = [u8; BYTES];
 
-/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends.
+/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends,
+/// skipped notes of deletions and beginnings.
 type Counts = [u64; COUNTS];
 const REASONS: usize = LOSS_REASONS as usize;
-const COUNTS: usize = REASONS + 4;
+const COUNTS: usize = REASONS + 5;
 
 /// Which programs they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +88,7 @@ impl Description {
     pub(in super::super) fn write(&self, directory: &PinDirectory) -> anyhow::Result<()> {
         let text = encode(self)?;
         let path = directory::description(directory.path());
-        let pinned = if path.exists() { open(&path)? } else { make("description", BYTES)? };
+        let pinned = if path.exists() { open(&path)? } else { make("description", BYTES, 1, 0)? };
         if !path.exists() {
             let new = loader::descriptor(&pinned).context("no descriptor")?;
             // Empty for a moment, which is as good as none.
@@ -135,6 +137,7 @@ pub(in super::super) struct Told {
     pub(in super::super) losses: [u64; REASONS],
     pub(in super::super) ends_lost: Sum,
     pub(in super::super) ends_skipped: u64,
+    pub(in super::super) notes_skipped: u64,
 }
 
 /// Where it is noted.
@@ -150,7 +153,7 @@ impl Board {
         if path.exists() {
             return Ok(Self(Array::try_from(open(&path)?)?));
         }
-        let map = make("told", size_of::<Counts>())?;
+        let map = make("told", size_of::<Counts>(), 1, 0)?;
         loader::pin(loader::descriptor(&map).context("no descriptor")?, &path)?;
         Ok(Self(Array::try_from(map)?))
     }
@@ -160,21 +163,38 @@ impl Board {
         let mut told = Told::default();
         let (losses, rest) = counts.split_at(REASONS);
         told.losses.copy_from_slice(losses);
-        if let [flows, packets, bytes, skipped] = *rest {
+        if let [flows, packets, bytes, ends, notes] = *rest {
             told.ends_lost = Sum { flows, packets, bytes };
-            told.ends_skipped = skipped;
+            (told.ends_skipped, told.notes_skipped) = (ends, notes);
         }
         told
     }
 
     pub(in super::super) fn note(&mut self, told: &Told) {
-        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped } = *told;
+        let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped, notes_skipped } = *told;
         let mut counts = [0; COUNTS];
-        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped]);
+        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped, notes_skipped]);
         counts.iter_mut().zip(all).for_each(|(to, from)| *to = from);
         // What cannot be noted is told again by the next agent.
         let _ = self.0.set(0, counts, 0);
     }
+}
+
+/// The custody of a directory, which has room for twice the queue; a new one is pinned unless there is one.
+///
+/// # Errors
+/// When that is not possible.
+pub(in super::super) fn custody(directory: &PinDirectory, queue: u32) -> anyhow::Result<Custody> {
+    let path = directory.path().join("custody");
+    let room = 2 * queue as usize;
+    let is_there = path.exists();
+    let map =
+        if is_there { open(&path)? } else { make("custody", size_of::<Event>(), room, BPF_F_MMAPABLE)? };
+    let memory = loader::descriptor(&map).context("no descriptor")?;
+    if !is_there {
+        loader::pin(memory, &path).context("the custody cannot be pinned")?;
+    }
+    Custody::over(memory, room).context("the custody cannot be shared")
 }
 
 fn path(directory: &PinDirectory) -> PathBuf {
@@ -204,13 +224,14 @@ fn open(path: &Path) -> anyhow::Result<Map> {
     Map::from_map_data(data).with_context(failed)
 }
 
-fn make(name: &str, bytes: usize) -> anyhow::Result<Map> {
+/// Makes an array of so many values of so many bytes.
+fn make(name: &str, bytes: usize, values: usize, flags: u32) -> anyhow::Result<Map> {
     let definition = bpf_map_def {
         map_type: BPF_MAP_TYPE_ARRAY as u32,
         key_size: 4,
         value_size: u32::try_from(bytes)?,
-        max_entries: 1,
-        map_flags: 0,
+        max_entries: u32::try_from(values)?,
+        map_flags: flags,
         id: 0,
         pinning: PinningType::None,
     };
@@ -231,7 +252,7 @@ fn array(map: Map) -> anyhow::Result<Array<MapData, Text>> {
 
 #[cfg(test)]
 mod tests {
-    use conntally_common::{Event, Layout};
+    use conntally_common::Layout;
 
     use super::*;
     use crate::kernel::bpf::{HookPreference, RingSizes, programs::Wanted};

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::digits::hex;
+use super::digits::hex;
 
 /// The text of each octet, its dot behind it, and how long that is.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
@@ -26,7 +26,7 @@ const OCTETS: [([u8; 4], u8); 256] = {
 pub(super) const LENGTH: usize = 48;
 
 /// The text, and how long it is.
-#[inline]
+#[inline(always)]
 pub(super) fn v4(ip: Ipv4Addr) -> ([u8; 16], usize) {
     let (mut text, mut length) = ([0; 16], 0);
     for octet in ip.octets() {
@@ -52,7 +52,7 @@ pub(super) fn v6(ip: Ipv6Addr) -> ([u8; LENGTH], usize) {
     let digits = hex(u128::from_be_bytes(ip.octets()));
     let left_out = longest_zeros(groups);
     // A group that was written has its colon behind it.
-    let digits = digits.as_chunks().0;
+    let digits = digits.as_flattened().as_chunks().0;
     out.put_groups(digits.get(..left_out.start).unwrap_or(digits));
     if left_out.end <= groups.len() {
         out.put(*b"::", if left_out.start == 0 { 2 } else { 1 });

@@ -1,0 +1,42 @@
+//! Opens a sink for InfluxDB: flows one by one, or their sums by groups.
+
+use super::consumer::host;
+use super::groups::Groups;
+use crate::config::{Config, SinkConfig};
+use crate::model::Record;
+use crate::pipeline::{Folded, Inlet, Point, spawn};
+use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, ToLine};
+use anyhow::Context as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Starts its driver.
+pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> anyhow::Result<Arc<dyn Inlet>> {
+    let now = SystemTime::now();
+    match &options.shape {
+        // A record has its own time.
+        Shape::PerFlow => {
+            let database = database::<Record>(sink, options, Duration::ZERO, now)?;
+            Ok(Arc::new(spawn(&sink.name, database, &sink.queue, &sink.delivery)))
+        }
+        Shape::Groups(aggregate) => {
+            let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let now_ns = i64::try_from(since).unwrap_or(i64::MAX);
+            let groups = Groups::open(config, &sink.name, aggregate, now_ns)?;
+            let database = database::<Point>(sink, options, aggregate.interval, now)?;
+            let handle = spawn(&sink.name, database, &sink.queue, &sink.delivery);
+            Ok(Arc::new(Folded::new(groups, handle, now_ns)))
+        }
+    }
+}
+
+fn database<I: ToLine>(
+    sink: &SinkConfig,
+    options: &Options,
+    interval: Duration,
+    born: SystemTime,
+) -> anyhow::Result<InfluxDb<I>> {
+    let series = Series::new(&options.measurement, &host(), interval, born);
+    InfluxDb::new(&sink.name, options, sink.delivery.timeout, series)
+        .with_context(|| format!("sinks.{} cannot be used", sink.name))
+}

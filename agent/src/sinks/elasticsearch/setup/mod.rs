@@ -1,0 +1,200 @@
+//! Setting a cluster up: the index template, the data stream, how long documents are kept.
+//!
+//! Everything may be done again at any time, also by several agents at once.
+
+mod api;
+mod retention;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::api::{Api, Method, Said, refused};
+use self::template::{Lifecycle, NAME, VERSION, installed_version, template};
+use super::{DataStream, Options};
+
+/// Why a cluster is not set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The options cannot be used.
+    #[error("{0}")]
+    Options(String),
+    /// No node answered.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server says no.
+    #[error("{path}: {told}")]
+    Refused {
+        /// What was asked.
+        path: String,
+        /// What it said.
+        told: String,
+    },
+    /// There is something else of this name.
+    #[error(
+        "{0} is an index of its own, not a data stream: it was made before the template; move its documents \
+             elsewhere (_reindex) and delete it, then set up again"
+    )]
+    NoStream(String),
+}
+
+/// What was done, in sentences for a person.
+#[derive(Debug, Default)]
+pub struct Report(Vec<String>);
+
+impl Report {
+    fn add(&mut self, sentence: String) {
+        self.0.push(sentence);
+    }
+
+    /// The sentences, in the order of what was done.
+    pub fn sentences(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// Installs what is missing or older than this agent. What a newer agent installed stays.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub async fn install(options: &Options, timeout: Duration) -> Result<Report, SetupError> {
+    let api = Api::new(options, timeout)?;
+    let mut report = Report::default();
+    let is_elasticsearch = identify(&api, &mut report).await?;
+    let path = format!("_index_template/{NAME}");
+    let said = api.ask(Method::Get, &path, None).await?;
+    if !said.is_success() && said.status != 404 {
+        return Err(refused(&path, &said));
+    }
+    let installed = installed_version(&said.body);
+    if let Some(newer) = installed.filter(|version| *version > VERSION) {
+        report
+            .add(format!("the template {NAME} has version {newer}, this agent has {VERSION}: left as it is"));
+        return Ok(report);
+    }
+    install_template(&api, options, is_elasticsearch, &mut report).await?;
+    prepare_stream(&api, &options.stream, installed, &mut report).await?;
+    if let Some(kept) = options.retention {
+        apply_retention(&api, kept, &options.stream, is_elasticsearch, &mut report).await?;
+    }
+    Ok(report)
+}
+
+async fn identify(api: &Api, report: &mut Report) -> Result<bool, SetupError> {
+    let path = "_nodes/_local?filter_path=nodes.*.version";
+    let said = api.ask(Method::Get, path, None).await?;
+    if !said.is_success() {
+        return Err(refused(path, &said));
+    }
+    let nodes = said.body.get("nodes").and_then(Value::as_object);
+    let version = nodes.and_then(|nodes| nodes.values().next()?.get("version")?.as_str());
+    let name = if said.is_elasticsearch { "Elasticsearch" } else { "OpenSearch" };
+    report.add(format!("the server is {name} {}", version.unwrap_or("of an unknown version")));
+    Ok(said.is_elasticsearch)
+}
+
+async fn install_template(
+    api: &Api,
+    options: &Options,
+    is_elasticsearch: bool,
+    report: &mut Report,
+) -> Result<(), SetupError> {
+    let mut lifecycle = match options.retention {
+        Some(kept) if is_elasticsearch => Lifecycle::DataStream(retention::written(kept)),
+        _ => Lifecycle::None,
+    };
+    // OpenSearch wants the value in the template, which is for all namespaces.
+    let mut has_constants = is_elasticsearch;
+    loop {
+        let said = put_template(api, &lifecycle, has_constants).await?;
+        if said.is_success() {
+            report.add(format!("the template {NAME} is installed in version {VERSION}"));
+            return Ok(());
+        }
+        if has_constants && said.refusal.contains("constant_keyword") {
+            has_constants = false;
+        } else if let (Lifecycle::DataStream(_), Some(kept)) = (&lifecycle, options.retention)
+            && retention::lacks_own_lifecycle(&said)
+        {
+            lifecycle = retention::by_policy(api, kept, report).await?;
+        } else {
+            return Err(refused(NAME, &said));
+        }
+    }
+}
+
+async fn put_template(api: &Api, lifecycle: &Lifecycle, has_constants: bool) -> Result<Said, SetupError> {
+    api.ask(Method::Put, &format!("_index_template/{NAME}"), Some(&template(lifecycle, has_constants))).await
+}
+
+/// Makes the data stream, or leads one that is there on to what the template says now.
+async fn prepare_stream(
+    api: &Api,
+    stream: &DataStream,
+    installed: Option<u64>,
+    report: &mut Report,
+) -> Result<(), SetupError> {
+    let known = api.ask(Method::Get, &format!("_resolve/index/{stream}"), None).await?;
+    let has = |kind| known.body.get(kind).and_then(Value::as_array).is_some_and(|found| !found.is_empty());
+    if has("indices") {
+        return Err(SetupError::NoStream(stream.to_string()));
+    }
+    if has("data_streams") {
+        return if installed == Some(VERSION) { Ok(()) } else { lead_on(api, stream, report).await };
+    }
+    let path = format!("_data_stream/{stream}");
+    let said = api.ask(Method::Put, &path, None).await?;
+    let is_there = said.refusal.contains("already exists");
+    if said.lacks_interface() {
+        report.add(format!("the data stream {stream} will be made by the first document"));
+    } else if said.is_success() || is_there {
+        report.add(format!("the data stream {stream} is made"));
+    } else {
+        return Err(refused(&path, &said));
+    }
+    Ok(())
+}
+
+/// New fields become known in the indices that are there, as far as these allow, and the next index has all of them.
+async fn lead_on(api: &Api, stream: &DataStream, report: &mut Report) -> Result<(), SetupError> {
+    let fields = json!({ "properties": template::properties(false) });
+    let mapped = api.ask(Method::Put, &format!("{stream}/_mapping"), Some(&fields)).await?;
+    if !mapped.is_success() {
+        report.add(format!("older indices of {stream} keep their fields: {}", mapped.refusal));
+    }
+    api.demand(Method::Post, &format!("{stream}/_rollover"), None).await?;
+    report.add(format!("{stream} is rolled over to an index with the template's fields"));
+    Ok(())
+}
+
+/// For a data stream that is there already; others have it from the template.
+async fn apply_retention(
+    api: &Api,
+    kept: Duration,
+    stream: &DataStream,
+    is_elasticsearch: bool,
+    report: &mut Report,
+) -> Result<(), SetupError> {
+    if !is_elasticsearch {
+        return retention::by_state_management(api, kept, stream.name(), report).await;
+    }
+    let installed = api.demand(Method::Get, &format!("_index_template/{NAME}"), None).await?;
+    let content = "/index_templates/0/index_template/template";
+    if installed.pointer(&format!("{content}/lifecycle")).is_none() {
+        return Ok(());
+    }
+    let path = format!("_data_stream/{stream}/_lifecycle");
+    let body = json!({ "data_retention": retention::written(kept) });
+    let said = api.ask(Method::Put, &path, Some(&body)).await?;
+    if !said.is_success() && !said.lacks_interface() && said.status != 404 {
+        return Err(refused(&path, &said));
+    }
+    report.add(format!(
+        "documents are deleted after {} by the data stream's lifecycle",
+        retention::written(kept)
+    ));
+    Ok(())
+}

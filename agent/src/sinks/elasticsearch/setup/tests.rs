@@ -1,0 +1,160 @@
+//! Setting up against recorded answers: what servers say that cannot be had here.
+
+use super::*;
+use crate::sinks::http::double::{Double, Reply};
+
+const PRODUCT: &str = "x-elastic-product: Elasticsearch\r\n";
+
+fn ok(body: &str) -> Reply {
+    Reply::Say(200, PRODUCT, body.to_owned())
+}
+
+fn said(status: u16, body: &str) -> Reply {
+    Reply::Say(status, PRODUCT, body.to_owned())
+}
+
+const VERSION_9: &str = r#"{"nodes":{"x":{"version":"9.4.3"}}}"#;
+const VERSION_OS: &str = r#"{"nodes":{"x":{"version":"3.8.0"}}}"#;
+const NOT_THERE: &str = r#"{"error":{"type":"resource_not_found_exception","reason":"index template matching [conntally.flow] not found"},"status":404}"#;
+const NO_STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[]}"#;
+const ACKNOWLEDGED: &str = r#"{"acknowledged":true}"#;
+const STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[{"name":"logs-conntally.flow-default","backing_indices":[".ds-logs-conntally.flow-default-2026.11.21-000001"],"timestamp_field":"@timestamp"}]}"#;
+
+fn installed(version: u64, content: &str) -> String {
+    format!(
+        r#"{{"index_templates":[{{"name":"conntally.flow","index_template":{{"_meta":{{"conntally":{{"version":{version}}}}},"template":{content}}}}}]}}"#
+    )
+}
+
+async fn run(replies: Vec<Reply>) -> (Result<Report, SetupError>, Vec<String>, Vec<Vec<u8>>) {
+    let double = Double::plain(replies).await;
+    let mut options = Options::new(vec![double.endpoint("")]);
+    options.retention = Some(Duration::from_secs(30 * 86_400));
+    let result = install(&options, Duration::from_secs(10)).await;
+    let asked = double.asked();
+    let lines = asked.iter().map(|asked| asked.head.lines().next().unwrap_or_default().to_owned()).collect();
+    (result, lines, asked.into_iter().map(|asked| asked.body).collect())
+}
+
+fn text(report: &Report) -> String {
+    report.sentences().collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn elasticsearch_gets_template_stream_and_its_lifecycle() {
+    let lifecycle = installed(1, r#"{"lifecycle":{"data_retention":"30d"}}"#);
+    let replies = vec![
+        ok(VERSION_9),
+        said(404, NOT_THERE),
+        ok(ACKNOWLEDGED),
+        ok(NO_STREAM),
+        ok(ACKNOWLEDGED),
+        ok(&lifecycle),
+        ok(ACKNOWLEDGED),
+    ];
+    let (report, lines, bodies) = run(replies).await;
+    let report = text(&report.unwrap());
+    assert!(report.contains("Elasticsearch 9.4.3") && report.contains("after 30d"), "{report}");
+    assert_eq!(lines[2], "PUT /_index_template/conntally.flow HTTP/1.1");
+    let template: Value = serde_json::from_slice(&bodies[2]).unwrap();
+    assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
+    assert_eq!(lines[4], "PUT /_data_stream/logs-conntally.flow-default HTTP/1.1");
+    assert_eq!(lines[6], "PUT /_data_stream/logs-conntally.flow-default/_lifecycle HTTP/1.1");
+}
+
+#[tokio::test]
+async fn an_older_elasticsearch_gets_a_policy() {
+    let unknown = r#"{"error":{"type":"x_content_parse_exception","reason":"failed to parse field [template]","caused_by":{"type":"x_content_parse_exception","reason":"[template] unknown field [lifecycle]"}},"status":400}"#;
+    let replies = vec![
+        ok(VERSION_9),
+        said(404, NOT_THERE),
+        said(400, unknown),
+        ok(ACKNOWLEDGED),
+        ok(ACKNOWLEDGED),
+        ok(NO_STREAM),
+        ok(ACKNOWLEDGED),
+        ok(&installed(1, r#"{"settings":{}}"#)),
+    ];
+    let (report, lines, bodies) = run(replies).await;
+    let report = text(&report.unwrap());
+    assert!(report.contains("(ILM)"), "{report}");
+    assert_eq!(lines[3], "PUT /_ilm/policy/conntally.flow HTTP/1.1");
+    let policy: Value = serde_json::from_slice(&bodies[3]).unwrap();
+    assert_eq!(policy["policy"]["phases"]["delete"]["min_age"], "30d");
+    let template: Value = serde_json::from_slice(&bodies[4]).unwrap();
+    assert_eq!(template["template"]["settings"]["index.lifecycle.name"], "conntally.flow");
+}
+
+#[tokio::test]
+async fn opensearch_gets_a_policy_of_its_own_which_is_replaced_when_it_is_there() {
+    let say = |status, body: &str| Reply::Say(status, "", body.to_owned());
+    let conflict = r#"{"error":{"type":"version_conflict_engine_exception","reason":"exists"},"status":409}"#;
+    let replies = vec![
+        say(200, VERSION_OS),
+        say(404, NOT_THERE),
+        say(200, ACKNOWLEDGED),
+        say(200, NO_STREAM),
+        say(200, ACKNOWLEDGED),
+        say(409, conflict),
+        say(200, r#"{"_id":"conntally.flow","_seq_no":7,"_primary_term":2,"policy":{}}"#),
+        say(200, "{}"),
+        say(200, "{}"),
+    ];
+    let (report, lines, bodies) = run(replies).await;
+    let report = text(&report.unwrap());
+    assert!(report.contains("OpenSearch 3.8.0") && report.contains("(ISM)"), "{report}");
+    assert_eq!(lines[7], "PUT /_plugins/_ism/policies/conntally.flow?if_seq_no=7&if_primary_term=2 HTTP/1.1");
+    let template: Value = serde_json::from_slice(&bodies[2]).unwrap();
+    assert_eq!(template["template"].get("lifecycle"), None, "OpenSearch refuses it");
+}
+
+#[tokio::test]
+async fn without_any_retention_it_says_so() {
+    let none = r#"{"error":"no handler found for uri [/_plugins/_ism/policies/x] and method [PUT]"}"#;
+    let say = |status, body: &str| Reply::Say(status, "", body.to_owned());
+    let replies = vec![
+        say(200, VERSION_OS),
+        say(404, NOT_THERE),
+        say(200, ACKNOWLEDGED),
+        say(200, NO_STREAM),
+        say(200, ACKNOWLEDGED),
+        say(400, none),
+    ];
+    let (report, ..) = run(replies).await;
+    let report = text(&report.unwrap());
+    assert!(report.contains("nothing is ever deleted"), "{report}");
+}
+
+#[tokio::test]
+async fn an_older_template_is_replaced_and_the_stream_rolled_over() {
+    let replies = vec![
+        ok(VERSION_9),
+        ok(&installed(0, "{}")),
+        ok(ACKNOWLEDGED),
+        ok(STREAM),
+        ok(ACKNOWLEDGED),
+        ok(r#"{"acknowledged":true,"rolled_over":true}"#),
+        ok(&installed(1, "{}")),
+    ];
+    let (report, lines, _) = run(replies).await;
+    report.unwrap();
+    assert_eq!(lines[4], "PUT /logs-conntally.flow-default/_mapping HTTP/1.1");
+    assert_eq!(lines[5], "POST /logs-conntally.flow-default/_rollover HTTP/1.1");
+}
+
+#[tokio::test]
+async fn what_a_newer_agent_installed_stays() {
+    let (report, lines, _) = run(vec![ok(VERSION_9), ok(&installed(VERSION + 1, "{}"))]).await;
+    assert!(text(&report.unwrap()).contains("left as it is"));
+    assert_eq!(lines.len(), 2);
+}
+
+#[tokio::test]
+async fn refusals_and_absence_are_told_with_what_to_do() {
+    let denied = r#"{"error":{"type":"security_exception","reason":"action [cluster:monitor/nodes/info] is unauthorized"},"status":403}"#;
+    let (result, ..) = run(vec![said(403, denied)]).await;
+    assert!(result.unwrap_err().to_string().contains("manage_index_templates"));
+    let options = Options::new(vec![crate::sinks::http::Endpoint::parse("http://127.0.0.1:1").unwrap()]);
+    let error = install(&options, Duration::from_secs(5)).await.unwrap_err();
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}

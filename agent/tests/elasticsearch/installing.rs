@@ -1,0 +1,90 @@
+//! What setting up leaves at a server.
+
+use super::flows::request;
+use super::lab::Lab;
+use conntally::pipeline::{Outcome, Sink as _};
+use serde_json::json;
+
+const TEMPLATE: &str = "/_index_template/conntally.flow";
+
+pub(crate) async fn installs(lab: &Lab) {
+    let report = lab.install("installs").await.unwrap();
+    let told: Vec<_> = report.sentences().collect();
+    println!("  {}", told.join("\n  "));
+    assert!(told[0].contains(if lab.name().starts_with("opensearch") {
+        "OpenSearch"
+    } else {
+        "Elasticsearch"
+    }));
+    let sink = lab.sink(&lab.options("installs"));
+    assert_eq!(sink.deliver(&request(&sink, 0..3)).await, Outcome::Delivered);
+    let stream = lab.options("installs").stream;
+    let index = lab.indices(&stream).remove(0);
+    let mapping = lab.get(&format!("/{index}/_mapping"));
+    let properties = &mapping[&index]["mappings"]["properties"];
+    assert_eq!(properties["@timestamp"]["type"], "date_nanos");
+    assert_eq!(properties["source"]["properties"]["ip"]["type"], "ip");
+    assert_eq!(properties["source"]["properties"]["bytes"]["type"], "long");
+    assert_eq!(properties["network"]["properties"]["transport"]["type"], "keyword");
+    assert_eq!(mapping[&index]["mappings"]["properties"]["conntally"]["dynamic"], "strict");
+    if lab.name() == "elasticsearch-9" {
+        let settings = lab.get(&format!("/{index}/_settings"));
+        assert_eq!(settings[&index]["settings"]["index"]["mode"], "logsdb", "the default for logs-*-*");
+    }
+    // Again, nothing changes.
+    lab.install("installs").await.unwrap();
+    assert_eq!(lab.indices(&stream).len(), 1);
+}
+
+pub(crate) async fn leads_on(lab: &Lab) {
+    // As an agent with fewer fields would have left it.
+    let mapping = json!({ "dynamic": false, "properties": { "@timestamp": { "type": "date_nanos" } } });
+    lab.put(
+        TEMPLATE,
+        &json!({
+            "index_patterns": ["logs-conntally.flow-*"], "data_stream": {}, "priority": 300,
+            "_meta": { "conntally": { "version": 0 } }, "template": { "mappings": mapping },
+        }),
+    );
+    let options = lab.options("leads_on");
+    let sink = lab.sink(&options);
+    assert_eq!(sink.deliver(&request(&sink, 0..2)).await, Outcome::Delivered);
+    lab.install("leads_on").await.unwrap();
+    assert_eq!(lab.indices(&options.stream).len(), 2);
+    assert_eq!(sink.deliver(&request(&sink, 2..4)).await, Outcome::Delivered);
+    let newest = lab.indices(&options.stream).pop().unwrap();
+    let found = lab.get(&format!("/{newest}/_mapping"));
+    assert_eq!(found[&newest]["mappings"]["properties"]["source"]["properties"]["ip"]["type"], "ip");
+}
+
+pub(crate) async fn leaves_newer(lab: &Lab) {
+    let template = lab.get(TEMPLATE);
+    let mut newer = template["index_templates"][0]["index_template"].clone();
+    newer["_meta"]["conntally"]["version"] = json!(1_000);
+    for told in ["created_date_millis", "modified_date_millis", "created_date", "modified_date"] {
+        newer.as_object_mut().unwrap().remove(told);
+    }
+    lab.put(TEMPLATE, &newer);
+    let report = lab.install("leaves_newer").await.unwrap();
+    assert!(report.sentences().any(|told| told.contains("left as it is")));
+    assert_eq!(
+        lab.get(TEMPLATE)["index_templates"][0]["index_template"]["_meta"]["conntally"]["version"],
+        1_000
+    );
+    newer["_meta"]["conntally"]["version"] = json!(1);
+    lab.put(TEMPLATE, &newer);
+    lab.install("leaves_newer").await.unwrap();
+}
+
+/// Before there is a template.
+pub(crate) async fn refuses_an_index(lab: &Lab) {
+    let made = lab.ask("PUT", "/logs-conntally.flow-anindex", Some(&json!({})));
+    if !made.is_success() {
+        // The real Elasticsearch has a template of its own for such names.
+        assert!(lab.is_complete(), "{}", made.text());
+        return;
+    }
+    let error = lab.install("anindex").await.unwrap_err().to_string();
+    assert!(error.contains("not a data stream"), "{error}");
+    lab.ask("DELETE", "/logs-conntally.flow-anindex", None);
+}

@@ -1,0 +1,96 @@
+//! What a person who filters sees: the records that are wanted, and what the others moved in the audit.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+mod sights;
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+use conntally::flow::Anchor;
+use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
+use conntally::source::Batch;
+use conntally::source::replay::RecordingWriter;
+use conntally::source::replay::format::Header;
+use tempfile::NamedTempFile;
+
+const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
+
+/// The flow with this port moved so many packets of 100 bytes in each direction.
+fn sight(kind: ObservationKind, port: u16, packets: u64) -> Observation {
+    let mut original = Tuple { protocol: protocol::UDP, src_port: port, dst_port: 53, ..Tuple::default() };
+    original.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+    original.dst[..4].copy_from_slice(&[192, 0, 2, 53]);
+    let moved = Counter { packets, bytes: packets * 100 };
+    Observation {
+        conntrack: u64::from(port) << 8,
+        born_ns: SINCE.boot_ns + 1,
+        start_ns: SINCE.real_ns.unsigned_abs() + 1,
+        totals: Totals { original: moved, reply: moved },
+        ..sights::sight(kind, original, SINCE.boot_ns + packets)
+    }
+}
+
+fn file(content: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+/// Two flows: from port 1001 with 7 packets each way, from port 1002 with 4.
+fn recording() -> NamedTempFile {
+    use ObservationKind::{End, New};
+    let mut writer =
+        RecordingWriter::new(Vec::new(), &Header { boot_id: [7; 16], accounting_since: SINCE }).unwrap();
+    for observations in
+        [vec![sight(New, 1001, 1), sight(New, 1002, 2)], vec![sight(End, 1002, 4)], vec![sight(End, 1001, 7)]]
+    {
+        writer.write(&Batch { observations, settled: true, look: None }, SINCE).unwrap();
+    }
+    file(&writer.finish().unwrap())
+}
+
+fn replay(config: &str) -> Output {
+    let (config, recording) = (file(config.as_bytes()), recording());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conntally"));
+    command.arg("-c").arg(config.path()).arg("replay").arg(recording.path());
+    let output = command.output().expect("the agent could not be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn ports(output: &Output) -> Vec<u64> {
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let port = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record.pointer("/source/port").unwrap().as_u64().unwrap()
+    };
+    lines.lines().map(port).collect()
+}
+
+fn audit(output: &Output) -> String {
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    log.lines().rfind(|line| line.contains("audit: ")).expect("an agent ends with an audit").to_owned()
+}
+
+#[test]
+fn what_is_not_wanted_is_not_written_but_counted() {
+    let all = replay("[output]\nformat = \"json\"\n");
+    assert_eq!(ports(&all).len(), 4);
+    assert!(audit(&all).contains("filtered 0 + lost 0"), "{}", audit(&all));
+
+    let some = replay("[output]\nformat = \"json\"\n[filter]\nexclude = [\"src_port = 1002\"]\n");
+    assert_eq!(ports(&some), [1001, 1001]);
+    let audit = audit(&some);
+    assert!(audit.contains("bytes: ended 2200 + living 0 - baseline 0 = delivered 1400 "), "{audit}");
+    assert!(audit.contains("filtered 800 + lost 0"), "{audit}");
+    assert!(audit.contains("completeness of bytes 100 %"), "{audit}");
+}
+
+#[test]
+fn a_sink_gets_what_its_own_filter_wants() {
+    let output = replay(
+        "[networks]\nsite = { prefixes = [\"10.0.0.0/8\"], internal = true }\n\
+         [sinks.a]\ntype = \"stdout\"\nformat = \"json\"\ninclude = [\"src_port = 1001 and direction = outbound\"]\n",
+    );
+    assert_eq!(ports(&output), [1001, 1001]);
+}

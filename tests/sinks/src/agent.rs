@@ -1,0 +1,100 @@
+//! The agent under test: replays a recording into the sinks of a configuration.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// An agent that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    log: PathBuf,
+    output: PathBuf,
+}
+
+/// What an agent left.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whether its exit code was 0.
+    pub success: bool,
+    /// Its log.
+    pub log: String,
+    /// Its standard output.
+    pub output: String,
+}
+
+impl Agent {
+    /// Starts it. Log and output go below the folder.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn replay(program: &Path, recording: &Path, configuration: &Path, folder: &Path) -> Result<Self> {
+        let (log, output) = (folder.join("agent.log"), folder.join("agent.out"));
+        let child = Command::new(program)
+            .arg("replay")
+            .arg(recording)
+            .arg("-v")
+            .arg("--config")
+            .arg(configuration)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(File::create(&output)?)
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { child, log, output })
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        text(&self.log)
+    }
+
+    /// Asks it to stop.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGTERM).context("cannot signal the agent")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time; the message has its log.
+    pub fn wait(mut self, within: Duration) -> Result<Ended> {
+        let deadline = Instant::now() + within;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > deadline {
+                bail!("the agent did not end in {} s; its log:\n{}", within.as_secs(), self.log());
+            }
+            sleep(POLL);
+        };
+        Ok(Ended { success: status.success(), log: self.log(), output: text(&self.output) })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
+}

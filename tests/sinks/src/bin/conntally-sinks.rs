@@ -1,0 +1,194 @@
+//! Plays the cases that every sink must pass, with the agent and real servers.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+use conntally_servers::{Cache, Kind, Server, find};
+use conntally_sink_tests::case::{self, Case};
+use conntally_sink_tests::scene::Scene;
+use conntally_sink_tests::subject::{self, Subject};
+
+/// What every sink must do, tried with real servers.
+#[derive(Parser)]
+struct Options {
+    /// The agent's binary
+    #[arg(long)]
+    agent: PathBuf,
+    /// The project's cache, in which servers are built
+    #[arg(long)]
+    cache: PathBuf,
+    /// Where configurations, logs and outputs go
+    #[arg(long)]
+    out: PathBuf,
+    /// Only this sink, by its name in the table
+    #[arg(long)]
+    sink: Vec<String>,
+    /// Only this case
+    #[arg(long)]
+    case: Vec<String>,
+    /// Only with this server
+    #[arg(long)]
+    server: Vec<String>,
+    /// Each sink with all its servers instead of its usual one
+    #[arg(long)]
+    full: bool,
+}
+
+/// How many cases ended how.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: Vec<String>,
+    left_out: u32,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let mut tally = Tally::default();
+    let registered = registered(&options.agent, &options.out)?;
+    tally.note("every-sink-is-in-the-table", covered(&registered))?;
+    for subject in subject::ALL.iter().filter(|subject| chosen(&options.sink, subject.name())) {
+        if registered.contains(subject.sink()) {
+            play_subject(&options, *subject, &mut tally)?;
+        }
+    }
+    let Tally { passed, failed, left_out } = tally;
+    let mut out = io::stdout().lock();
+    writeln!(out, "\n{passed} passed, {} failed, {left_out} not applicable", failed.len())?;
+    for name in &failed {
+        writeln!(out, "  {name}")?;
+    }
+    Ok(if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Tally {
+    fn note(&mut self, name: &str, result: Result<()>) -> Result<()> {
+        let mut out = io::stdout().lock();
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                writeln!(out, "test {name} ... ok")?;
+            }
+            Err(error) => {
+                writeln!(out, "test {name} ... FAILED\n{}\n", indented(&format!("{error:#}")))?;
+                self.failed.push(name.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One sink with its servers, which are started once for all cases.
+fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Tally) -> Result<()> {
+    if subject.servers().is_empty() && options.server.is_empty() {
+        return play_cases(options, subject, None, tally);
+    }
+    let some = if options.full || !options.server.is_empty() { usize::MAX } else { 1 };
+    for name in subject.servers().iter().take(some).filter(|name| chosen(&options.server, name)) {
+        let kind = find(name).with_context(|| format!("there is no server {name}"))?;
+        match start(options, kind) {
+            Ok(mut server) => {
+                play_cases(options, subject, Some(&mut server), tally)?;
+                tally.note(&format!("{}/{name}/stops", subject.name()), server.stop())?;
+            }
+            Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
+        }
+    }
+    Ok(())
+}
+
+fn start(options: &Options, kind: &'static dyn Kind) -> Result<Server> {
+    let installed = Cache::below(&options.cache)?.ensure(kind, |words| {
+        // Whoever watches may be gone; the tests go on.
+        drop(writeln!(io::stdout(), "servers: {words}"));
+    })?;
+    let home = std::env::temp_dir().join(format!("conntally-sinks-{}-{}", std::process::id(), kind.name()));
+    Server::start(kind, &installed, &home, &[])
+}
+
+fn play_cases(
+    options: &Options,
+    subject: &'static dyn Subject,
+    mut server: Option<&mut Server>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
+    for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
+        let name = format!("{}/{place}{}", subject.name(), case.name);
+        if let Some(why) = subject.lacks(case.name) {
+            tally.left_out += 1;
+            writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
+        } else if server.is_some() || !case.needs_server {
+            let begin = Instant::now();
+            let result = play(options, subject, server.as_deref_mut(), case);
+            let name = format!("{name} ({:.1} s)", begin.elapsed().as_secs_f32());
+            tally.note(&name, result.with_context(|| format!("it must be so: {}", case.must)))?;
+        }
+    }
+    Ok(())
+}
+
+fn play(
+    options: &Options,
+    subject: &'static dyn Subject,
+    server: Option<&mut Server>,
+    case: &Case,
+) -> Result<()> {
+    let mut scene = Scene::set(&options.agent, subject, server, &options.out)?;
+    let result = case.play(&mut scene);
+    // Whatever became of it, the next case needs a server.
+    if let Ok(server) = scene.server()
+        && server.pid().is_none()
+    {
+        server.resume()?;
+    }
+    if result.is_ok() {
+        drop(std::fs::remove_dir_all(scene.folder()));
+    }
+    result
+}
+
+/// The types of sinks that the agent knows, in its own words about one that it does not.
+fn registered(agent: &Path, folder: &Path) -> Result<BTreeSet<String>> {
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join("wrong.toml");
+    std::fs::write(&file, "[sinks.x]\ntype = \"?\"\n")?;
+    let output = Command::new(agent).args(["config", "validate", "--config"]).arg(&file).output()?;
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let names = types(&text);
+    ensure!(names.len() > 1, "the agent does not tell its types of sinks: {text}");
+    Ok(names)
+}
+
+/// The names that its message lists.
+fn types(text: &str) -> BTreeSet<String> {
+    let list = text.split_once("is not one of ").map_or("", |(_, list)| list);
+    let list = list.split(['\n', ';']).next().unwrap_or_default();
+    list.split(", ")
+        .map(|name| name.trim_matches(['"', '.', ' ']).to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn covered(registered: &BTreeSet<String>) -> Result<()> {
+    let known: BTreeSet<_> = subject::ALL.iter().map(|subject| subject.sink()).collect();
+    let missing: Vec<_> = registered.iter().filter(|name| !known.contains(name.as_str())).collect();
+    if !missing.is_empty() {
+        bail!("no case is played with these sinks; put them into tests/sinks/src/subject: {missing:?}");
+    }
+    Ok(())
+}
+
+fn chosen(names: &[String], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|chosen| chosen == name)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().flat_map(|line| ["    ", line, "\n"]).collect()
+}

@@ -1,0 +1,73 @@
+//! What every sink must do: one table, played with each.
+
+mod answers;
+mod basics;
+mod breaks;
+mod limits;
+mod outages;
+mod refusals;
+mod secure;
+
+use anyhow::Result;
+
+use crate::scene::Scene;
+
+/// One behaviour.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What must be.
+    pub must: &'static str,
+    /// Whether it takes a server, and a proxy before it.
+    pub needs_server: bool,
+    play: fn(&mut Scene<'_>) -> Result<()>,
+}
+
+impl Case {
+    /// Plays it.
+    ///
+    /// # Errors
+    /// When the sink does not do what it must, with all that helps to see why.
+    pub fn play(&self, scene: &mut Scene<'_>) -> Result<()> {
+        (self.play)(scene)
+    }
+}
+
+const fn case(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
+    Case { name, must, needs_server: true, play }
+}
+
+const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
+    Case { name, must, needs_server: false, play }
+}
+
+/// All of them.
+pub const ALL: &[Case] = &[
+    local("accounts", "says in the end that nothing was lost", basics::accounts),
+    local("delivers", "every flow arrives once, to the byte", basics::delivers),
+    case("batches", "many records travel in few requests", basics::batches),
+    case("keeps-limits", "no request is larger than it may be", limits::keeps_limits),
+    case("halves", "a request that is too large for the server is sent in parts", limits::halves),
+    case("retries", "each passing failure of a server is tried again", answers::retries),
+    case("retry-after", "a server that asks for a pause gets it", answers::obeys_retry_after),
+    case("wrong-token", "what a person can mend is waited for, loudly", answers::waits_for_a_person),
+    case("reset-request", "a request that was reset is sent again", breaks::reset_request),
+    case("reset-answer", "what may be stored already is not stored twice", breaks::reset_answer),
+    case("truncated", "the same where the answer is cut off", breaks::truncated),
+    case("scrambled", "the same where the answer makes no sense", breaks::scrambled),
+    case("garbage", "an answer that is not HTTP is a failed try", breaks::garbage),
+    case("half-closed", "a connection that closes half is a failed try", breaks::half_closed),
+    case("silence", "a server that never answers is not waited for", breaks::silence),
+    case("slow-loris", "the same where it answers byte by byte", breaks::slow_loris),
+    case("away", "a server that is away at the start is waited for", outages::away),
+    case("restart", "a server that is killed and comes back has everything", outages::restart),
+    case(
+        "gives-up-loudly",
+        "what the server refuses for ever is counted and named",
+        refusals::gives_up_loudly,
+    ),
+    case("counts", "what cannot be delivered before the end is counted to the byte", refusals::counts),
+    case("tls", "the right certificate is taken", secure::takes_the_right),
+    case("wrong-certificates", "no other is, and the log says why", secure::refuses_wrong_ones),
+];

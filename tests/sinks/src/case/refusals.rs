@@ -1,0 +1,40 @@
+//! What cannot be delivered.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::scene::Scene;
+
+/// The poison hits some flows only: the others are stored.
+pub(super) fn gives_up_loudly(scene: &mut Scene<'_>) -> Result<()> {
+    scene.subject().poison(&scene.target())?;
+    let mut run = scene.start("")?;
+    run.feed.wave(300)?;
+    let (ended, ledger) = scene.end(run)?;
+    let stored = scene.stored()?;
+    ensure!(stored.source.bytes > 0 && stored != ledger, "stored {stored} of {ledger}:\n{}", ended.log);
+    let missing = ledger - stored;
+    ensure!(ended.log.contains("gave up"), "the log tells nothing of it:\n{}", ended.log);
+    expect_loss(&ended.log, missing.source.bytes + missing.destination.bytes)
+}
+
+/// The server never comes.
+pub(super) fn counts(scene: &mut Scene<'_>) -> Result<()> {
+    scene.hurry(Duration::from_secs(2));
+    scene.proxy()?.go_away()?;
+    let mut run = scene.start("")?;
+    run.feed.wave(300)?;
+    scene
+        .until("the log tells that the server is away", &run, || Ok(run.agent.log().contains("retrying")))?;
+    run.agent.terminate()?;
+    let (ended, ledger) = scene.end(run)?;
+    expect_loss(&ended.log, ledger.source.bytes + ledger.destination.bytes)
+}
+
+/// The log names the bytes that are missing.
+fn expect_loss(log: &str, bytes: u64) -> Result<()> {
+    let digits: String = log.chars().filter(|c| *c != ',' && *c != '_').collect();
+    ensure!(digits.contains(&bytes.to_string()), "the log does not tell the loss of {bytes} bytes:\n{log}");
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The sink `elasticsearch` with Elasticsearch and OpenSearch.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use conntally_servers::Request;
+use serde_json::{Value, json};
+
+use super::{Subject, Target};
+use crate::sum::{Counter, Sum};
+
+/// Finished flows, one document each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Elasticsearch;
+
+impl Subject for Elasticsearch {
+    fn name(&self) -> &'static str {
+        "elasticsearch"
+    }
+
+    fn sink(&self) -> &'static str {
+        "elasticsearch"
+    }
+
+    fn servers(&self) -> &'static [&'static str] {
+        &[
+            "elasticsearch-small-8",
+            "opensearch-2",
+            "elasticsearch-9",
+            "elasticsearch-8",
+            "elasticsearch-small-9",
+            "opensearch-3",
+        ]
+    }
+
+    fn word(&self) -> &'static str {
+        "/_bulk"
+    }
+
+    /// The agent makes the data stream itself.
+    fn prepare(&self, _: &Target<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String {
+        let mut text = format!("urls = [\"{url}\"]\nnamespace = \"{}\"\nsetup = true\n", target.tag);
+        // Writing to a string cannot fail.
+        let _ = match target.access("api_key") {
+            "" => Ok(()),
+            key => writeln!(text, "api_key = \"{key}\""),
+        };
+        let _ = authority.map_or(Ok(()), |file| writeln!(text, "ca_file = \"{}\"", file.display()));
+        text
+    }
+
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
+        let stream = stream(target);
+        let refreshed = ask(target, "POST", &format!("/{stream}/_refresh")).send(target.address)?;
+        if refreshed.status == 404 {
+            return Ok(Some(Sum::default()));
+        }
+        ensure!(refreshed.is_success(), "it does not refresh: {}", refreshed.text());
+        let fields = ["source.packets", "source.bytes", "destination.packets", "destination.bytes"];
+        let sums: serde_json::Map<_, _> =
+            fields.iter().map(|field| ((*field).to_owned(), json!({"sum": {"field": field}}))).collect();
+        let query = json!({"size": 0, "track_total_hits": true, "aggs": sums});
+        let search = ask(target, "POST", &format!("/{stream}/_search")).json(&query);
+        let answer = search.expect_success(target.address)?.json()?;
+        let flows = answer.pointer("/hits/total/value").and_then(Value::as_u64).unwrap_or(0);
+        let sum = |field: &str| {
+            let value = answer.get("aggregations").and_then(|all| all.get(field)?.get("value")?.as_f64());
+            // Far below the numbers that a double cannot hold exactly.
+            value.unwrap_or(0.0) as u64
+        };
+        Ok(Some(Sum {
+            flows,
+            source: Counter { packets: sum("source.packets"), bytes: sum("source.bytes") },
+            destination: Counter { packets: sum("destination.packets"), bytes: sum("destination.bytes") },
+        }))
+    }
+
+    /// In a data stream that exists already a port is at most 127, which 53 is and 443 is not.
+    fn poison(&self, target: &Target<'_>) -> Result<()> {
+        let stream = stream(target);
+        let mapping = json!({"properties": {
+            "@timestamp": {"type": "date"},
+            "destination": {"properties": {"port": {"type": "byte"}}},
+        }});
+        let template = json!({
+            "index_patterns": [stream], "data_stream": {}, "priority": 1_000,
+            "template": {"mappings": mapping, "settings": {"number_of_replicas": 0}},
+        });
+        let name = format!("/_index_template/poison-{}", target.tag);
+        ask(target, "PUT", &name).json(&template).expect_success(target.address)?;
+        Ok(())
+    }
+}
+
+fn stream(target: &Target<'_>) -> String {
+    format!("logs-conntally.flow-{}", target.tag)
+}
+
+/// Asks as somebody who may do everything.
+fn ask(target: &Target<'_>, method: &'static str, path: &str) -> Request {
+    let request = Request::new(method, path);
+    match (target.access("user"), target.access("password")) {
+        ("", _) => request,
+        (user, password) => request.login(user, password),
+    }
+}

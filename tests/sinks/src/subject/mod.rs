@@ -1,0 +1,89 @@
+//! The sinks under test: how each is configured, and how to ask its server what it has stored.
+
+mod elasticsearch;
+mod influxdb;
+mod local;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
+use conntally_servers::Access;
+
+use crate::sum::Sum;
+
+/// A sink in one of its shapes.
+pub trait Subject: Sync {
+    /// What it is called here.
+    fn name(&self) -> &'static str;
+
+    /// The `type` in the configuration.
+    fn sink(&self) -> &'static str;
+
+    /// The servers that it is tried with, the usual one first; none for a sink that has no server.
+    fn servers(&self) -> &'static [&'static str];
+
+    /// What the path of a request that writes has in it.
+    fn word(&self) -> &'static str;
+
+    /// Makes an empty place for one case.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    fn prepare(&self, target: &Target<'_>) -> Result<()>;
+
+    /// The lines of its table in the configuration, but for the `type`.
+    fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String;
+
+    /// What is stored; `None` where nobody can tell.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>>;
+
+    /// The same of a sink without a server, by what the agent printed.
+    fn printed(&self, _output: &str) -> Option<Sum> {
+        None
+    }
+
+    /// Makes the server refuse some of what is going to be written, for ever.
+    ///
+    /// # Errors
+    /// When the server does not let itself be set up so.
+    fn poison(&self, target: &Target<'_>) -> Result<()>;
+
+    /// Why it cannot play a case, if so.
+    fn lacks(&self, _case: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Where one case writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// How to talk to the server.
+    pub access: &'a Access,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Tells this case from all others: lower-case letters and digits.
+    pub tag: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// What a client has to know, empty if there is no such thing.
+    pub(crate) fn access(&self, name: &str) -> &'a str {
+        self.access.get(name).map_or("", String::as_str)
+    }
+}
+
+/// All of them.
+pub const ALL: &[&dyn Subject] = &[
+    &influxdb::InfluxDb::TWO,
+    &influxdb::InfluxDb::ONE,
+    &influxdb::InfluxDb::GROUPED,
+    &influxdb::InfluxDb::TELEGRAF,
+    &influxdb::InfluxDb::UDP,
+    &elasticsearch::Elasticsearch,
+    &local::Stdout,
+    &local::Null,
+];

@@ -1,0 +1,69 @@
+//! `cargo xtask servers test`: every sink against a real server of its kind.
+
+use anyhow::{Result, ensure};
+
+use super::{ONE_OF_EACH, build, known};
+use crate::{
+    command::{cargo, program, run as run_command},
+    paths::Paths,
+    test::{Count, followed},
+};
+use conntally_servers::ALL;
+
+/// What to try.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Each sink with all its servers instead of one of each kind
+    #[arg(long)]
+    full: bool,
+    /// Only this sink
+    #[arg(long)]
+    sink: Vec<String>,
+    /// Only this case
+    #[arg(long)]
+    case: Vec<String>,
+    /// Only with this server
+    #[arg(long)]
+    server: Vec<String>,
+}
+
+impl Options {
+    /// What CI tries.
+    pub(crate) const fn usual() -> Self {
+        Self { full: false, sink: Vec::new(), case: Vec::new(), server: Vec::new() }
+    }
+}
+
+/// Builds servers and agent, and plays the cases; a server that cannot be had is a failure.
+pub(crate) fn run(paths: &Paths, options: &Options) -> Result<Count> {
+    if options.full {
+        build(paths, ALL)?;
+    } else if options.server.is_empty() && options.sink.is_empty() {
+        let usual: Result<Vec<_>> = ONE_OF_EACH.iter().map(|name| known(name)).collect();
+        build(paths, &usual?)?;
+    }
+    let packages = ["--package", "conntally", "--package", "conntally-sink-tests"];
+    run_command(
+        cargo().current_dir(&paths.root).args(["build", "--quiet", "--locked"]).args(packages).arg("--bins"),
+    )?;
+    let programs = paths.target.join("debug");
+    let mut suite = program(programs.join("conntally-sinks"));
+    suite.arg("--agent").arg(programs.join("conntally")).arg("--cache").arg(&paths.cache);
+    suite.arg("--out").arg(paths.target.join("sinks"));
+    for (flag, names) in [("--sink", &options.sink), ("--case", &options.case), ("--server", &options.server)]
+    {
+        names.iter().for_each(|name| {
+            suite.args([flag, name]);
+        });
+    }
+    if options.full {
+        suite.arg("--full");
+    }
+    let (text, success) = followed(&mut suite)?;
+    let mut counted = Count::of_sink_tests(&text);
+    ensure!(counted.passed > 0, "no case was played");
+    if !success && counted.failed == 0 {
+        counted.add(Count::failure("sink tests broke off: see above".to_owned()));
+    }
+    Ok(counted)
+}
