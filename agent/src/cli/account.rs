@@ -46,5 +46,6 @@ impl Account {
 pub(super) fn queue_losses(output: &SinkReport) -> Losses {
     let own = [("output_queue_full", output.dropped), ("output_queue_full_ends", output.dropped_ends)];
     let sinks = output.sinks.iter().flat_map(|sink| &sink.lost);
-    own.into_iter().chain(sinks.map(|(reason, records, _)| (*reason, *records))).collect()
+    let doubts = output.sinks.iter().flat_map(|sink| &sink.doubts).copied();
+    own.into_iter().chain(sinks.map(|(reason, records, _)| (*reason, *records))).chain(doubts).collect()
 }

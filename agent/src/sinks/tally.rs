@@ -35,6 +35,10 @@ pub struct SinkLosses {
     pub lost: Vec<(&'static str, u64, Sum)>,
     /// If nobody waits any longer.
     pub unwritten: Vec<(&'static str, u64, Sum)>,
+    /// What of that an earlier agent had counted as its own.
+    pub inherited: Sum,
+    /// What makes the amount uncertain, and how often it happened.
+    pub doubts: Vec<(&'static str, u64)>,
 }
 
 /// The counters of a running sink.
