@@ -440,7 +440,8 @@ impl Count {
         ];
         let doubts = vec![(spool_missing, report.missing)];
         let unwritten = vec![(unwritten, left.records, left.moved)];
-        SinkLosses { lost, unwritten, inherited: report.inherited.moved, doubts }
+        let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
+        SinkLosses { lost, unwritten, spooled, inherited, doubts }
     }
 }
 
