@@ -50,7 +50,8 @@ fn seal(file: &mut [u8], number: u64) {
     let Some((header, mut rest)) = file.split_at_mut_checked(HEADER) else { return };
     header[..16].copy_from_slice(b"CTALLYSP\x01\0\0\0\0\0\0\0");
     header[32..40].copy_from_slice(&number.to_le_bytes());
-    header[48..60].copy_from_slice(b"null\0\0\0\0\0\0\0\0");
+    header[44..60].fill(0);
+    header[44..48].copy_from_slice(b"null");
     let sum = crc32c::crc32c(&header[..60]);
     header[60..].copy_from_slice(&sum.to_le_bytes());
     let mut offset = HEADER as u64;

@@ -211,21 +211,19 @@ pub(super) fn read(
         }
         let events = events(section);
         let filter = filter::lists(section, known.networks);
-        // What is written to standard output is not made of requests.
-        let spool = (kind != SinkType::Stdout).then(|| spool::read(name, section, known.state_dir));
         let sink = match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
-            SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
+            SinkType::Influxdb => driven(name, kind, events, known, section, |section, events| {
                 let options = influxdb::Options::read(place, section, events, known.has_networks);
                 // Where there are none, the problem is noted.
                 options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
             }),
-            SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
+            SinkType::Elasticsearch => driven(name, kind, events, known, section, |section, events| {
                 SinkKind::Elasticsearch(Box::new(elasticsearch::Options::read(place, section, events)))
             }),
-            SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
+            SinkType::Null => driven(name, kind, events, known, section, |_, _| SinkKind::Null),
         };
-        let sink = SinkConfig { filter, spool: spool.flatten(), ..sink };
+        let sink = SinkConfig { filter, ..sink };
         spool::check_dir(&sink, &mut dirs, section);
         Some(sink)
     })
@@ -236,6 +234,7 @@ fn driven(
     name: &str,
     kind: SinkType,
     events: Option<Vec<RecordEvent>>,
+    known: Known<'_>,
     section: &mut Section<'_>,
     own: impl FnOnce(&mut Section<'_>, &[RecordEvent]) -> SinkKind,
 ) -> SinkConfig {
@@ -244,11 +243,11 @@ fn driven(
     SinkConfig {
         name: name.to_owned(),
         queue: queue(section),
+        spool: spool::read(name, section, known.state_dir),
         delivery: delivery(section, &defaults.delivery),
         kind: own(section, &events),
         events,
         filter: FilterLists::default(),
-        spool: None,
     }
 }
 

@@ -23,7 +23,7 @@ const LEAST_ENTRY: usize = 6;
 pub(super) struct Header {
     pub(super) boot_id: [u8; 16],
     pub(super) first_sequence: u64,
-    pub(super) sink_type: [u8; 12],
+    pub(super) sink_type: [u8; 16],
 }
 
 /// Why a header cannot be read.
@@ -43,8 +43,8 @@ struct HeaderRow {
     zero: [u8; 6],
     boot_id: [u8; 16],
     first_sequence: U64,
-    more_zero: [u8; 8],
-    sink_type: [u8; 12],
+    more_zero: [u8; 4],
+    sink_type: [u8; 16],
     crc: U32,
 }
 
@@ -62,7 +62,7 @@ impl Header {
             zero: [0; 6],
             boot_id: self.boot_id,
             first_sequence: self.first_sequence.into(),
-            more_zero: [0; 8],
+            more_zero: [0; 4],
             sink_type: self.sink_type,
             crc: 0.into(),
         };
@@ -85,8 +85,8 @@ impl Header {
 }
 
 /// The type of a sink as a header holds it.
-pub(super) fn sink_type(name: &str) -> [u8; 12] {
-    let mut padded = [0; 12];
+pub(super) fn sink_type(name: &str) -> [u8; 16] {
+    let mut padded = [0; 16];
     padded.iter_mut().zip(name.bytes()).for_each(|(place, byte)| *place = byte);
     padded
 }

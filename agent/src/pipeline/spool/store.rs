@@ -21,7 +21,7 @@ pub struct Store {
     /// Locked as long as it is open.
     _lock: File,
     boot_id: [u8; 16],
-    sink_type: [u8; 12],
+    sink_type: [u8; 16],
     segments: VecDeque<Segment>,
     /// Whether requests are appended to the last segment.
     is_writing: bool,
@@ -251,9 +251,12 @@ impl Store {
             self.remove_last();
         }
         let segment = Segment::begin(self.place(self.next_sequence), &header)?;
-        if self.config.fsync == Fsync::Always {
-            // The name, too.
-            File::open(&self.config.dir)?.sync_all()?;
+        if self.config.fsync != Fsync::Never
+            // The name is to be on the disk, too.
+            && let Err(error) = File::open(&self.config.dir).and_then(|dir| dir.sync_all())
+        {
+            remove(&segment.path);
+            return Err(error);
         }
         self.bytes += segment.bytes;
         self.segments.push_back(segment);
