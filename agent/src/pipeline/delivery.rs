@@ -162,8 +162,9 @@ impl<S: Sink> Delivery<S> {
     pub(super) fn conclude(&self) {
         say(self.voice().conclude());
         let name = self.voice().name().to_owned();
-        let Report { delivered, merged, tries, spooled, .. } = self.shared.report();
-        if spooled.records > 0 {
+        let report = self.shared.report();
+        let Report { delivered, merged, tries, spooled, .. } = report;
+        if spooled.records > 0 || report.unwritten().records > 0 {
             return;
         }
         tracing::info!(records = delivered.records, merged, tries, "sink {name}: all is delivered");

@@ -84,6 +84,24 @@ fn an_agent_that_is_killed_again_and_again_loses_nothing() {
     assert!(doubles <= 5 * BATCH, "{doubles}: each kill may cost the request that was under way");
 }
 
+#[test]
+fn what_is_damaged_is_counted_and_the_rest_is_delivered() {
+    let server = Server::start(Mood::Away);
+    let lab = Lab::new(&server, None);
+    lab.replay(4_000).finish();
+    let segment = lab.spool.join("segment.0");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // Within the body of the first request, which is of flows that are born.
+    bytes[200] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    server.become_(AT_ONCE);
+    let log = lab.replay(0).finish();
+    assert!(log.contains("account: lost live.spool_damaged=100"), "{log}");
+    assert!(log.contains("lost by live.spool_damaged: 20000 bytes, 200 packets, 0 flows"), "{log}");
+    assert!(!log.contains('≠'), "{log}");
+    assert_eq!((server.stored().lines.len(), doubles(&server.stored())), (8_000 - BATCH, 0));
+}
+
 /// A file system of a megabyte, as long as it is not dropped.
 struct SmallDisk(TempDir);
 
