@@ -7,6 +7,8 @@
 
 pub mod model;
 
+mod folder;
+
 pub mod pipeline;
 
 pub mod kernel;

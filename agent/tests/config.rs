@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use conntally::config::{
-    ANNOTATED, Config, DeliveryConfig, Document, OutputFormat, Problems, QueueConfig, RecordEvent,
-    SinkConfig, SinkKind, WhenFull, validate,
+    ANNOTATED, Config, DeliveryConfig, Document, Fsync, OutputFormat, Problems, QueueConfig, RecordEvent,
+    SinkConfig, SinkKind, SpoolConfig, WhenFull, validate,
 };
 use conntally::sinks::influxdb::Target;
 use proptest::prelude::*;
@@ -319,6 +319,64 @@ format = "json"
 }
 
 #[test]
+fn a_spool_lies_below_the_state_directory_unless_it_is_told_where() {
+    let text = r#"
+state_dir = "/var/lib/conntally"
+[sinks.a]
+type = "null"
+when_full = "spool"
+[sinks.b]
+type = "null"
+when_full = "spool"
+spool = { dir = "/spool", max_bytes = "2GiB", segment_bytes = "16MiB", fsync = "always" }
+[sinks.c]
+type = "null"
+"#;
+    let spools: Vec<_> = check(text).unwrap().sinks.into_iter().map(|sink| sink.spool).collect();
+    let b = SpoolConfig {
+        dir: "/spool".into(),
+        max_bytes: 2 << 30,
+        segment_bytes: 16 << 20,
+        fsync: Fsync::Always,
+    };
+    assert_eq!(spools, [Some(SpoolConfig::in_dir("/var/lib/conntally/spool/a".into())), Some(b), None]);
+}
+
+#[test]
+fn all_that_is_wrong_with_spools_is_told_at_once() {
+    let text = r#"
+[sinks.a]
+type = "null"
+when_full = "spool"
+[sinks.b]
+type = "null"
+when_full = "spool"
+spool = { dir = "there", max_bytes = "1MiB", fsynk = "always" }
+[sinks.c]
+type = "null"
+spool = { dir = "/spool" }
+[sinks.d]
+type = "null"
+when_full = "spool"
+spool = { dir = "/d", max_bytes = "10MiB", segment_bytes = "8MiB", fsync = "often" }
+[sinks.e]
+type = "null"
+when_full = "spool"
+spool.dir = "/d"
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:4: sinks.a.spool: needs a directory for requests: set spool.dir, or state_dir, below which it then lies
+    conntally.toml:8: sinks.b.spool.dir: is not absolute; begin it with /
+    conntally.toml:8: sinks.b.spool.max_bytes: "1MiB" is not within 2MiB and 16777216MiB
+    conntally.toml:8: sinks.b.spool.fsynk: unknown key; did you mean "fsync"?
+    conntally.toml:11: sinks.c.spool: means nothing without when_full = "spool"
+    conntally.toml:15: sinks.d.spool.max_bytes: must hold two segments; raise it, or lower segment_bytes
+    conntally.toml:15: sinks.d.spool.fsync: "often" is not one of never, interval, always
+    conntally.toml:19: sinks.e.spool: has the directory of sinks.d; give it its own
+    "#);
+}
+
+#[test]
 fn all_that_is_wrong_with_sinks_is_told_at_once() {
     let text = r#"
 [sinks.Live]
@@ -350,7 +408,7 @@ type = "null"
     conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
-    conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest
+    conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest, spool
     conntally.toml:19: sinks.e.retry_max: is too short; the least is 1s
     conntally.toml:20: sinks.output: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     "#);
@@ -499,7 +557,7 @@ password = "hunter2"
     conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
     conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
     conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
-    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series
+    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, spool, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series
     conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
     conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
     conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty

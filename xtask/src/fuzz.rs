@@ -16,7 +16,7 @@ use crate::{
 
 /// All fuzzers, each with folders of inputs to begin with besides its own `agent/fuzz/corpus/NAME`. A new one is a
 /// file in `agent/fuzz/targets`, a `[[bin]]` in `agent/fuzz/Cargo.toml` and a line here.
-const TARGETS: &[&str] = &["btf", "netlink", "recording", "state", "events"];
+const TARGETS: &[&str] = &["btf", "netlink", "recording", "state", "events", "spool"];
 
 /// Makes the compiler count which edges an input takes and which comparisons it fails.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

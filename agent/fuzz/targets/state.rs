@@ -50,7 +50,8 @@ fuzz_target!(|input: &[u8]| {
 /// Writes what the format demands of header and frames; see `state/format.rs`.
 fn seal(file: &mut [u8], kind: u8) {
     let Some((header, mut rest)) = file.split_at_mut_checked(HEADER) else { return };
-    header[..16].copy_from_slice(&[b'C', b'T', b'A', b'L', b'L', b'Y', b'S', b'T', 1, 0, kind, 0, 0, 0, 0, 0]);
+    header[..16]
+        .copy_from_slice(&[b'C', b'T', b'A', b'L', b'L', b'Y', b'S', b'T', 1, 0, kind, 0, 0, 0, 0, 0]);
     header[48..56].copy_from_slice(&1u64.to_le_bytes());
     header[56..60].fill(0);
     write_sum(header);

@@ -23,6 +23,8 @@ pub struct Evidence {
     pub unwritten: Sum,
     /// What each configured sink has lost, by reason.
     pub sinks: Vec<Vec<Loss>>,
+    /// The most that one of the sinks has lost of what an earlier agent had told of.
+    pub inherited: Sum,
     /// What makes the amount uncertain, and how often it happened.
     pub doubts: Vec<Doubt>,
     /// The source has ended: nothing is under way any more.

@@ -10,7 +10,8 @@ pub type Loss = (&'static str, Sum);
 /// The identity, figure by figure, and what follows from it. All sums since the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
-    /// Flows that ended, with their final totals, delivered or not.
+    /// Flows that ended, with their final totals, delivered or not; and what is lost of what an earlier agent left in a
+    /// spool.
     pub ended: Sum,
     /// Flows that live, with the highest totals known.
     pub living: Sum,
@@ -37,7 +38,7 @@ pub struct Statement {
 impl Statement {
     /// Draws it up. `overdue`: the part of what is on its way that should have come by now.
     pub(super) fn of(evidence: &Evidence, overdue: Sum) -> Self {
-        let Evidence { books, filtered, dropped, unwritten, sinks, .. } = evidence;
+        let Evidence { books, filtered, dropped, unwritten, sinks, inherited, .. } = evidence;
         let ends = Ends::of(evidence);
         let overdue = if evidence.is_final { ends.under_way } else { overdue };
         // Some of it may have come since.
@@ -54,10 +55,11 @@ impl Statement {
         sinks.iter_mut().for_each(|lost| lost.retain(|(_, sum)| !sum.is_zero()));
         let doubts = ends.doubts(evidence);
         let mut statement = Self {
-            ended: ends.all + books.reset,
+            ended: ends.all + books.reset + *inherited,
             living: books.live - ends.unassigned,
             baseline: books.baseline,
-            delivered: books.delivered.beyond(*filtered + *dropped + *unwritten + worst(&sinks)),
+            delivered: (books.delivered + *inherited)
+                .beyond(*filtered + *dropped + *unwritten + worst(&sinks)),
             not_yet_due: books.held + books.ahead + ends.under_way.beyond(overdue),
             filtered: *filtered,
             lost,

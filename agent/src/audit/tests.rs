@@ -94,6 +94,15 @@ fn what_sinks_lost_counts_as_it_is_where_the_most_is_missing() {
 }
 
 #[test]
+fn what_is_lost_of_an_earlier_agents_records_is_lost_and_the_identity_holds() {
+    let archive = vec![("archive.spool_damaged", sum(2, 7)), ("archive.queue_full", sum(0, 3))];
+    let evidence = Evidence { sinks: vec![archive], inherited: sum(2, 7), ..evidence() };
+    let statement = audit(&evidence);
+    assert_eq!((statement.lost_sum(), statement.delivered), (sum(2, 10), sum(11, 1022)));
+    assert_eq!(statement.completeness.packets, Completeness::Exact(1.0 - 10.0 / 1037.0));
+}
+
+#[test]
 fn after_a_skipped_hook_completeness_is_no_exact_number() {
     let mut evidence = evidence();
     evidence.counted.as_mut().unwrap().ends_skipped = 3;

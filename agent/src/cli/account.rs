@@ -12,6 +12,8 @@ pub(super) struct Account {
     flows: FlowTableStats,
     /// Records written to the output.
     written: u64,
+    /// Records that lie in spools.
+    spooled: u64,
     /// Everything that was lost or not as it should be, by reason.
     losses: Losses,
 }
@@ -25,7 +27,8 @@ impl Account {
         losses.push(("output_unwritten", output.unwritten));
         let unwritten = output.sinks.iter().flat_map(|sink| &sink.unwritten);
         losses.extend(unwritten.map(|(reason, records, _)| (*reason, *records)));
-        Self { flows, written: output.written, losses }
+        let spooled = output.sinks.iter().map(|sink| sink.spooled).sum();
+        Self { flows, written: output.written, spooled, losses }
     }
 
     /// Logs it: as a warning when something was lost.
@@ -35,10 +38,13 @@ impl Account {
         let written = self.written;
         if self.losses.is_empty() {
             tracing::info!(flows, ends, live, records, written, bytes, "account: nothing was lost");
-            return;
+        } else {
+            let lost = list(&self.losses);
+            tracing::warn!(flows, ends, live, records, written, bytes, "account: lost {lost}");
         }
-        let lost = list(&self.losses);
-        tracing::warn!(flows, ends, live, records, written, bytes, "account: lost {lost}");
+        if self.spooled > 0 {
+            tracing::info!(records = self.spooled, "account: spooled, to be delivered by the next start");
+        }
     }
 }
 
@@ -46,5 +52,6 @@ impl Account {
 pub(super) fn queue_losses(output: &SinkReport) -> Losses {
     let own = [("output_queue_full", output.dropped), ("output_queue_full_ends", output.dropped_ends)];
     let sinks = output.sinks.iter().flat_map(|sink| &sink.lost);
-    own.into_iter().chain(sinks.map(|(reason, records, _)| (*reason, *records))).collect()
+    let doubts = output.sinks.iter().flat_map(|sink| &sink.doubts).copied();
+    own.into_iter().chain(sinks.map(|(reason, records, _)| (*reason, *records))).chain(doubts).collect()
 }

@@ -280,6 +280,8 @@ fn evidence(
     let SourceReport { counted, mut losses, .. } = source;
     losses.extend(table.losses());
     losses.extend(before);
+    let mut doubts = doubts(&losses);
+    doubts.extend(output.sinks.iter().flat_map(|sink| &sink.doubts).filter(|(_, count)| *count > 0));
     Evidence {
         books: table.books(),
         counted,
@@ -287,9 +289,16 @@ fn evidence(
         filtered,
         dropped: output.dropped_sum,
         sinks: sink_losses(output, false),
-        doubts: doubts(&losses),
+        inherited: most_inherited(output),
+        doubts,
         ..Evidence::default()
     }
+}
+
+/// The highest of each figure that a sink has lost of what an earlier agent had told of.
+fn most_inherited(output: &SinkReport) -> Sum {
+    let of_each = output.sinks.iter().map(|sink| sink.inherited);
+    of_each.fold(Sum::default(), |most, sum| most + sum.beyond(most))
 }
 
 /// What each configured sink has lost; in the end what it did not write, too.

@@ -4,10 +4,11 @@ use super::consumer::{context, stdout};
 use super::filtering::filter;
 use super::influxdb;
 use super::outlets::Pace;
+use super::spooling;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
-use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
+use crate::pipeline::{self, Inlet, Item, Items, Weight};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -15,12 +16,15 @@ use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
 use anyhow::Context as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// All configured sinks.
 #[derive(Debug)]
 pub(super) struct Fanout {
     outlets: Vec<Outlet>,
     pace: Pace,
+    /// For how long spools are emptied in the end: the rest of the deadline is for others.
+    patience: Duration,
     /// What not all have delivered; only kept for a state directory.
     unsettled: Option<Arc<Unsettled>>,
 }
@@ -79,6 +83,8 @@ struct Reasons {
     queue_full_ends: &'static str,
     given_up: &'static str,
     unwritten: &'static str,
+    spool_damaged: &'static str,
+    spool_missing: &'static str,
 }
 
 impl Fanout {
@@ -95,7 +101,7 @@ impl Fanout {
                 is_told: AtomicBool::new(false),
             })
         });
-        Ok(Self { outlets, pace, unsettled })
+        Ok(Self { outlets, pace, patience: config.shutdown_timeout / 2, unsettled })
     }
 
     /// Hands over what there is room for. Never waits.
@@ -187,6 +193,7 @@ impl Fanout {
         for outlet in &self.outlets {
             if let Way::Driven(handle) = &outlet.way {
                 handle.close();
+                handle.leave_after(self.patience);
             }
         }
         let mut error = None;
@@ -259,11 +266,9 @@ impl Outlet {
             SinkKind::Elasticsearch(options) => {
                 let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
                     .with_context(|| format!("sinks.{} cannot be used", config.name))?;
-                Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
+                Way::Driven(Arc::new(spooling::start(config, sink)?))
             }
-            SinkKind::Null => {
-                Way::Driven(Arc::new(spawn(&config.name, NullSink, &config.queue, &config.delivery)))
-            }
+            SinkKind::Null => Way::Driven(Arc::new(spooling::start(config, NullSink)?)),
         };
         let source = match &way {
             Way::Stdout(handle) => CountSource::Stdout {
@@ -418,19 +423,25 @@ impl Count {
             (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
         ];
         let sum = report.unwritten_sum + missed.moved;
-        SinkLosses { lost, unwritten: vec![(unwritten, report.unwritten + missed.records, sum)] }
+        let unwritten = vec![(unwritten, report.unwritten + missed.records, sum)];
+        SinkLosses { lost, unwritten, ..SinkLosses::default() }
     }
 
     fn losses_of_driver(&self, report: &pipeline::Report) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, given_up, unwritten } = self.reasons;
-        let pipeline::Report { dropped, given_up: refused, .. } = report;
+        let Reasons { queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
+        let Reasons { spool_damaged, spool_missing, .. } = self.reasons;
+        let pipeline::Report { dropped, given_up: refused, damaged, .. } = report;
         let left = report.unwritten();
         let lost = vec![
             (queue_full, dropped.records.saturating_sub(dropped.ends), dropped.moved),
             (queue_full_ends, dropped.ends, crate::model::Sum::default()),
             (given_up, refused.records, refused.moved),
+            (spool_damaged, damaged.records, damaged.moved),
         ];
-        SinkLosses { lost, unwritten: vec![(unwritten, left.records, left.moved)] }
+        let doubts = vec![(spool_missing, report.missing)];
+        let unwritten = vec![(unwritten, left.records, left.moved)];
+        let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
+        SinkLosses { lost, unwritten, spooled, inherited, doubts }
     }
 }
 
@@ -441,11 +452,13 @@ impl Reasons {
             queue_full_ends: reason(name, "queue_full_ends"),
             given_up: reason(name, "given_up"),
             unwritten: reason(name, "unwritten"),
+            spool_damaged: reason(name, "spool_damaged"),
+            spool_missing: reason(name, "spool_missing"),
         }
     }
 }
 
-/// Reasons are known for as long as the process lives, and there are four for each sink.
+/// Reasons are known for as long as the process lives, and there are six for each sink.
 fn reason(sink: &str, what: &str) -> &'static str {
     Box::leak(format!("{sink}.{what}").into_boxed_str())
 }
@@ -468,6 +481,7 @@ mod tests {
             events: events.to_vec(),
             filter: FilterLists::default(),
             queue,
+            spool: None,
             delivery: DeliveryConfig::default(),
             kind: SinkKind::Null,
         }
@@ -496,9 +510,11 @@ mod tests {
             ("all.queue_full", 4),
             ("all.queue_full_ends", 1),
             ("all.given_up", 0),
+            ("all.spool_damaged", 0),
             ("ends.queue_full", 0),
             ("ends.queue_full_ends", 0),
             ("ends.given_up", 0),
+            ("ends.spool_damaged", 0),
         ];
         assert_eq!(counts, expected);
         assert_eq!(lost[0].2.flows, 1, "ends are in the sum");

@@ -2,9 +2,10 @@
 
 use super::consumer::host;
 use super::groups::Groups;
+use super::spooling;
 use crate::config::{Config, SinkConfig};
 use crate::model::Record;
-use crate::pipeline::{Folded, Inlet, Point, spawn};
+use crate::pipeline::{Folded, Inlet, Point};
 use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, ToLine};
 use anyhow::Context as _;
 use std::sync::Arc;
@@ -17,14 +18,14 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
         // A record has its own time.
         Shape::PerFlow => {
             let database = database::<Record>(sink, options, Duration::ZERO, now)?;
-            Ok(Arc::new(spawn(&sink.name, database, &sink.queue, &sink.delivery)))
+            Ok(Arc::new(spooling::start(sink, database)?))
         }
         Shape::Groups(aggregate) => {
             let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
             let now_ns = i64::try_from(since).unwrap_or(i64::MAX);
             let groups = Groups::open(config, &sink.name, aggregate, now_ns)?;
             let database = database::<Point>(sink, options, aggregate.interval, now)?;
-            let handle = spawn(&sink.name, database, &sink.queue, &sink.delivery);
+            let handle = spooling::start(sink, database)?;
             Ok(Arc::new(Folded::new(groups, handle, now_ns)))
         }
     }

@@ -31,6 +31,7 @@ mod setup;
 mod signals;
 mod source_report;
 mod sources;
+mod spooling;
 mod status_file;
 
 use args::{Cli, Command, ConfigCommand};

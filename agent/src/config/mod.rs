@@ -14,6 +14,7 @@ mod schema;
 mod search;
 mod secret;
 mod sinks;
+mod spool;
 mod units;
 mod validate;
 
@@ -29,6 +30,7 @@ pub use schema::{
 pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
 pub use secret::{Revealed, Secret, SecretError, SecretInUse};
 pub use sinks::{DeliveryConfig, QueueConfig, SinkConfig, SinkKind, WhenFull};
+pub use spool::{Fsync, SpoolConfig};
 pub use units::{UnitError, duration, size};
 pub use validate::validate;
 

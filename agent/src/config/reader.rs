@@ -243,6 +243,21 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A size in bytes that may be large.
+    pub(crate) fn large_size(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(node) = self.take(key) else { return default };
+        let Some(value) = self.unit(key, node, "a size in quotes like \"1GiB\"", units::size) else {
+            return default;
+        };
+        if !range.contains(&value) {
+            let (least, most) = (range.start() >> 20, range.end() >> 20);
+            let message = format!("{} is not within {least}MiB and {most}MiB", text_of(node));
+            self.problem(key, &node.place, message);
+            return default;
+        }
+        value
+    }
+
     /// The path of a file or directory; `None` when it is absent, empty or wrong.
     pub(crate) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let node = self.take(key)?;

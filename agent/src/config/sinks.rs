@@ -2,11 +2,13 @@
 
 use super::reader::Section;
 use super::secret::Secret;
+use super::spool::{self, SpoolConfig};
 use super::{Choice, OutputFormat, Place, RecordEvent, filter};
 use crate::pipeline::Networks;
 use crate::pipeline::filter::FilterLists;
 use crate::sinks::{elasticsearch, influxdb};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 /// A name stands in log lines, in audits and in variables of the environment.
@@ -33,6 +35,8 @@ pub struct SinkConfig {
     pub filter: FilterLists,
     /// What may wait for it.
     pub queue: QueueConfig,
+    /// Where requests lie until they are delivered; only with `when_full = "spool"`.
+    pub spool: Option<SpoolConfig>,
     /// How it is delivered to.
     pub delivery: DeliveryConfig,
     /// What it is.
@@ -124,11 +128,13 @@ pub enum WhenFull {
     Coalesce,
     /// They are dropped and counted.
     DropNewest,
+    /// Every request goes through files on disk; when these have no room either, records are dropped and counted.
+    Spool,
 }
 
 impl Choice for WhenFull {
     const ALL: &'static [(&'static str, Self)] =
-        &[("coalesce", Self::Coalesce), ("drop_newest", Self::DropNewest)];
+        &[("coalesce", Self::Coalesce), ("drop_newest", Self::DropNewest), ("spool", Self::Spool)];
 }
 
 impl Default for QueueConfig {
@@ -151,6 +157,17 @@ impl Default for DeliveryConfig {
 }
 
 impl SinkKind {
+    /// The name of its type.
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Stdout(_) => "stdout",
+            Self::Influxdb(_) => "influxdb",
+            Self::Elasticsearch(_) => "elasticsearch",
+            Self::Null => "null",
+        }
+    }
+
     /// The secrets that it needs.
     fn secrets(&self) -> Vec<&Secret> {
         match self {
@@ -168,15 +185,22 @@ impl SinkConfig {
     }
 }
 
-/// Reads `[sinks]`. `events` reads the key of that name; without `networks`, of which something is wrong, what filters
-/// name is not looked up.
+/// What stands elsewhere and sinks depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// `None` where something is wrong with them: then what filters name is not looked up.
+    pub(super) networks: Option<&'a Networks>,
+    pub(super) has_networks: bool,
+    pub(super) state_dir: Option<&'a Path>,
+}
+
+/// Reads `[sinks]`. `events` reads the key of that name.
 pub(super) fn read(
     top: &mut Section<'_>,
-    has_networks: bool,
-    networks: Option<&Networks>,
+    known: Known<'_>,
     events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
 ) -> Vec<SinkConfig> {
-    let mut stdout = None;
+    let (mut stdout, mut dirs) = (None, Vec::new());
     top.named("sinks", |name, place, section| {
         check_name(name, place, section);
         let kind = kind(place, section)?;
@@ -186,20 +210,22 @@ pub(super) fn read(
             section.problem("type", place, format!("sinks.{first} writes to standard output already"));
         }
         let events = events(section);
-        let filter = filter::lists(section, networks);
+        let filter = filter::lists(section, known.networks);
         let sink = match kind {
             SinkType::Stdout => stdout_sink(name, events, section),
-            SinkType::Influxdb => driven(name, kind, events, section, |section, events| {
-                let options = influxdb::Options::read(place, section, events, has_networks);
+            SinkType::Influxdb => driven(name, kind, events, known, section, |section, events| {
+                let options = influxdb::Options::read(place, section, events, known.has_networks);
                 // Where there are none, the problem is noted.
                 options.map_or(SinkKind::Null, |options| SinkKind::Influxdb(Box::new(options)))
             }),
-            SinkType::Elasticsearch => driven(name, kind, events, section, |section, events| {
+            SinkType::Elasticsearch => driven(name, kind, events, known, section, |section, events| {
                 SinkKind::Elasticsearch(Box::new(elasticsearch::Options::read(place, section, events)))
             }),
-            SinkType::Null => driven(name, kind, events, section, |_, _| SinkKind::Null),
+            SinkType::Null => driven(name, kind, events, known, section, |_, _| SinkKind::Null),
         };
-        Some(SinkConfig { filter, ..sink })
+        let sink = SinkConfig { filter, ..sink };
+        spool::check_dir(&sink, &mut dirs, section);
+        Some(sink)
     })
 }
 
@@ -208,6 +234,7 @@ fn driven(
     name: &str,
     kind: SinkType,
     events: Option<Vec<RecordEvent>>,
+    known: Known<'_>,
     section: &mut Section<'_>,
     own: impl FnOnce(&mut Section<'_>, &[RecordEvent]) -> SinkKind,
 ) -> SinkConfig {
@@ -216,6 +243,7 @@ fn driven(
     SinkConfig {
         name: name.to_owned(),
         queue: queue(section),
+        spool: spool::read(name, section, known.state_dir),
         delivery: delivery(section, &defaults.delivery),
         kind: own(section, &events),
         events,
@@ -232,6 +260,7 @@ fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Secti
         events: events.unwrap_or_else(all_events),
         filter: FilterLists::default(),
         queue: QueueConfig { records, when_full: WhenFull::DropNewest },
+        spool: None,
         delivery: DeliveryConfig::default(),
         kind,
     }

@@ -51,16 +51,20 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
     // Filters name networks.
     let (networks, known_networks) = top.section("networks", filter::networks);
     let has_networks = !networks.is_empty();
+    // Spools lie below it.
+    let state_dir = absolute_path(&mut top, "state_dir");
+    let known =
+        sinks::Known { networks: known_networks.as_ref(), has_networks, state_dir: state_dir.as_deref() };
     let config = Config {
         run_dir: absolute_path(&mut top, "run_dir").unwrap_or(default.run_dir),
-        state_dir: absolute_path(&mut top, "state_dir"),
         shutdown_timeout: top.duration("shutdown_timeout", default.shutdown_timeout, LONGEST_SHUTDOWN),
         source: top.section("source", source),
         flow: top.section("flow", flow),
         filter: top.section("filter", |section| filter::lists(section, known_networks.as_ref())),
         networks,
         output: top.section("output", output),
-        sinks: sinks::read(&mut top, has_networks, known_networks.as_ref(), events),
+        sinks: sinks::read(&mut top, known, events),
+        state_dir,
         log: top.section("log", log),
     };
     // A flow is in the log of the state from its first record on: what is held back before is in no file. Where there are

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 use super::guard::Guarded;
 use super::retry::{Circumstances, Decision, Next, decide};
 use super::shared::Shared;
+use super::spool::Spool;
 use super::voice::{Line, Voice};
-use super::{GivenUp, Item, Outcome, Report, Request, Sink};
+use super::{GivenUp, Item, Outcome, Report, Request, Sink, Weight};
 use crate::config::DeliveryConfig;
 
 /// A request with which the sink panicked so often is given up.
@@ -25,15 +26,23 @@ pub(super) struct Delivery<S: Sink> {
     pub(super) sink: S,
     pub(super) shared: Arc<Shared<S::Item>>,
     pub(super) config: DeliveryConfig,
+    /// Through which all requests go, if there is one.
+    pub(super) spool: Option<Arc<Spool>>,
     voice: Mutex<Voice>,
     /// Bytes of a request at most, as far as known.
     most_bytes: AtomicUsize,
 }
 
 impl<S: Sink> Delivery<S> {
-    pub(super) fn new(name: &str, sink: S, shared: Arc<Shared<S::Item>>, config: &DeliveryConfig) -> Self {
+    pub(super) fn new(
+        name: &str,
+        sink: S,
+        shared: Arc<Shared<S::Item>>,
+        config: &DeliveryConfig,
+        spool: Option<Arc<Spool>>,
+    ) -> Self {
         let most_bytes = AtomicUsize::new(config.batch_bytes as usize);
-        Self { sink, shared, config: config.clone(), voice: Mutex::new(Voice::new(name)), most_bytes }
+        Self { sink, shared, config: config.clone(), spool, voice: Mutex::new(Voice::new(name)), most_bytes }
     }
 
     /// Bytes of the next request at most.
@@ -43,6 +52,13 @@ impl<S: Sink> Delivery<S> {
 
     /// Delivers all of a request, however long it takes. `number` is that of the oldest batch in it.
     pub(super) async fn deliver(self: Arc<Self>, request: Request, number: u64) {
+        self.deliver_all(request, false).await;
+        self.shared.release(number);
+    }
+
+    /// Delivers all of a request, however long it takes. Of one that is inherited an earlier agent had taken the records
+    /// in.
+    pub(super) async fn deliver_all(&self, request: Request, is_inherited: bool) {
         // Parts of it are delivered in their order, so that later records of a flow stay later.
         let mut parts = VecDeque::from([request]);
         let mut panics = 0;
@@ -54,9 +70,13 @@ impl<S: Sink> Delivery<S> {
                 retry_max: self.config.retry_max,
                 chance: chance(),
             };
-            self.follow(decide(outcome, at), request, &mut parts).await;
+            let decision = decide(outcome, at);
+            let given_up = self.give_up(&request, &decision.given_up);
+            if is_inherited {
+                self.shared.count_inherited(given_up);
+            }
+            self.follow(decision, request, &mut parts).await;
         }
-        self.shared.release(number);
     }
 
     async fn try_once(&self, request: &Request, panics: &mut u32) -> Outcome {
@@ -75,7 +95,6 @@ impl<S: Sink> Delivery<S> {
     /// Does what was decided; what is left of the request goes back to the front of `parts`.
     async fn follow(&self, decision: Decision, mut request: Request, parts: &mut VecDeque<Request>) {
         let Decision { next, given_up } = decision;
-        self.give_up(&request, &given_up);
         let is_given_up = |position| is_among(&given_up, position);
         request.attempt += 1;
         match next {
@@ -109,16 +128,27 @@ impl<S: Sink> Delivery<S> {
     fn count_delivered(&self, request: &Request, is_delivered: impl Fn(usize) -> bool) {
         let weight = request.weight_where(is_delivered);
         self.shared.count_delivered(weight);
+        self.count_out_of_spool(weight);
         if weight.records > 0 {
             say(self.voice().delivered(Instant::now()));
         }
     }
 
-    fn give_up(&self, request: &Request, given_up: &[GivenUp]) {
-        let Some(last) = given_up.last() else { return };
-        self.shared.count_given_up(request.weight_where(|position| is_among(given_up, position)));
+    fn count_out_of_spool(&self, weight: Weight) {
+        if self.spool.is_some() {
+            self.shared.count_unspooled(weight);
+        }
+    }
+
+    /// Returns what it weighs.
+    fn give_up(&self, request: &Request, given_up: &[GivenUp]) -> Weight {
+        let Some(last) = given_up.last() else { return Weight::default() };
+        let weight = request.weight_where(|position| is_among(given_up, position));
+        self.shared.count_given_up(weight);
+        self.count_out_of_spool(weight);
         let piece = request.piece(last.position).unwrap_or_default();
         say(self.voice().gave_up(Instant::now(), given_up.len() as u64, &last.reason, piece));
+        weight
     }
 
     /// An item cannot even be encoded.
@@ -132,19 +162,28 @@ impl<S: Sink> Delivery<S> {
     pub(super) fn conclude(&self) {
         say(self.voice().conclude());
         let name = self.voice().name().to_owned();
-        let Report { delivered, merged, tries, .. } = self.shared.report();
+        let report = self.shared.report();
+        let Report { delivered, merged, tries, spooled, .. } = report;
+        if spooled.records > 0 || report.unwritten().records > 0 {
+            return;
+        }
         tracing::info!(records = delivered.records, merged, tries, "sink {name}: all is delivered");
     }
 
     /// Waits until the next try, which comes sooner when the agent is about to end.
     async fn pause(&self, pause: Duration, reason: &str) {
-        let waiting = self.shared.report().unwritten().records;
+        let report = self.shared.report();
+        let waiting = report.unwritten().records + report.spooled.records;
         let closing = self.shared.closing.notified();
         tokio::pin!(closing);
         closing.as_mut().enable();
         let is_closed = self.shared.is_closed();
         let pause = if is_closed { pause.min(LAST_PAUSES) } else { pause };
         say(self.voice().failed(Instant::now(), reason, pause, waiting));
+        if is_closed && self.spool.is_some() {
+            // The next agent tries again.
+            self.shared.leave();
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = closing, if !is_closed => {}

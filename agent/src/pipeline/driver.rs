@@ -10,14 +10,30 @@ use super::batch::{Added, Batch, Limits};
 use super::delivery::Delivery;
 use super::queue::Run;
 use super::shared::{Shared, Taken};
+use super::spool::Spool;
 use super::{Handle, Sink};
 use crate::config::{DeliveryConfig, QueueConfig};
 
 /// Starts a sink in the current Tokio runtime.
 #[must_use]
 pub fn spawn<S: Sink>(name: &str, sink: S, queue: &QueueConfig, config: &DeliveryConfig) -> Handle<S::Item> {
+    spawn_with(name, sink, queue, config, None)
+}
+
+/// The same with a spool, if there is one: every request goes through it.
+#[must_use]
+pub fn spawn_with<S: Sink>(
+    name: &str,
+    sink: S,
+    queue: &QueueConfig,
+    config: &DeliveryConfig,
+    spool: Option<Arc<Spool>>,
+) -> Handle<S::Item> {
     let shared = Arc::new(Shared::new(queue));
-    let delivery = Arc::new(Delivery::new(name, sink, Arc::clone(&shared), config));
+    if let Some(spool) = &spool {
+        shared.count_recovered(&spool.recovered());
+    }
+    let delivery = Arc::new(Delivery::new(name, sink, Arc::clone(&shared), config, spool));
     let (alive, ended) = watch::channel(());
     let driver = Driver { delivery, hand: None, under_way: JoinSet::new() };
     let name = name.to_owned();
@@ -31,8 +47,8 @@ pub fn spawn<S: Sink>(name: &str, sink: S, queue: &QueueConfig, config: &Deliver
     Handle { shared, ended }
 }
 
-struct Driver<S: Sink> {
-    delivery: Arc<Delivery<S>>,
+pub(super) struct Driver<S: Sink> {
+    pub(super) delivery: Arc<Delivery<S>>,
     /// Taken out of the queue, and in no request yet.
     hand: Option<Run<S::Item>>,
     under_way: JoinSet<()>,
@@ -41,6 +57,14 @@ struct Driver<S: Sink> {
 impl<S: Sink> Driver<S> {
     /// Until the input has ended and all of it is delivered.
     async fn run(mut self) {
+        match self.delivery.spool.clone() {
+            Some(spool) => self.run_through(&spool).await,
+            None => self.run_directly().await,
+        }
+        self.delivery.conclude();
+    }
+
+    async fn run_directly(&mut self) {
         while let Some(Batch { request, number, .. }) = self.gather().await {
             let number = number.unwrap_or_default();
             self.under_way.spawn(Arc::clone(&self.delivery).deliver(request, number));
@@ -52,7 +76,6 @@ impl<S: Sink> Driver<S> {
         while !self.under_way.is_empty() {
             self.one_done().await;
         }
-        self.delivery.conclude();
     }
 
     async fn one_done(&mut self) {
@@ -62,7 +85,7 @@ impl<S: Sink> Driver<S> {
     }
 
     /// The next request, when it is full or its first item has waited long enough; `None` when nothing comes any more.
-    async fn gather(&mut self) -> Option<Batch> {
+    pub(super) async fn gather(&mut self) -> Option<Batch> {
         let shared = Arc::clone(&self.delivery.shared);
         let mut batch = Batch::default();
         loop {

@@ -1,6 +1,7 @@
 //! The way of records to a sink that delivers something made of many of them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::inlet::Wait;
 use super::{Handle, Inlet, Item, Items, Offered, Report};
@@ -113,6 +114,10 @@ impl<F: Fold> Inlet for Folded<F> {
         // The last may not be dropped for want of room; where the driver has ended they are counted.
         let _ = self.hand_on(number, out, true);
         self.handle.close();
+    }
+
+    fn leave_after(&self, patience: Duration) {
+        self.handle.leave_after(patience);
     }
 
     fn ended(&self) -> Wait<'_> {

@@ -1,6 +1,7 @@
 //! The way to a running sink.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -80,6 +81,16 @@ impl<I: Item> Handle<I> {
     /// Ends the input: what waits is delivered, then the driver ends.
     pub fn close(&self) {
         self.shared.close();
+    }
+
+    /// Lets what is in a spool stay there after so long, if the driver has not ended by then.
+    pub fn leave_after(&self, patience: Duration) {
+        let handle = self.clone();
+        tokio::spawn(async move {
+            if tokio::time::timeout(patience, handle.ended()).await.is_err() {
+                handle.shared.leave();
+            }
+        });
     }
 
     /// Waits until the driver has ended.

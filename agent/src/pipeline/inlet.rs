@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::{Handle, Items, Offered, Report};
 use crate::model::Record;
@@ -34,6 +35,9 @@ pub trait Inlet: Debug + Send + Sync {
     /// Ends the input: what waits is delivered, then the driver ends.
     fn close(&self);
 
+    /// Lets what is in a spool stay there after so long, if the driver has not ended by then.
+    fn leave_after(&self, patience: Duration);
+
     /// Waits until the driver has ended.
     fn ended(&self) -> Wait<'_>;
 }
@@ -63,6 +67,10 @@ impl Inlet for Handle<Record> {
 
     fn close(&self) {
         Self::close(self);
+    }
+
+    fn leave_after(&self, patience: Duration) {
+        Self::leave_after(self, patience);
     }
 
     fn ended(&self) -> Wait<'_> {

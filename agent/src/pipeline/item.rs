@@ -1,7 +1,7 @@
 //! What a sink delivers one by one: records, or sums of groups.
 
 use std::hash::Hash;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
 use crate::model::{FlowId, Record, RecordKind, Sum};
@@ -22,6 +22,15 @@ impl AddAssign for Weight {
         self.records += other.records;
         self.ends += other.ends;
         self.moved += other.moved;
+    }
+}
+
+impl SubAssign for Weight {
+    /// Of what is in it.
+    fn sub_assign(&mut self, other: Self) {
+        self.records = self.records.saturating_sub(other.records);
+        self.ends = self.ends.saturating_sub(other.ends);
+        self.moved -= other.moved;
     }
 }
 

@@ -20,11 +20,15 @@ mod retry;
 pub mod services;
 mod shared;
 mod sink;
+pub mod spool;
+mod spooled;
+#[cfg(test)]
+mod spooled_tests;
 mod tally;
 mod voice;
 
 pub use aggregate::{Group, Point, Sums, TagName};
-pub use driver::spawn;
+pub use driver::{spawn, spawn_with};
 pub use folded::{Fold, Folded};
 pub use handle::{Handle, Offered};
 pub use inlet::{Inlet, Wait};

@@ -101,7 +101,7 @@ impl<I: Item> Queue<I> {
         let all_fit = self.len + items.len() <= self.common_room();
         // It goes on for a while below where it began: to begin costs a look at all that waits.
         let much = if self.seats.is_some() { self.room / 8 } else { self.room / 4 };
-        let is_merging = self.when_full == WhenFull::Coalesce && (self.len > much || !all_fit);
+        let is_merging = self.when_full != WhenFull::DropNewest && (self.len > much || !all_fit);
         if !is_merging {
             self.seats = None;
         } else if self.seats.is_none() {

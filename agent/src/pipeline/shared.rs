@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::queue::{Pushed, Queue, Run};
+use super::spool::{Damaged, Recovered};
 use super::{Item, Items, Report, Weight};
 use crate::config::QueueConfig;
 
@@ -19,6 +20,8 @@ pub(super) struct Shared<I: Item> {
     pub(super) taken_out: Notify,
     /// The input ended: whoever waits for a better moment should not wait any longer.
     pub(super) closing: Notify,
+    /// What is in the spool may stay there.
+    leaving: watch::Sender<bool>,
 }
 
 struct State<I: Item> {
@@ -48,6 +51,7 @@ impl<I: Item> Shared<I> {
             arrived: Notify::new(),
             taken_out: Notify::new(),
             closing: Notify::new(),
+            leaving: watch::Sender::new(false),
         }
     }
 
@@ -131,6 +135,49 @@ impl<I: Item> Shared<I> {
 
     pub(super) fn count_given_up(&self, weight: Weight) {
         self.lock().report.given_up += weight;
+    }
+
+    /// Counts what was in the spool from the start, and what of it cannot be read.
+    pub(super) fn count_recovered(&self, found: &Recovered) {
+        let mut state = self.lock();
+        state.report.taken += found.weight;
+        state.report.taken += found.damaged;
+        state.report.spooled += found.weight;
+        state.report.damaged += found.damaged;
+        state.report.inherited += found.damaged;
+        state.report.missing = found.missing;
+    }
+
+    pub(super) fn count_spooled(&self, weight: Weight) {
+        self.lock().report.spooled += weight;
+    }
+
+    pub(super) fn count_unspooled(&self, weight: Weight) {
+        self.lock().report.spooled -= weight;
+    }
+
+    pub(super) fn count_damaged(&self, damaged: &Damaged) {
+        let mut state = self.lock();
+        state.report.spooled -= damaged.weight;
+        state.report.damaged += damaged.weight;
+        state.report.inherited += damaged.inherited;
+    }
+
+    /// Notes that some of what is given up was taken in by an earlier agent.
+    pub(super) fn count_inherited(&self, weight: Weight) {
+        self.lock().report.inherited += weight;
+    }
+
+    /// What is in the spool stays there from now on.
+    pub(super) fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Waits for that.
+    pub(super) async fn left(&self) {
+        let mut leaving = self.leaving.subscribe();
+        // It cannot fail: the sender is here.
+        let _ = leaving.wait_for(|leaving| *leaving).await;
     }
 
     /// Counts what comes when nobody takes anything out any more.

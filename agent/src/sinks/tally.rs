@@ -28,13 +28,20 @@ pub struct SinkReport {
     pub sinks: Vec<SinkLosses>,
 }
 
-/// What a configured sink has lost: the reason, which names the sink, how many records, and what their deltas add up to.
+/// What a configured sink has lost: the reason, which names the sink, how many records, and what their deltas add up to;
+/// and what it has not delivered yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkLosses {
     /// For certain.
     pub lost: Vec<(&'static str, u64, Sum)>,
     /// If nobody waits any longer.
     pub unwritten: Vec<(&'static str, u64, Sum)>,
+    /// Records on disk, which the next agent delivers.
+    pub spooled: u64,
+    /// What of that an earlier agent had counted as its own.
+    pub inherited: Sum,
+    /// What makes the amount uncertain, and how often it happened.
+    pub doubts: Vec<(&'static str, u64)>,
 }
 
 /// The counters of a running sink.

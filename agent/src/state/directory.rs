@@ -1,15 +1,13 @@
 //! The state directory: its lock, the names of its files, which of them are removed or set aside.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::FileKind;
 use super::{Found, StateError, reading};
-
-const LOCK: &str = "lock";
+use crate::folder::{self, Refusal};
 
 /// A state directory that no other process uses.
 #[derive(Debug)]
@@ -40,17 +38,12 @@ impl Directory {
     /// When it cannot be made or another process uses it.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let failed = |what, cause| StateError::Directory { what, path: path.to_path_buf(), cause };
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|cause| failed("cannot make the state directory", cause))?;
-        let lock = options().read(true).truncate(false).open(path.join(LOCK));
-        let mut lock = lock.map_err(|cause| failed("cannot open the lock file of", cause))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut lock)),
-            Err(TryLockError::Error(cause)) => return Err(failed("cannot lock", cause)),
-        }
-        // Only tells whoever finds it locked; the lock itself is the kernel's.
-        let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+        let lock = folder::lock(path).map_err(|refusal| match refusal {
+            Refusal::Make(cause) => failed("cannot make the state directory", cause),
+            Refusal::Open(cause) => failed("cannot open the lock file of", cause),
+            Refusal::Lock(cause) => failed("cannot lock", cause),
+            Refusal::InUse(by) => StateError::InUse { path: path.to_path_buf(), by },
+        })?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
@@ -136,19 +129,9 @@ impl Directory {
     }
 }
 
-fn in_use(path: &Path, lock: &mut File) -> StateError {
-    let mut holder = String::new();
-    let by = match lock.take(20).read_to_string(&mut holder) {
-        Ok(_) if !holder.is_empty() => format!(" by process {holder}"),
-        _ => String::new(),
-    };
-    StateError::InUse { path: path.to_path_buf(), by }
-}
-
-/// Flows tell who talked to whom: readable by the owner alone.
 fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut options = folder::private();
+    options.write(true).create(true);
     options
 }
 

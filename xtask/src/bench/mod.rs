@@ -28,6 +28,8 @@ pub(crate) enum Task {
     Ring,
     /// Bytes of a flow in the agent and in the kernel's maps
     Memory,
+    /// Requests to disk and back, beside dd
+    Spool,
     /// Bytes of the agent as users get it
     Size,
 }
@@ -41,6 +43,7 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
         Task::Json => user::json(paths),
         Task::Ring => user::ring(paths),
         Task::Memory => user::memory(paths),
+        Task::Spool => user::spool(paths),
         Task::Size => size::run(paths),
     }
 }

@@ -29,6 +29,11 @@ pub(crate) fn json(paths: &Paths) -> Result<()> {
     run_command(&mut program(build(paths, "json")?))
 }
 
+/// Requests to disk and back.
+pub(crate) fn spool(paths: &Paths) -> Result<()> {
+    run_command(&mut program(build(paths, "spool")?))
+}
+
 /// Builds one and returns where it is.
 fn build(paths: &Paths, name: &str) -> Result<PathBuf> {
     eprintln!("building the benchmark {name} (release)");

@@ -7,6 +7,7 @@ mod limits;
 mod outages;
 mod refusals;
 mod secure;
+mod spools;
 
 use anyhow::Result;
 
@@ -62,6 +63,8 @@ pub const ALL: &[Case] = &[
     case("slow-loris", "the same where it answers byte by byte", breaks::slow_loris),
     case("away", "a server that is away at the start is waited for", outages::away),
     case("restart", "a server that is killed and comes back has everything", outages::restart),
+    case("spool-outage", "what waits on disk is delivered by the next agent", spools::outage),
+    case("spool-kills", "agents that are killed lose nothing and store nothing twice", spools::kills),
     case(
         "gives-up-loudly",
         "what the server refuses for ever is counted and named",

@@ -1,0 +1,206 @@
+//! One file of a spool: requests are appended to it, and taken out of it.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::AddAssign;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{FrameHead, HEADER_BYTES, Header, Mark};
+use super::reader::{SegmentReader, Step};
+use crate::folder;
+use crate::pipeline::{Request, Weight};
+
+/// A segment and what of it is not done.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    file: Arc<File>,
+    /// The sequence number of its first frame, by which it is named.
+    pub(super) number: u64,
+    /// Up to where frames may be.
+    pub(super) bytes: u64,
+    /// Requests that nobody took out yet.
+    pub(super) waiting: usize,
+    pub(super) waiting_weight: Weight,
+    /// Requests that were taken out and are not done.
+    pub(super) under_way: usize,
+    /// Each of its requests may have been tried already.
+    is_doubtful: bool,
+    /// An earlier process has left it.
+    is_inherited: bool,
+    reader: SegmentReader,
+}
+
+/// A request that was taken out.
+#[derive(Debug)]
+pub struct Ticket {
+    file: Arc<File>,
+    pub(super) segment: u64,
+    /// Of its frame.
+    offset: u64,
+    sequence: u64,
+    /// An earlier process has taken it in.
+    pub(in crate::pipeline) is_inherited: bool,
+}
+
+/// What could not be read any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damaged {
+    /// All of it.
+    pub weight: Weight,
+    /// Of that, what an earlier process has taken in.
+    pub inherited: Weight,
+}
+
+impl AddAssign for Damaged {
+    fn add_assign(&mut self, other: Self) {
+        self.weight += other.weight;
+        self.inherited += other.inherited;
+    }
+}
+
+/// What was taken out of a segment.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Request(Box<(Ticket, Request)>),
+    /// Something that waits cannot be read.
+    Damaged(Damaged),
+}
+
+impl Segment {
+    /// Makes one that is empty.
+    pub(super) fn begin(path: PathBuf, header: &Header) -> io::Result<Self> {
+        let file = folder::private().read(true).write(true).create_new(true).open(&path)?;
+        if let Err(error) = file.write_all_at(&header.bytes(), 0) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Self { bytes: HEADER_BYTES as u64, ..Self::new(path, file, header.first_sequence) })
+    }
+
+    /// Opens one that an earlier process has left. What waits in it is not counted yet.
+    pub(super) fn open(path: &Path, number: u64) -> io::Result<Self> {
+        let file = folder::private().read(true).write(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { bytes, is_inherited: true, ..Self::new(path.to_path_buf(), file, number) })
+    }
+
+    pub(super) fn new(path: PathBuf, file: File, number: u64) -> Self {
+        let file = Arc::new(file);
+        let reader = SegmentReader::new(Arc::clone(&file));
+        let waiting_weight = Weight::default();
+        Self {
+            path,
+            file,
+            number,
+            bytes: 0,
+            waiting: 0,
+            waiting_weight,
+            under_way: 0,
+            is_doubtful: false,
+            is_inherited: false,
+            reader,
+        }
+    }
+
+    /// Whether nobody needs it any more.
+    pub(super) const fn is_finished(&self) -> bool {
+        self.waiting == 0 && self.under_way == 0
+    }
+
+    /// Notes that each of its requests may have been tried already.
+    pub(super) const fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// Counts a request that waits.
+    pub(super) fn count(&mut self, weight: Weight) {
+        self.waiting += 1;
+        self.waiting_weight += weight;
+    }
+
+    /// A reader of its own, before the first frame.
+    pub(super) fn scan(&self) -> SegmentReader {
+        SegmentReader::new(Arc::clone(&self.file))
+    }
+
+    /// Appends all of a frame, or nothing as far as one can see to it.
+    pub(super) fn append(&mut self, head: &FrameHead, body: &[u8], table: &[u8]) -> io::Result<()> {
+        let mut offset = self.bytes;
+        let bytes = head.bytes(offset);
+        for part in [&bytes[..], body, table] {
+            self.file.write_all_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        self.bytes = offset;
+        Ok(())
+    }
+
+    /// Cuts off what was written beyond so many bytes.
+    pub(super) fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes = bytes;
+        self.file.set_len(bytes)
+    }
+
+    /// Sees to it that all of it is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// The same without the segment.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Takes out the next request that waits; there must be one.
+    pub(super) fn take(&mut self) -> Taken {
+        loop {
+            let Ok(step) = self.reader.step(self.bytes) else { return self.damaged_to_its_end() };
+            let head = match step {
+                Step::Frame(head) => head,
+                Step::Gap(_) => continue,
+                Step::Torn(_) | Step::End => return self.damaged_to_its_end(),
+            };
+            let offset = self.reader.offset;
+            let request = if head.is_done { Ok(None) } else { self.reader.request(&head) };
+            self.reader.pass(&head);
+            if head.is_done {
+                continue;
+            }
+            self.waiting = self.waiting.saturating_sub(1);
+            self.waiting_weight -= head.weight;
+            let Ok(Some(mut request)) = request else { return self.damaged(head.weight) };
+            request.in_doubt |= self.is_doubtful;
+            self.under_way += 1;
+            let ticket = Ticket {
+                file: self.file(),
+                segment: self.number,
+                offset,
+                sequence: head.sequence,
+                is_inherited: self.is_inherited,
+            };
+            return Taken::Request(Box::new((ticket, request)));
+        }
+    }
+
+    /// What waited was there once, and cannot be found now.
+    fn damaged_to_its_end(&mut self) -> Taken {
+        self.waiting = 0;
+        let weight = std::mem::take(&mut self.waiting_weight);
+        self.damaged(weight)
+    }
+
+    fn damaged(&self, weight: Weight) -> Taken {
+        let inherited = if self.is_inherited { weight } else { Weight::default() };
+        Taken::Damaged(Damaged { weight, inherited })
+    }
+}
+
+impl Ticket {
+    /// Notes in the frame what is done with it.
+    pub(super) fn note(&self, mark: Mark) -> io::Result<()> {
+        self.file.write_all_at(&mark.bytes(self.sequence), self.offset + mark.offset())
+    }
+}

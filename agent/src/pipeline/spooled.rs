@@ -1,0 +1,116 @@
+//! The driver of a sink with a spool: every request goes through it, so that the order is kept without further ado and
+//! nothing that was encoded is only in memory.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::batch::Batch;
+use super::delivery::Delivery;
+use super::driver::Driver;
+use super::spool::{Refused, Spool, Ticket};
+use super::{Request, Sink};
+
+impl<S: Sink> Driver<S> {
+    /// Until the input has ended, and then as long as the server takes what is there.
+    pub(super) async fn run_through(&mut self, spool: &Arc<Spool>) {
+        let shared = Arc::clone(&self.delivery.shared);
+        let draining = tokio::spawn(drain(Arc::clone(&self.delivery), Arc::clone(spool)));
+        while let Some(Batch { request, number, .. }) = self.gather().await {
+            if !store(&self.delivery, spool, request).await {
+                break;
+            }
+            shared.release(number.unwrap_or_default());
+        }
+        spool.end();
+        if let Err(fault) = draining.await {
+            tracing::error!("a spool is not read any more ({fault}); what is in it stays for the next agent");
+        }
+        spool.close(shared.report().spooled).await;
+    }
+}
+
+/// Puts a request into the spool, however long that takes. Returns whether it is there, or delivered.
+async fn store<S: Sink>(delivery: &Delivery<S>, spool: &Arc<Spool>, mut request: Request) -> bool {
+    let (shared, weight) = (&delivery.shared, request.weight());
+    if request.items.is_empty() {
+        return true;
+    }
+    loop {
+        // Before it can be taken out.
+        shared.count_spooled(weight);
+        let Err((back, refused)) = spool.append(request).await else { return true };
+        request = back;
+        if spool.is_idle().await {
+            tell(spool, &refused, "records go to the server without it, one request after the other");
+            return deliver_past(delivery, request).await;
+        }
+        shared.count_unspooled(weight);
+        tell(spool, &refused, "what comes waits in memory; what does not fit there is dropped and counted");
+        tokio::select! {
+            biased;
+            () = shared.left() => return false,
+            () = spool.room() => {}
+        }
+    }
+}
+
+fn tell(spool: &Spool, refused: &Refused, what_happens: &str) {
+    spool.complain(&format!("it takes no more ({refused}): {what_happens}; {}", refused.advice()));
+}
+
+/// Delivers a request that follows nothing, as the spool is empty.
+async fn deliver_past<S: Sink>(delivery: &Delivery<S>, request: Request) -> bool {
+    let shared = &delivery.shared;
+    tokio::select! {
+        biased;
+        () = delivery.deliver_all(request, false) => true,
+        () = shared.left() => {
+            // It is nowhere else.
+            shared.count_unspooled(shared.report().spooled);
+            false
+        }
+    }
+}
+
+/// Delivers what is in the spool.
+async fn drain<S: Sink>(delivery: Arc<Delivery<S>>, spool: Arc<Spool>) {
+    let shared = Arc::clone(&delivery.shared);
+    let mut under_way = JoinSet::new();
+    loop {
+        while under_way.len() >= delivery.config.concurrency as usize {
+            one_done(&mut under_way).await;
+        }
+        let (next, damaged) = tokio::select! {
+            biased;
+            () = shared.left() => break,
+            next = spool.next() => next,
+        };
+        shared.count_damaged(&damaged);
+        match next {
+            Some((ticket, request)) => {
+                under_way.spawn(deliver(Arc::clone(&delivery), Arc::clone(&spool), ticket, request));
+            }
+            None if spool.has_ended() && damaged.weight.records == 0 => break,
+            None => {}
+        }
+    }
+    while !under_way.is_empty() {
+        one_done(&mut under_way).await;
+    }
+}
+
+async fn one_done(under_way: &mut JoinSet<()>) {
+    if let Some(Err(fault)) = under_way.join_next().await {
+        tracing::error!("a delivery failed ({fault}); its records stay in the spool");
+    }
+}
+
+/// What is left when the agent ends stays in the spool, in doubt.
+async fn deliver<S: Sink>(delivery: Arc<Delivery<S>>, spool: Arc<Spool>, ticket: Ticket, request: Request) {
+    tokio::select! {
+        biased;
+        () = delivery.deliver_all(request, ticket.is_inherited) => spool.done(ticket).await,
+        () = delivery.shared.left() => {}
+    }
+}

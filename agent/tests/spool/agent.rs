@@ -1,0 +1,153 @@
+//! The agent as a process: replays a recording into a sink with a spool.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use conntally::flow::Anchor;
+use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
+use conntally::source::Batch;
+use conntally::source::replay::RecordingWriter;
+use conntally::source::replay::format::Header;
+use tempfile::TempDir;
+
+use super::server::Server;
+use super::sights;
+
+const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
+
+/// Everything of one test: the server's address, the spool, what the agent said.
+pub(crate) struct Lab {
+    folder: TempDir,
+    pub(crate) spool: PathBuf,
+    config: String,
+}
+
+/// An agent that runs; killed when dropped.
+pub(crate) struct Agent {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Lab {
+    /// Spools go below the folder, if there is one.
+    pub(crate) fn new(server: &Server, spools: Option<&Path>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let spool = spools.unwrap_or(folder.path()).join("spool");
+        let config = format!(
+            "shutdown_timeout = \"40s\"\n[sinks.live]\ntype = \"influxdb\"\nversion = 1\nurl = \"http://{}\"\n\
+             database = \"flows\"\nper_flow = true\ncompress = false\nqueue_records = 1024\nbatch_records = 100\n\
+             batch_age = \"20ms\"\ntimeout = \"30s\"\nretry_max = \"1s\"\nwhen_full = \"spool\"\n\
+             spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}\n",
+            server.address,
+            spool.display()
+        );
+        Self { folder, spool, config }
+    }
+
+    /// Starts an agent that reads so many flows; each is told of when it is born and when it ends.
+    pub(crate) fn replay(&self, flows: u16) -> Agent {
+        let path = |name: &str| self.folder.path().join(name);
+        fs::write(path("conntally.toml"), &self.config).unwrap();
+        fs::write(path("recording"), recording(flows)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conntally"));
+        command.arg("replay").arg(path("recording")).arg("--config").arg(path("conntally.toml"));
+        let command = command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(File::create(path("log")).unwrap()).spawn().unwrap();
+        Agent { child, log: path("log") }
+    }
+
+    /// Waits until the spool has not grown for a while: nothing of the recording is left in memory.
+    pub(crate) fn wait_until_spooled(&self) {
+        let mut before = 0;
+        loop {
+            sleep(Duration::from_millis(700));
+            let now = bytes(&self.spool);
+            if now == before && now > 0 {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
+fn bytes(dir: &Path) -> u64 {
+    let Ok(files) = fs::read_dir(dir) else { return 0 };
+    files.flatten().map(|file| file.metadata().map_or(0, |data| data.len())).sum()
+}
+
+impl Agent {
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until its log holds some words.
+    pub(crate) fn wait_for(&self, words: &str) {
+        self.wait_until(words, || self.log().contains(words));
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, happened: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !happened() {
+            assert!(Instant::now() < deadline, "waited in vain for {what}:\n{}", self.log());
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end, and returns its log.
+    pub(crate) fn finish(mut self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
+            sleep(Duration::from_millis(10));
+        };
+        let log = self.log();
+        assert!(status.success(), "{log}");
+        log
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn recording(flows: u16) -> Vec<u8> {
+    let header = Header { boot_id: [7; 16], accounting_since: SINCE };
+    let mut writer = RecordingWriter::new(Vec::new(), &header).unwrap();
+    let ports: Vec<u16> = (1..=flows).collect();
+    for (kind, packets) in [(ObservationKind::New, 1), (ObservationKind::End, 9)] {
+        for ports in ports.chunks(500) {
+            let observations = ports.iter().map(|port| sight(kind, *port, packets)).collect();
+            writer.write(&Batch { observations, settled: true, look: None }, SINCE).unwrap();
+        }
+    }
+    writer.finish().unwrap()
+}
+
+fn sight(kind: ObservationKind, port: u16, packets: u64) -> Observation {
+    let mut original = Tuple { protocol: protocol::UDP, src_port: port, dst_port: 53, ..Tuple::default() };
+    original.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+    original.dst[..4].copy_from_slice(&[192, 0, 2, 53]);
+    let moved = Counter { packets, bytes: packets * 100 };
+    Observation {
+        conntrack: u64::from(port) << 8,
+        born_ns: SINCE.boot_ns + 1,
+        start_ns: SINCE.real_ns.unsigned_abs() + 1,
+        totals: Totals { original: moved, reply: moved },
+        ..sights::sight(kind, original, SINCE.boot_ns + packets)
+    }
+}

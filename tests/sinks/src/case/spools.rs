@@ -1,0 +1,88 @@
+//! What waits on disk: over an outage that is longer than the queue, and over kills.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::proxy::Fault;
+use crate::scene::{Run, Scene};
+
+/// The queue is as short as it may be, and requests are small, so that there are many.
+const SMALL: &str = "queue_records = 1024\nbatch_records = 50\nwhen_full = \"spool\"\n";
+
+/// Flows of a wave: more than the queue holds, also where a sink gets only their ends.
+const WAVE: u64 = 1_500;
+
+fn lines(scene: &Scene<'_>) -> String {
+    format!("{SMALL}spool = {{ dir = \"{}\" }}", spool(scene).display())
+}
+
+fn spool(scene: &Scene<'_>) -> std::path::PathBuf {
+    scene.folder().join("spool")
+}
+
+/// An agent fills its spool while the server is away, and ends.
+fn fill(scene: &Scene<'_>) -> Result<crate::sum::Sum> {
+    scene.proxy()?.go_away()?;
+    let mut run = scene.start(&lines(scene))?;
+    run.feed.wave(WAVE)?;
+    run.feed.wave(WAVE)?;
+    let (ended, ledger) = scene.finish(run)?;
+    ensure!(ended.log.contains("account: nothing was lost"), "its log:\n{}", ended.log);
+    ensure!(ended.log.contains("to be delivered by the next start"), "its log:\n{}", ended.log);
+    ensure!(bytes(&spool(scene)) > 0, "there is no spool");
+    scene.proxy()?.come_back()?;
+    Ok(ledger)
+}
+
+/// The next agent delivers what the one before could not.
+pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
+    let ledger = fill(scene)?;
+    let run = scene.start(&lines(scene))?;
+    let (ended, _) = scene.finish(run)?;
+    ensure!(!ended.log.contains("to be delivered by the next start"), "its log:\n{}", ended.log);
+    scene.expect_stored(ledger, &ended)
+}
+
+/// Agents are killed while they empty the spool, each with a request of which the server took all and the agent knows
+/// nothing.
+pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
+    let ledger = fill(scene)?;
+    for passes in [2, 0, 5, 1] {
+        let before = scene.proxy()?.seen().len();
+        let faults = std::iter::repeat_n(Fault::Pass, passes);
+        scene.proxy()?.order(faults.chain([Fault::ResetAnswer]));
+        let run = scene.start(&lines(scene))?;
+        until_seen(scene, &run, before + passes + 1)?;
+        // Killed.
+        drop(run);
+        scene.proxy()?.behave();
+    }
+    let run = scene.start(&lines(scene))?;
+    let (ended, _) = scene.finish(run)?;
+    for trouble in ["damaged", "given up", "account: lost"] {
+        ensure!(!ended.log.contains(trouble), "{trouble}; its log:\n{}", ended.log);
+    }
+    scene.expect_stored(ledger, &ended)
+}
+
+/// Waits until the server was sent so many requests; where there are not as many, until all have come.
+fn until_seen(scene: &Scene<'_>, run: &Run, requests: usize) -> Result<()> {
+    let seen = || scene.proxy().map(|proxy| proxy.seen().len());
+    scene.until("requests", run, || {
+        let before = seen()?;
+        if before >= requests {
+            return Ok(true);
+        }
+        sleep(Duration::from_secs(1));
+        Ok(seen()? == before && before > 0)
+    })
+}
+
+fn bytes(dir: &Path) -> u64 {
+    let Ok(files) = fs::read_dir(dir) else { return 0 };
+    files.flatten().map(|file| file.metadata().map_or(0, |data| data.len())).sum()
+}
