@@ -42,6 +42,8 @@ fn fill(scene: &Scene<'_>) -> Result<crate::sum::Sum> {
 pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
     let ledger = fill(scene)?;
     let run = scene.start(&lines(scene))?;
+    // One that is about to end would leave the rest to another after a single failure.
+    scene.until("all is stored", &run, || Ok(scene.stored()? == ledger))?;
     let (ended, _) = scene.finish(run)?;
     ensure!(!ended.log.contains("to be delivered by the next start"), "its log:\n{}", ended.log);
     scene.expect_stored(ledger, &ended)
@@ -62,6 +64,7 @@ pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
         scene.proxy()?.behave();
     }
     let run = scene.start(&lines(scene))?;
+    scene.until("all is stored", &run, || Ok(scene.stored()? == ledger))?;
     let (ended, _) = scene.finish(run)?;
     for trouble in ["damaged", "given up", "account: lost"] {
         ensure!(!ended.log.contains(trouble), "{trouble}; its log:\n{}", ended.log);
