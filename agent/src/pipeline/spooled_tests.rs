@@ -232,6 +232,20 @@ async fn a_full_spool_costs_the_newest_counted_and_goes_on_when_there_is_room() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_full_spool_never_took_stays_with_whoever_handed_it_in() {
+    let (dir, server) = (TempDir::new().unwrap(), Server::new(Mood::Away));
+    let config = SpoolConfig { max_bytes: 3_000, ..config(dir.path()) };
+    let handle = start_with(&server, &config, 1_000);
+    let offered = offer(&handle, 0..200);
+    sleep(5 * SECOND).await;
+    assert_eq!(handle.oldest(), Some(7));
+    let report = finish(&handle).await;
+    assert_eq!(handle.oldest(), Some(7), "a state directory keeps it for the next agent");
+    assert_eq!(report.spooled.records + report.unwritten().records, offered.records);
+    assert!(report.spooled.records > 0 && report.unwritten().records > 0, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disk_that_fails_does_not_keep_a_server_that_works_from_getting_records() {
     let (dir, server) = (TempDir::new().unwrap(), Server::new(Mood::Up));
     let handle = start(&server, &dir);

@@ -96,7 +96,7 @@ fn what_is_damaged_is_counted_and_the_rest_is_delivered() {
     std::fs::write(&segment, bytes).unwrap();
     server.become_(AT_ONCE);
     let log = lab.replay(0).finish();
-    assert!(log.contains("account: lost live.spool_damaged=100"), "{log}");
+    assert!(log.contains("account: lost live.spool_damaged 100"), "{log}");
     assert!(log.contains("lost by live.spool_damaged: 20000 bytes, 200 packets, 0 flows"), "{log}");
     assert!(!log.contains('≠'), "{log}");
     assert_eq!((server.stored().lines.len(), doubles(&server.stored())), (8_000 - BATCH, 0));
