@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::proxy::Fault;
 use crate::scene::{Run, Scene};
+use crate::sum::Sum;
 
 /// The queue is as short as it may be, and requests are small, so that there are many.
 const SMALL: &str = "queue_records = 1024\nbatch_records = 50\nwhen_full = \"spool\"\n";
@@ -25,7 +26,7 @@ fn spool(scene: &Scene<'_>) -> std::path::PathBuf {
 }
 
 /// An agent fills its spool while the server is away, and ends.
-fn fill(scene: &Scene<'_>) -> Result<crate::sum::Sum> {
+fn fill(scene: &Scene<'_>) -> Result<Sum> {
     scene.proxy()?.go_away()?;
     let mut run = scene.start(&lines(scene))?;
     run.feed.wave(WAVE)?;
@@ -42,8 +43,7 @@ fn fill(scene: &Scene<'_>) -> Result<crate::sum::Sum> {
 pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
     let ledger = fill(scene)?;
     let run = scene.start(&lines(scene))?;
-    // One that is about to end would leave the rest to another after a single failure.
-    scene.until("all is stored", &run, || Ok(scene.stored()? == ledger))?;
+    until_stored(scene, &run, ledger)?;
     let (ended, _) = scene.finish(run)?;
     ensure!(!ended.log.contains("to be delivered by the next start"), "its log:\n{}", ended.log);
     scene.expect_stored(ledger, &ended)
@@ -64,12 +64,21 @@ pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
         scene.proxy()?.behave();
     }
     let run = scene.start(&lines(scene))?;
-    scene.until("all is stored", &run, || Ok(scene.stored()? == ledger))?;
+    until_stored(scene, &run, ledger)?;
     let (ended, _) = scene.finish(run)?;
     for trouble in ["damaged", "given up", "account: lost"] {
         ensure!(!ended.log.contains(trouble), "{trouble}; its log:\n{}", ended.log);
     }
     scene.expect_stored(ledger, &ended)
+}
+
+/// An agent that is about to end leaves the rest to the next one after a single failure.
+fn until_stored(scene: &Scene<'_>, run: &Run, ledger: Sum) -> Result<()> {
+    scene.until("all is stored", run, || {
+        // The question is work for the server, too.
+        sleep(Duration::from_millis(500));
+        Ok(scene.stored()? == ledger)
+    })
 }
 
 /// Waits until the server was sent so many requests; where there are not as many, until all have come.
