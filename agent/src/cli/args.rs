@@ -182,6 +182,8 @@ pub(super) enum ConfigCommand {
         /// The file; without it the one that `run` would read
         file: Option<PathBuf>,
     },
+    /// Print a JSON Schema of the configuration, for editors that complete and check TOML
+    Schema,
 }
 
 impl Cli {

@@ -5,14 +5,17 @@
 //! into *all* that is wrong with it. Nothing here opens a socket, starts a task or ends the process.
 
 mod aggregate;
+mod annotations;
 mod document;
 mod environment;
 mod filter;
+mod json_schema;
 mod problem;
 mod reader;
 mod schema;
 mod search;
 mod secret;
+mod shape;
 mod sinks;
 mod units;
 mod validate;
@@ -20,6 +23,7 @@ mod validate;
 pub(crate) use aggregate::read as read_aggregate;
 pub use document::Document;
 pub use environment::PREFIX;
+pub use json_schema::json_schema;
 pub use problem::{Place, Problem, Problems};
 pub(crate) use reader::Section;
 pub use schema::{
