@@ -26,6 +26,7 @@ mod record;
 mod replay;
 mod resume;
 mod run;
+mod service;
 mod settings;
 mod setup;
 mod signals;

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod annotations;
+mod credential;
 mod document;
 mod environment;
 mod filter;
@@ -21,6 +22,7 @@ mod units;
 mod validate;
 
 pub(crate) use aggregate::read as read_aggregate;
+pub(crate) use credential::resolve as resolve_credential;
 pub use document::Document;
 pub use environment::PREFIX;
 pub use json_schema::json_schema;

@@ -29,6 +29,12 @@ pub(crate) fn json(paths: &Paths) -> Result<()> {
     run_command(&mut program(build(paths, "json")?))
 }
 
+/// From a recording to a sink, by the agent as users get it.
+pub(crate) fn pipeline(paths: &Paths) -> Result<()> {
+    setup::ensure(&["valgrind"])?;
+    run_command(&mut program(build(paths, "replay")?))
+}
+
 /// Builds one and returns where it is.
 fn build(paths: &Paths, name: &str) -> Result<PathBuf> {
     eprintln!("building the benchmark {name} (release)");
