@@ -10,11 +10,11 @@ mod recording;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde::Serialize;
@@ -28,6 +28,8 @@ const COUNTED: (u64, u64) = (120_000, 360_000);
 /// Memory with the second number of records over that with the first, at most.
 const GROWTH: f64 = 1.1;
 const STEADY: (u64, u64) = (1_000_000, 10_000_000);
+
+const POLL: Duration = Duration::from_millis(10);
 
 const AGENT: &str = env!("CARGO_BIN_EXE_conntally");
 
@@ -62,7 +64,6 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let folder = std::env::temp_dir().join(format!("conntally-bench-replay-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // Before the larger one, which the highest value of all children is of.
     let result = cost(&folder).and_then(|is_cheap| Ok(memory(&folder)? && is_cheap));
     fs::remove_dir_all(&folder)?;
     result
@@ -113,12 +114,30 @@ fn resident(folder: &Path, records: u64) -> Result<i64> {
     command.args(arguments(folder, &pipe)?).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut agent = command.spawn().context("cannot start the agent")?;
     let writer = thread::spawn(move || recording::write(File::create(pipe)?, records));
-    let status = agent.wait()?;
+    let (status, highest) = followed(&mut agent)?;
     let told = fs::read_to_string(&log)?;
     ensure!(status.success(), "the agent failed ({status}):\n{told}");
     writer.join().ok().context("the writer of the recording broke off")??;
     all_came(&told, records)?;
-    Ok(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())
+    Ok(highest)
+}
+
+/// Waits for a process; tells the most memory that it had, KiB, as long as anybody could ask.
+fn followed(process: &mut Child) -> Result<(ExitStatus, i64)> {
+    let status = format!("/proc/{}/status", process.id());
+    let mut highest = 0;
+    loop {
+        // Of a process that has ended there is none.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let now = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        highest = now.unwrap_or(highest);
+        match process.try_wait()? {
+            Some(status) => return Ok((status, highest)),
+            None => thread::sleep(POLL),
+        }
+    }
 }
 
 fn arguments(folder: &Path, recording: &Path) -> Result<Vec<PathBuf>> {
