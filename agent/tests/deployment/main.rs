@@ -17,7 +17,7 @@ use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, pro
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::Server;
 
 const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
@@ -121,9 +121,11 @@ fn an_example_works(example: &str, wanted: [u8; 4], unwanted: [u8; 4], tag: &str
         .flat_map(|asked| asked.body.lines().skip(1).step_by(2).collect::<Vec<_>>())
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let [document] = documents.as_slice() else { panic!("{documents:?}\n{log}") };
-    assert_eq!(document["source"]["ip"], IpAddr::from(wanted).to_string());
-    assert_eq!(document["source"]["bytes"], PACKETS * 100);
+    let source = |field: &str| -> Vec<_> {
+        documents.iter().map(|document| document.pointer(&format!("/source/{field}")).cloned()).collect()
+    };
+    assert_eq!(source("ip"), [Some(json!(IpAddr::from(wanted)))], "{log}");
+    assert_eq!(source("bytes"), [Some(json!(PACKETS * 100))], "{log}");
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn told(prepare: impl FnOnce(&mut Command, &Path)) -> (Output, Vec<String>) {
     let mut told = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(length) = socket.recv(&mut buffer) {
-        told.push(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned());
+        told.push(String::from_utf8_lossy(buffer.get(..length).unwrap()).trim_end().to_owned());
     }
     (output, told)
 }

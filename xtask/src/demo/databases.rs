@@ -97,7 +97,8 @@ The measurement is `flows`: try SELECT sum(source_bytes) FROM flows GROUP BY tim
         let address = address(&self.archive)?;
         Request::new("POST", format!("/{STREAM}/_refresh")).expect_success(address)?;
         let answer = Request::new("GET", format!("/{STREAM}/_count")).expect_success(address)?.json()?;
-        answer["count"].as_u64().with_context(|| format!("Elasticsearch counts nothing: {answer}"))
+        let count = answer.get("count").and_then(serde_json::Value::as_u64);
+        count.with_context(|| format!("Elasticsearch counts nothing: {answer}"))
     }
 }
 
