@@ -1,18 +1,22 @@
 //! What the agent as users get it takes for a record on the way from a recording to a sink that throws it away:
-//! instructions, and memory that does not grow with the number of records.
+//! instructions, and memory that does not grow with the number of records. With `--servers CACHE` also CPU of delivering to a
+//! real InfluxDB, beside Telegraf.
 #![expect(clippy::print_stdout, reason = "its result")]
 
 #[path = "../instructions/callgrind.rs"]
 mod callgrind;
 #[path = "../outcome/mod.rs"]
 mod outcome;
+mod process;
 mod recording;
+#[path = "../../tests/deployment/server.rs"]
+mod server;
+mod telegraf;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::stat::Mode;
@@ -28,8 +32,6 @@ const COUNTED: (u64, u64) = (120_000, 360_000);
 /// Memory with the second number of records over that with the first, at most.
 const GROWTH: f64 = 1.1;
 const STEADY: (u64, u64) = (1_000_000, 10_000_000);
-
-const POLL: Duration = Duration::from_millis(10);
 
 const AGENT: &str = env!("CARGO_BIN_EXE_conntally");
 
@@ -51,7 +53,7 @@ struct Memory {
     bench: &'static str,
     way: &'static str,
     records: (u64, u64),
-    rss_kib: (i64, i64),
+    rss_kib: (u64, u64),
     ratio: f64,
     limit: f64,
     ok: bool,
@@ -64,9 +66,26 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let folder = std::env::temp_dir().join(format!("conntally-bench-replay-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let result = cost(&folder).and_then(|is_cheap| Ok(memory(&folder)? && is_cheap));
+    let result = measure(&folder);
     fs::remove_dir_all(&folder)?;
     result
+}
+
+fn measure(folder: &Path) -> Result<bool> {
+    let mut all_ok = cost(folder)?;
+    all_ok &= memory(folder)?;
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, cache, ..] = arguments.as_slice()
+        && flag == "--servers"
+    {
+        all_ok &= telegraf::compare(folder, Path::new(cache))?;
+    }
+    Ok(all_ok)
+}
+
+fn print(line: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(line)?);
+    Ok(())
 }
 
 fn cost(folder: &Path) -> Result<bool> {
@@ -74,7 +93,7 @@ fn cost(folder: &Path) -> Result<bool> {
     let instructions = more.saturating_sub(fewer) / (COUNTED.1 - COUNTED.0);
     let ok = instructions <= INSTRUCTIONS;
     let line = Cost { bench: "pipeline", way: "replay-null", instructions, limit: INSTRUCTIONS, ok };
-    println!("{}", serde_json::to_string(&line)?);
+    print(&line)?;
     Ok(ok)
 }
 
@@ -100,12 +119,12 @@ fn memory(folder: &Path) -> Result<bool> {
         limit: GROWTH,
         ok,
     };
-    println!("{}", serde_json::to_string(&line)?);
+    print(&line)?;
     Ok(ok)
 }
 
 /// The most memory that an agent had which read that many records, KiB.
-fn resident(folder: &Path, records: u64) -> Result<i64> {
+fn resident(folder: &Path, records: u64) -> Result<u64> {
     // By a pipe: a recording of ten million records has two gigabytes.
     let pipe = folder.join(format!("pipe-{records}"));
     mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR)?;
@@ -114,30 +133,12 @@ fn resident(folder: &Path, records: u64) -> Result<i64> {
     command.args(arguments(folder, &pipe)?).stdout(Stdio::null()).stderr(File::create(&log)?);
     let mut agent = command.spawn().context("cannot start the agent")?;
     let writer = thread::spawn(move || recording::write(File::create(pipe)?, records));
-    let (status, highest) = followed(&mut agent)?;
+    let (status, peak) = process::followed(&mut agent)?;
     let told = fs::read_to_string(&log)?;
     ensure!(status.success(), "the agent failed ({status}):\n{told}");
     writer.join().ok().context("the writer of the recording broke off")??;
     all_came(&told, records)?;
-    Ok(highest)
-}
-
-/// Waits for a process; tells the most memory that it had, KiB, as long as anybody could ask.
-fn followed(process: &mut Child) -> Result<(ExitStatus, i64)> {
-    let status = format!("/proc/{}/status", process.id());
-    let mut highest = 0;
-    loop {
-        // Of a process that has ended there is none.
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let now = text
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        highest = now.unwrap_or(highest);
-        match process.try_wait()? {
-            Some(status) => return Ok((status, highest)),
-            None => thread::sleep(POLL),
-        }
-    }
+    Ok(peak.rss_kib)
 }
 
 fn arguments(folder: &Path, recording: &Path) -> Result<Vec<PathBuf>> {

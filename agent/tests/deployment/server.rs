@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 /// What was asked of it.
@@ -36,7 +36,7 @@ impl Server {
 
     /// The requests so far to paths that begin so.
     pub(crate) fn asked(&self, path: &str) -> Vec<Asked> {
-        let all = self.asked.lock().unwrap();
+        let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|asked| asked.path.starts_with(path)).cloned().collect()
     }
 }
@@ -46,7 +46,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Asked>>) -> io::Result<()> {
     let mut stream = stream;
     while let Some(asked) = read(&mut reader)? {
         let answer = answer(&asked);
-        all.lock().unwrap().push(asked);
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         stream.write_all(answer.as_bytes())?;
     }
     Ok(())

@@ -24,7 +24,8 @@ pub(crate) enum Task {
     Flow(flow::Options),
     /// Instructions of a record that becomes a line of JSON, beside serde_json
     Json,
-    /// Instructions of a record from a recording to a sink that throws it away, and whether memory grows with records
+    /// Instructions of a record from a recording to a sink that throws it away, whether memory grows
+    /// with records, and CPU of delivering to InfluxDB beside Telegraf
     Pipeline,
     /// From the kernel's ring buffer to a record: instructions, rate without loss, cost among a million flows
     Ring,

@@ -32,7 +32,7 @@ pub(crate) fn json(paths: &Paths) -> Result<()> {
 /// From a recording to a sink, by the agent as users get it.
 pub(crate) fn pipeline(paths: &Paths) -> Result<()> {
     setup::ensure(&["valgrind"])?;
-    run_command(&mut program(build(paths, "replay")?))
+    run_command(program(build(paths, "replay")?).arg("--servers").arg(&paths.cache))
 }
 
 /// Builds one and returns where it is.
