@@ -90,10 +90,10 @@ fn started(cache: &Path, name: &str, folder: &Path, settings: &[&str]) -> Result
     Server::start(kind, &installed, &folder.join(name), settings)
 }
 
-/// A point for each record, with the agent's defaults otherwise.
+/// A point for each record, with the agent's defaults otherwise; the database takes longer for them than the agent.
 fn sink(url: &str, org: &str, bucket: &str, token: &str, measurement: &str) -> String {
     format!(
-        "[sinks.measure]\ntype = \"influxdb\"\nurl = \"{url}\"\norg = \"{org}\"\nbucket = \"{bucket}\"\ntoken = \"{token}\"\n\
+        "shutdown_timeout = \"10m\"\n[sinks.measure]\ntype = \"influxdb\"\nurl = \"{url}\"\norg = \"{org}\"\nbucket = \"{bucket}\"\ntoken = \"{token}\"\n\
          measurement = \"{measurement}\"\nper_flow = true\n"
     )
 }
