@@ -3,11 +3,12 @@
 
 use conntally::config::{
     ANNOTATED, Config, DeliveryConfig, Document, Fsync, OutputFormat, Problems, QueueConfig, RecordEvent,
-    SinkConfig, SinkKind, SpoolConfig, WhenFull, validate,
+    SinkConfig, SinkKind, SpoolConfig, WhenFull, json_schema, validate,
 };
 use conntally::sinks::influxdb::Target;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 fn check(text: &str) -> Result<Config, Problems> {
@@ -54,6 +55,56 @@ fn every_shipped_file_is_valid() {
         let text = std::fs::read_to_string(&file).unwrap();
         let document = Document::parse(&text, &file).unwrap();
         validate(&document).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+}
+
+/// Whether the schema takes a file, and what it finds wrong.
+fn by_schema(text: &str) -> Result<(), String> {
+    static SCHEMA: LazyLock<jsonschema::Validator> =
+        LazyLock::new(|| jsonschema::draft202012::new(&json_schema()).unwrap());
+    let value = serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
+    SCHEMA.validate(&value).map_err(|error| format!("{}: {error}", error.instance_path()))
+}
+
+#[test]
+fn the_schema_itself_is_one() {
+    assert!(jsonschema::draft202012::meta::is_valid(&json_schema()));
+}
+
+#[test]
+fn every_shipped_file_is_as_the_schema_says() {
+    for file in shipped_files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        by_schema(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+    for text in [&uncommented(), LIVE] {
+        by_schema(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_the_agent_refuses_key_by_key() {
+    let wrong = [
+        "sorce = 1",
+        "[source]\nhook = \"kprob\"",
+        "[source]\nring_bytes = \"16MB\"",
+        "[source]\nslots = 12",
+        "[source]\nrate_curve = [{ age = \"0s\" }]",
+        "[source]\nrate_curve = [{ age = \"0s\", every = \"5\" }]",
+        "[flow]\nmax_flows = \"many\"",
+        "[output]\nevents = [\"end\", \"end\"]",
+        "[networks]\na = { prefix = \"10.0.0.0/8\" }",
+        "[networks]\na = 5",
+        "[sinks.a]\nqueue_records = 5_000",
+        "[sinks.A]\ntype = \"null\"",
+        "[sinks.a]\ntype = \"nul\"",
+        "[sinks.a]\ntype = \"null\"\nurl = \"http://x\"",
+        "[sinks.a]\ntype = \"elasticsearch\"",
+        "[sinks.a]\ntype = \"influxdb\"\nurl = \"http://x\"\norg = \"o\"\nbuket = \"b\"\ntoken = \"t\"",
+    ];
+    for text in wrong {
+        assert!(check(text).is_err(), "the agent takes {text}");
+        assert!(by_schema(text).is_err(), "the schema takes {text}");
     }
 }
 
@@ -192,7 +243,10 @@ proptest! {
             "[]", "[[]]", "{}", "[{}]", "[{ age = 1 }]", "1979-05-27", "\"\\u0000\"",
         ]),
     ) {
-        let _ = check(&format!("[{table}]\n{key} = {value}\n"));
+        let text = format!("[{table}]\n{key} = {value}\n");
+        if check(&text).is_ok() {
+            prop_assert_eq!(by_schema(&text), Ok(()));
+        }
     }
 }
 

@@ -96,7 +96,20 @@ impl Options {
     #[must_use]
     pub fn command(&self, output: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["run", "--output", output]).args(self.hook.flags());
+        command.args(["run", "--output", output]);
+        self.complete(command)
+    }
+
+    /// The command that runs it with the sinks of a configuration.
+    #[must_use]
+    pub fn configured(&self, configuration: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("run").arg("--config").arg(configuration);
+        self.complete(command)
+    }
+
+    fn complete(&self, mut command: Command) -> Command {
+        command.args(self.hook.flags());
         command.envs(self.environment.iter().copied()).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }

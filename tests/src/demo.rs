@@ -26,17 +26,18 @@ use crate::traffic::{self, Ending, Exchange};
 const PAUSE: Duration = Duration::from_millis(250);
 const FIRST_PORT: u16 = 20_000;
 
-/// Shows an agent at work for this long; `false` when its figures are not those of the generator.
+/// Shows an agent at work for this long, with that configuration or as a table; `false` when its figures are not those of
+/// the generator.
 ///
 /// # Errors
 /// When the network cannot be made, which needs root, or the agent does not start.
-pub fn run(program: &Path, lasting: Duration) -> Result<bool> {
+pub fn run(program: &Path, configuration: Option<&Path>, lasting: Duration) -> Result<bool> {
     let interrupt = Interrupt::watch()?;
     // One end tracks, so each flow is in the table once.
     let mut lab = Lab::direct_tracking(&[SERVER])?;
     let options = Options { program: program.to_owned(), hook: Hook::Auto, environment: Vec::new() };
     introduce(lasting)?;
-    let shown = Shown::start(&options)?;
+    let shown = Shown::start(&options, configuration)?;
     let mut accountant = Agent::start(&options)?;
     lab.capture()?;
     let played = play(&mut lab, lasting, &interrupt);
@@ -80,8 +81,9 @@ struct Shown {
 
 impl Shown {
     /// Starts it and waits until it is ready, since it could not count what was sent before.
-    fn start(options: &Options) -> Result<Self> {
-        let mut command = options.command("table");
+    fn start(options: &Options, configuration: Option<&Path>) -> Result<Self> {
+        let mut command =
+            configuration.map_or_else(|| options.command("table"), |file| options.configured(file));
         // Ctrl-C is for the demonstration: it stops the agents in good order and removes the namespaces.
         command.process_group(0).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, &options.program)?;

@@ -1,5 +1,7 @@
 //! `cargo xtask vm`: one guest, or all of them.
 
+mod service;
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -13,6 +15,8 @@ use crate::{
     paths::Paths,
 };
 
+pub(crate) use service::play as play_service;
+
 /// What to do with guests.
 #[derive(Subcommand)]
 pub(crate) enum Task {
@@ -20,6 +24,8 @@ pub(crate) enum Task {
     Run(Run),
     /// Run the scenarios on all kernels, with all hooks, with one and two CPUs
     Matrix(matrix::Options),
+    /// Have a systemd start, watch and stop the service in a guest
+    Service(service::Options),
 }
 
 /// One guest.
@@ -65,6 +71,7 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
             std::process::exit(outcome.code);
         }
         Task::Matrix(options) => matrix::run(paths, &options),
+        Task::Service(options) => service::run(paths, &options),
     }
 }
 
@@ -84,6 +91,7 @@ impl Run {
             memory: self.mem,
             icount: self.icount,
             no_conntrack: self.no_conntrack,
+            systemd: false,
             limit: Duration::from_secs(self.limit),
             out: std::path::absolute(out).context("no such folder")?,
             files,

@@ -3,9 +3,9 @@
 //! The same work is counted with fewer and with more repetitions; the difference is theirs alone, without what
 //! preparing costs. Figures do not depend on the machine's speed nor on what else runs there.
 
-use std::process::Command;
+mod callgrind;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 /// What a program that was started to be counted finds as its first argument; then the work and the repetitions.
 const COUNTED: &str = "--counted";
@@ -44,14 +44,6 @@ pub(super) fn per_repetition(
 
 fn counted(work: &str, repetitions: u64) -> Result<u64> {
     let this = std::env::current_exe().context("this program does not know its own place")?;
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(this);
-    valgrind.args([COUNTED, work, &repetitions.to_string()]);
-    let output = valgrind.output().context("cannot run valgrind: install it by `cargo xtask setup`")?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        bail!("{work} failed under valgrind ({}):\n{told}", output.status);
-    }
-    let total = told.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    total.with_context(|| format!("callgrind told no count:\n{told}"))
+    let (total, _) = callgrind::instructions(&this, [COUNTED, work, &repetitions.to_string()])?;
+    Ok(total)
 }

@@ -25,7 +25,9 @@ Configuration:
   The first of ./conntally.toml, $XDG_CONFIG_HOME/conntally/conntally.toml and
   /etc/conntally/conntally.toml is read, or FILE; none is needed. Each key can be set in the
   environment (CONNTALLY_SOURCE__HOOK=kprobe); flags win over the environment, it over the file.
-  `conntally config default` prints every option with its explanation.
+  `conntally config default` prints every option with its explanation, `config schema` the same
+  for editors. As a service of systemd it tells when it is ready (Type=notify, WatchdogSec=), and
+  files of secrets may be named as $CREDENTIALS_DIRECTORY/NAME (LoadCredential=NAME).
 
 Examples:
   conntally                                 show live flows on the terminal
@@ -182,6 +184,8 @@ pub(super) enum ConfigCommand {
         /// The file; without it the one that `run` would read
         file: Option<PathBuf>,
     },
+    /// Print a JSON Schema of the configuration, for editors that complete and check TOML
+    Schema,
 }
 
 impl Cli {

@@ -1,5 +1,6 @@
 //! Audits while the agent runs: for the status file every ten seconds, for the log every minute and at the end.
 
+use super::service;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Auditor, Evidence, Figures};
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ impl Auditing {
             self.window = Some(window);
         }
         if let Some(file) = &mut self.file {
+            service::status(gauges.live_flows, &statement.completeness);
             file.write(&statement, self.window.as_ref(), gauges, false);
         }
     }

@@ -1,4 +1,4 @@
-//! What the program writes about itself: completions, manual pages, version.
+//! What the program writes about itself: completions, manual pages, the schema of its configuration, version.
 
 use super::args::Cli;
 use anyhow::Context;
@@ -25,6 +25,13 @@ pub(super) fn man_pages(directory: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
         .with_context(|| format!("cannot write manual pages into {}", directory.display()))
+}
+
+/// The schema of the configuration.
+pub(super) fn schema() -> anyhow::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(&crate::config::json_schema())?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Version, architecture and kernel: what a report of a bug needs.

@@ -26,6 +26,7 @@ mod record;
 mod replay;
 mod resume;
 mod run;
+mod service;
 mod settings;
 mod setup;
 mod signals;
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Config { command: ConfigCommand::Validate { ref file } }) => {
             settings::check_file(&cli, file)
         }
+        Some(Command::Config { command: ConfigCommand::Schema }) => print(&generate::schema()?),
         Some(Command::Completions { shell }) => print(&generate::completions(shell)),
         Some(Command::Man { ref directory }) => match directory {
             Some(directory) => generate::man_pages(directory).map(|()| ExitCode::SUCCESS),

@@ -8,16 +8,16 @@ use super::machine::Machine;
 use super::outlets::{Outlets, Pace};
 use super::pump::{Ended, drain, pump};
 use super::readiness::Readiness;
+use super::service::Pulse;
 use super::signals::{self, Stop};
 use super::source_report::SourceReport;
 use super::sources::{self, LiveSource, Opened};
-use super::{logging, replay, resume, settings};
+use super::{logging, replay, resume, service, settings};
 use crate::config::{Config, SourceKind};
 use crate::kernel::bpf::pins::Place;
 use crate::kernel::module;
 use crate::source::{Batch, Source};
 use anyhow::Context;
-use sd_notify::NotifyState;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,21 +45,14 @@ pub(super) fn until_stopped(work: impl AsyncFnOnce(Stop) -> anyhow::Result<()>) 
 /// Says that everything is in place.
 pub(super) fn announce(config: &Config, place: &str) {
     logging::ready(&config.log, place);
-    notify(NotifyState::Ready);
+    service::ready();
 }
 
 /// Says why the main loop ended.
 pub(super) fn announce_end(ended: Ended) {
-    notify(NotifyState::Stopping);
+    service::stopping();
     if let Ended::Stopped(reason) = ended {
         tracing::info!("shutting down: {reason}");
-    }
-}
-
-/// Tells the service manager, if there is one.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
-        tracing::debug!("cannot notify the service manager: {error}");
     }
 }
 
@@ -81,6 +74,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         None => Consumer::live(config, &place, visits)?,
     };
     let mut readiness = Readiness::new(config, place);
+    let mut pulse = Pulse::as_asked();
 
     let asked = async {
         tokio::select! {
@@ -91,6 +85,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     let deliver = async |source: &mut LiveSource, batch: &Batch| {
         let flow = consumer.take(batch, &sink);
         readiness.note(batch);
+        pulse.beat();
         consumer.tell_losses(|| source.losses(), &sink);
         consumer.audit(|| SourceReport::of(source), &sink);
         consumer.visit_due(source);

@@ -43,6 +43,7 @@ pub(super) fn start(cli: &Cli) -> anyhow::Result<Config> {
 pub(super) fn check_file(cli: &Cli, file: &Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let mut request = request(cli);
     request.file = file.clone().or(request.file);
+    request.outside_service = true;
     match load(&request) {
         Ok(loaded) => {
             warn_of(&loaded.unknown_variables);
@@ -74,6 +75,7 @@ fn request(cli: &Cli) -> Request {
         file: cli.common.config.clone(),
         environment: std::env::vars_os().collect(),
         overrides: cli.overrides(),
+        outside_service: false,
     }
 }
 

@@ -5,22 +5,28 @@
 //! into *all* that is wrong with it. Nothing here opens a socket, starts a task or ends the process.
 
 mod aggregate;
+mod annotations;
+mod credential;
 mod document;
 mod environment;
 mod filter;
+mod json_schema;
 mod problem;
 mod reader;
 mod schema;
 mod search;
 mod secret;
+mod shape;
 mod sinks;
 mod spool;
 mod units;
 mod validate;
 
 pub(crate) use aggregate::read as read_aggregate;
+pub(crate) use credential::resolve as resolve_credential;
 pub use document::Document;
 pub use environment::PREFIX;
+pub use json_schema::json_schema;
 pub use problem::{Place, Problem, Problems};
 pub(crate) use reader::Section;
 pub use schema::{

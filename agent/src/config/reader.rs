@@ -2,6 +2,7 @@
 
 use super::document::{Node, Table, Value, parse_value};
 use super::secret::Secret;
+use super::shape::{Shape, TableShape};
 use super::{Choice, Place, Problems, units};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -12,21 +13,20 @@ use std::time::Duration;
 pub(crate) struct Section<'a> {
     path: String,
     table: Option<&'a Table>,
-    asked: Vec<&'static str>,
-    /// No key is unknown.
-    keys_are_free: bool,
+    /// The keys that were asked for, and what may be there.
+    shape: TableShape,
     problems: &'a mut Problems,
 }
 
 impl<'a> Section<'a> {
     /// A table under the path of its keys; empty path for the root, no table where it is absent.
-    pub(super) const fn new(path: String, table: Option<&'a Table>, problems: &'a mut Problems) -> Self {
-        Self { path, table, asked: Vec::new(), keys_are_free: false, problems }
+    pub(super) fn new(path: String, table: Option<&'a Table>, problems: &'a mut Problems) -> Self {
+        Self { path, table, shape: TableShape::default(), problems }
     }
 
     /// Reads the table `key`, by `read`, whether it is there or not.
     pub(crate) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let node = self.take(key);
+        let node = self.table.and_then(|table| table.get(key));
         let table = match node.map(|node| (&node.value, node)) {
             Some((Value::Table(table), _)) => Some(table),
             Some((_, node)) => {
@@ -37,7 +37,8 @@ impl<'a> Section<'a> {
         };
         let mut inner = Section::new(self.path_of(key), table, self.problems);
         let value = read(&mut inner);
-        inner.finish();
+        let shape = inner.finish();
+        self.shape.ask(key, Shape::Table(shape));
         value
     }
 
@@ -47,12 +48,12 @@ impl<'a> Section<'a> {
         key: &'static str,
         mut read: impl FnMut(&str, &Place, &mut Section<'_>) -> Option<T>,
     ) -> Vec<T> {
-        let Some(node) = self.take(key) else { return Vec::new() };
+        let Some(node) = self.take(key, Shape::Named(Vec::new())) else { return Vec::new() };
         let Value::Table(tables) = &node.value else {
             self.wrong_type(key, node, "a table of tables");
             return Vec::new();
         };
-        let mut values = Vec::new();
+        let (mut values, mut shapes) = (Vec::new(), Vec::new());
         for (name, node) in tables {
             let path = format!("{}.{name}", self.path_of(key));
             let Value::Table(table) = &node.value else {
@@ -62,14 +63,15 @@ impl<'a> Section<'a> {
             };
             let mut inner = Section::new(path, Some(table), self.problems);
             values.extend(read(name, &node.place, &mut inner));
-            inner.finish();
+            shapes.push(inner.finish());
         }
+        self.shape.ask(key, Shape::Named(shapes));
         values
     }
 
     /// A text that is not empty; `None` when it is absent or wrong.
     pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Text)?;
         match &node.value {
             Value::String(text) | Value::Untyped(text) if text.is_empty() => {
                 self.problem(key, &node.place, "is empty; leave the key out");
@@ -85,7 +87,7 @@ impl<'a> Section<'a> {
 
     /// A list of texts, none of them empty; `None` when it is absent or wrong.
     pub(crate) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Texts)?;
         let Some(Value::Array(items)) = typed(node) else {
             self.wrong_type(key, node, "a list of texts in quotes");
             return None;
@@ -110,7 +112,7 @@ impl<'a> Section<'a> {
 
     /// A secret: `key` holds it, or `file_key` names the file that does. Problems never tell what stands there.
     pub(crate) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
-        let inline = self.take(key);
+        let inline = self.take(key, Shape::Secret);
         let file = self.path(file_key);
         if let (Some(_), Some(place)) = (inline, self.place(file_key)) {
             self.problem(file_key, &place, format!("{key} is set, too; keep one of them"));
@@ -135,7 +137,7 @@ impl<'a> Section<'a> {
 
     /// The same; `None` when it is absent or wrong.
     pub(crate) fn optional_choice<T: Choice>(&mut self, key: &'static str) -> Option<T> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Name(T::names().collect()))?;
         let names = || T::names().collect::<Vec<_>>();
         let (Value::String(text) | Value::Untyped(text)) = &node.value else {
             self.wrong_type(key, node, &format!("one of {}", names().join(", ")));
@@ -152,7 +154,7 @@ impl<'a> Section<'a> {
 
     /// A list of names of a closed list, each at most once; `None` when it is absent or wrong.
     pub(crate) fn choices<T: Choice>(&mut self, key: &'static str) -> Option<(Vec<T>, Place)> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Names(T::names().collect()))?;
         let names = || T::names().collect::<Vec<_>>().join(", ");
         let Some(Value::Array(items)) = typed(node) else {
             self.wrong_type(key, node, &format!("a list of {}", names()));
@@ -178,7 +180,7 @@ impl<'a> Section<'a> {
 
     /// `true` or `false`.
     pub(crate) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        let Some(node) = self.take(key) else { return default };
+        let Some(node) = self.take(key, Shape::Boolean) else { return default };
         match &node.value {
             Value::Boolean(flag) => *flag,
             Value::Untyped(text) if text == "true" => true,
@@ -192,13 +194,13 @@ impl<'a> Section<'a> {
 
     /// A whole number within a range.
     pub(crate) fn count(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
-        let Some(node) = self.take(key) else { return default };
+        let Some(node) = self.take(key, Shape::Number(range.clone())) else { return default };
         self.number(key, node, range).unwrap_or(default)
     }
 
     /// The word `auto` (`None`) or a whole number within a range.
     pub(crate) fn auto_or_count(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::AutoOrNumber(range.clone()))?;
         match &node.value {
             Value::String(text) | Value::Untyped(text) if text == "auto" => None,
             Value::Integer(_) | Value::Untyped(_) => self.number(key, node, range),
@@ -216,7 +218,7 @@ impl<'a> Section<'a> {
 
     /// A duration up to `most`; `None` when it is absent or wrong.
     pub(crate) fn required_duration(&mut self, key: &'static str, most: Duration) -> Option<Duration> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Duration)?;
         let value = self.unit(key, node, "a duration in quotes like \"5s\"", units::duration)?;
         if value > most {
             let message = format!("{} is too long; the most is {}s", text_of(node), most.as_secs());
@@ -228,7 +230,7 @@ impl<'a> Section<'a> {
 
     /// A size in bytes within a range.
     pub(crate) fn size(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
-        let Some(node) = self.take(key) else { return default };
+        let Some(node) = self.take(key, Shape::Size) else { return default };
         let Some(value) = self.unit(key, node, "a size in quotes like \"16MiB\"", units::size) else {
             return default;
         };
@@ -245,7 +247,7 @@ impl<'a> Section<'a> {
 
     /// A size in bytes that may be large.
     pub(crate) fn large_size(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
-        let Some(node) = self.take(key) else { return default };
+        let Some(node) = self.take(key, Shape::Size) else { return default };
         let Some(value) = self.unit(key, node, "a size in quotes like \"1GiB\"", units::size) else {
             return default;
         };
@@ -260,7 +262,7 @@ impl<'a> Section<'a> {
 
     /// The path of a file or directory; `None` when it is absent, empty or wrong.
     pub(crate) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Path)?;
         match &node.value {
             Value::String(text) | Value::Untyped(text) if text.is_empty() => {
                 self.problem(key, &node.place, "is empty; name a path or leave the key out");
@@ -280,12 +282,12 @@ impl<'a> Section<'a> {
         key: &'static str,
         mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
     ) -> Option<(Vec<T>, Place)> {
-        let node = self.take(key)?;
+        let node = self.take(key, Shape::Tables(TableShape::default()))?;
         let Some(Value::Array(items)) = typed(node) else {
             self.wrong_type(key, node, "a list of tables");
             return None;
         };
-        let mut values = Vec::new();
+        let (mut values, mut shape) = (Vec::new(), TableShape::default());
         for (index, item) in items.iter().enumerate() {
             let name = format!("{}[{index}]", self.path_of(key));
             let Value::Table(table) = &item.value else {
@@ -295,14 +297,15 @@ impl<'a> Section<'a> {
             };
             let mut inner = Section::new(name, Some(table), self.problems);
             values.extend(read(&mut inner));
-            inner.finish();
+            shape = inner.finish();
         }
+        self.shape.ask(key, Shape::Tables(shape));
         (values.len() == items.len()).then(|| (values, node.place.clone()))
     }
 
     /// Texts and where each stands, one alone or a list of them; and whether all are texts.
     pub(crate) fn placed_texts(&mut self, key: &'static str, wanted: &str) -> (Vec<(String, Place)>, bool) {
-        let Some(node) = self.take(key) else { return (Vec::new(), true) };
+        let Some(node) = self.take(key, Shape::TextOrTexts) else { return (Vec::new(), true) };
         let items = match typed(node) {
             Some(Value::Array(items)) => items,
             _ => vec![node.clone()],
@@ -325,14 +328,15 @@ impl<'a> Section<'a> {
         short: &'static str,
         mut read: impl FnMut(&str, &Place, &mut Section<'_>) -> T,
     ) -> Vec<T> {
-        self.keys_are_free = true;
+        self.shape.named_freely(short, TableShape::default());
         let mut values = Vec::new();
         for (name, node) in self.table.into_iter().flatten() {
             let shorthand = Table::from([(short.to_owned(), node.clone())]);
             let table = if let Value::Table(table) = &node.value { table } else { &shorthand };
             let mut inner = Section::new(self.path_of(name), Some(table), self.problems);
             values.push(read(name, &node.place, &mut inner));
-            inner.finish();
+            let shape = inner.finish();
+            self.shape.named_freely(short, shape);
         }
         values
     }
@@ -363,7 +367,8 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that `key` is missing, at `place`, where the table itself stands.
-    pub(crate) fn missing(&mut self, key: &str, place: &Place, help: &str) {
+    pub(crate) fn missing(&mut self, key: &'static str, place: &Place, help: &str) {
+        self.shape.require(key);
         self.problem(key, place, format!("is missing; {help}"));
     }
 
@@ -377,27 +382,35 @@ impl<'a> Section<'a> {
         self.table?.values().next().map(|node| node.place.clone())
     }
 
+    /// The other keys that are asked for belong to this value of `key`, which the table cannot do without.
+    pub(crate) fn told<T: Choice>(&mut self, key: &'static str, value: T) {
+        self.shape.ask(key, Shape::Name(vec![value.name()]));
+        self.shape.require(key);
+    }
+
     /// Takes all keys that nobody asked for as they are: of a table whose keys cannot be known.
     pub(crate) const fn ignore_rest(&mut self) {
         self.table = None;
     }
 
-    /// Reports every key that nobody asked for.
-    pub(crate) fn finish(self) {
+    /// Reports every key that nobody asked for, and returns what was asked for.
+    pub(crate) fn finish(self) -> TableShape {
+        let asked: Vec<_> = self.shape.names().collect();
         for (key, node) in self.table.into_iter().flatten() {
-            if self.keys_are_free || self.asked.contains(&key.as_str()) {
+            if self.shape.is_free() || asked.contains(&key.as_str()) {
                 continue;
             }
-            let help = closest(key, &self.asked).map_or_else(
-                || format!("the keys here are {}", self.asked.join(", ")),
+            let help = closest(key, &asked).map_or_else(
+                || format!("the keys here are {}", asked.join(", ")),
                 |name| format!("did you mean {name:?}?"),
             );
             self.problems.add(&node.place, self.path_of(key), format!("unknown key; {help}"));
         }
+        self.shape
     }
 
-    fn take(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.push(key);
+    fn take(&mut self, key: &'static str, shape: Shape) -> Option<&'a Node> {
+        self.shape.ask(key, shape);
         self.table?.get(key)
     }
 

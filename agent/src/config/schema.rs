@@ -60,10 +60,12 @@ impl Config {
         is_kept || self.sinks.iter().any(|sink| sink.events.contains(&event))
     }
 
-    /// Every secret that cannot be read now.
-    pub(super) fn check_secrets(&self) -> Problems {
+    /// Every secret that cannot be read now; `outside_service`: those aside that only a service is handed.
+    pub(super) fn check_secrets(&self, outside_service: bool) -> Problems {
         let mut problems = Problems::default();
-        self.sinks.iter().flat_map(SinkConfig::secrets).for_each(|secret| secret.check(&mut problems));
+        let secrets = self.sinks.iter().flat_map(SinkConfig::secrets);
+        let now = secrets.filter(|secret| !(outside_service && secret.is_awaited()));
+        now.for_each(|secret| secret.check(&mut problems));
         problems
     }
 }

@@ -31,6 +31,8 @@ pub struct Request {
     pub environment: Vec<(OsString, OsString)>,
     /// Flags, which win.
     pub overrides: Vec<Override>,
+    /// Whether what a service manager hands to its service alone may be missing.
+    pub outside_service: bool,
 }
 
 /// A configuration and where it comes from.
@@ -83,7 +85,7 @@ pub fn load(request: &Request) -> Result<Loaded, LoadError> {
         document.set(flag.key, Place::Flag(flag.flag), flag.value.clone());
     }
     let config = validate(&document)?;
-    config.check_secrets().into_result(())?;
+    config.check_secrets(request.outside_service).into_result(())?;
     Ok(Loaded { config, file, unknown_variables })
 }
 
@@ -146,7 +148,7 @@ mod tests {
         let file = dir.path().join("c.toml");
         std::fs::write(&file, text).unwrap();
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        (dir, Request { file: Some(file), environment, overrides })
+        (dir, Request { file: Some(file), environment, overrides, outside_service: false })
     }
 
     fn hook_flag(value: &str) -> Override {

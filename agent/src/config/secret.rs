@@ -1,6 +1,6 @@
 //! Secrets: texts that are never printed, and files that hold them.
 
-use super::{Place, Problems};
+use super::{Place, Problems, credential};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -72,6 +72,11 @@ impl Secret {
             Origin::Text(text) => Ok(text.clone()),
             Origin::File(path) => read(path),
         }
+    }
+
+    /// Whether a service manager has yet to hand over its file.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(&self.origin, Origin::File(path) if credential::is_awaited(path))
     }
 
     /// Notes it if it cannot be read now.
@@ -169,7 +174,7 @@ impl SecretInUse {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path).ok()?;
+    let found = std::fs::metadata(credential::resolve(path).ok()?).ok()?;
     Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 
@@ -177,7 +182,7 @@ fn read(path: &Path) -> Result<Revealed, SecretError> {
     let unusable = |what| SecretError::Unusable { path: path.to_path_buf(), what };
     let unreadable = |cause| SecretError::Unreadable { path: path.to_path_buf(), cause };
     let mut text = String::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = credential::resolve(path).and_then(File::open).map_err(unreadable)?;
     file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(unusable("is larger than 64 KiB; is it the right file?"));

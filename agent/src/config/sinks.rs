@@ -271,10 +271,11 @@ fn kind(place: &Place, section: &mut Section<'_>) -> Option<SinkType> {
         let names: Vec<_> = SinkType::names().collect();
         section.missing("type", place, &format!("it is one of {}", names.join(", ")));
     }
-    let kind = section.optional_choice("type");
-    if kind.is_none() {
+    let kind: Option<SinkType> = section.optional_choice("type");
+    match kind {
+        Some(kind) => section.told("type", kind),
         // Which keys it may have is not known.
-        section.ignore_rest();
+        None => section.ignore_rest(),
     }
     kind
 }

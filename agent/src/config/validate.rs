@@ -2,6 +2,7 @@
 
 use super::document::Table;
 use super::reader::Section;
+use super::shape::TableShape;
 use super::{
     Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
     SourceConfig, SourceKind, filter, sinks,
@@ -24,8 +25,13 @@ const SHORTEST_RECONCILE: Duration = Duration::from_secs(1);
 /// Every problem with its place and key.
 pub fn validate(document: &Document) -> Result<Config, Problems> {
     let mut problems = Problems::default();
-    let config = read(&document.root, &mut problems);
+    let (config, _) = read(&document.root, &mut problems);
     problems.into_result(config)
+}
+
+/// What the reader asks for in a document, whatever is wrong with it.
+pub(super) fn shape_of(document: &Document) -> TableShape {
+    read(&document.root, &mut Problems::default()).1
 }
 
 /// Whether a key stands outside of any table.
@@ -45,7 +51,7 @@ pub(super) fn is_top_level_key(key: &str) -> bool {
     )
 }
 
-fn read(root: &Table, problems: &mut Problems) -> Config {
+fn read(root: &Table, problems: &mut Problems) -> (Config, TableShape) {
     let default = Config::default();
     let mut top = Section::new(String::new(), Some(root), problems);
     // Filters name networks.
@@ -81,8 +87,7 @@ fn read(root: &Table, problems: &mut Problems) -> Config {
              could skip what the flow moved; add \"new\", or leave state_dir out",
         );
     }
-    top.finish();
-    config
+    (config, top.finish())
 }
 
 fn absolute_path(top: &mut Section<'_>, key: &'static str) -> Option<std::path::PathBuf> {
@@ -187,7 +192,7 @@ fn required(step: &mut Section<'_>, key: &'static str, most: Duration) -> Option
     if step.place(key).is_none()
         && let Some(place) = step.any_place()
     {
-        step.problem(key, &place, "is missing; a step is { age = \"1m\", every = \"20s\" }");
+        step.missing(key, &place, "a step is { age = \"1m\", every = \"20s\" }");
     }
     step.required_duration(key, most)
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::elasticsearch::Elasticsearch;
 use crate::embedded::Embedded;
 use crate::influxdb::{InfluxDb1, InfluxDb2};
-use crate::telegraf::Telegraf;
+use crate::telegraf::{Telegraf, TelegrafWriter};
 use crate::workshop::Workshop;
 
 /// A nearly full disk, as CI's may be, must not keep Elasticsearch or OpenSearch from making indices.
@@ -102,6 +102,7 @@ pub const ALL: &[&dyn Kind] = &[
     &Embedded::OPENSEARCH_2,
     &Embedded::OPENSEARCH_3,
     &Telegraf,
+    &TelegrafWriter,
     &Elasticsearch::EIGHT,
     &Elasticsearch::NINE,
 ];

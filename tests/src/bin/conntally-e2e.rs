@@ -64,6 +64,9 @@ struct Demo {
     /// How long the traffic lasts
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// The configuration of the agent that is shown; its sinks are what is seen
+    #[arg(long)]
+    config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -85,7 +88,7 @@ fn main() -> Result<ExitCode> {
         Command::List => list(),
         Command::Guest(guest) => play_all(&guest),
         Command::Demo(demo) => {
-            let exact = demo::run(&demo.agent, Duration::from_secs(demo.seconds))?;
+            let exact = demo::run(&demo.agent, demo.config.as_deref(), Duration::from_secs(demo.seconds))?;
             Ok(if exact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Start(options) => {

@@ -115,6 +115,7 @@ fn measure(paths: &Paths, binaries: &Binaries, series: &Series) -> Result<Vec<Li
         memory: 1024,
         icount: true,
         no_conntrack: false,
+        systemd: false,
         limit: Duration::from_secs(900),
         out: paths.target.join("bench").join(series.to_string()),
         files: binaries.all(),

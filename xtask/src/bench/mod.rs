@@ -24,6 +24,9 @@ pub(crate) enum Task {
     Flow(flow::Options),
     /// Instructions of a record that becomes a line of JSON, beside serde_json
     Json,
+    /// Instructions of a record from a recording to a sink that throws it away, whether memory grows
+    /// with records, and CPU of delivering to InfluxDB beside Telegraf
+    Pipeline,
     /// From the kernel's ring buffer to a record: instructions, rate without loss, cost among a million flows
     Ring,
     /// Bytes of a flow in the agent and in the kernel's maps
@@ -41,6 +44,7 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
         Task::Start(options) => start::run(paths, &options),
         Task::Flow(options) => flow::run(paths, &options),
         Task::Json => user::json(paths),
+        Task::Pipeline => user::pipeline(paths),
         Task::Ring => user::ring(paths),
         Task::Memory => user::memory(paths),
         Task::Spool => user::spool(paths),

@@ -78,6 +78,7 @@ pub(super) fn measure(paths: &Paths, binaries: &Binaries, series: &Series) -> Re
         memory: 1024,
         icount: true,
         no_conntrack: false,
+        systemd: false,
         limit: Duration::from_secs(900),
         out: paths.target.join("bench").join(format!("scale-{series}")),
         files: binaries.all(),

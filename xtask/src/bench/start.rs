@@ -73,6 +73,7 @@ fn measure(paths: &Paths, binaries: &Binaries, series: &Series, hook: Hook) -> R
         memory: 1024,
         icount: true,
         no_conntrack: false,
+        systemd: false,
         limit: Duration::from_secs(300),
         out: paths.target.join("bench").join(format!("start-{series}-{hook}")),
         files: binaries.all(),

@@ -34,6 +34,12 @@ pub(crate) fn spool(paths: &Paths) -> Result<()> {
     run_command(&mut program(build(paths, "spool")?))
 }
 
+/// From a recording to a sink, by the agent as users get it.
+pub(crate) fn pipeline(paths: &Paths) -> Result<()> {
+    setup::ensure(&["valgrind"])?;
+    run_command(program(build(paths, "replay")?).arg("--servers").arg(&paths.cache))
+}
+
 /// Builds one and returns where it is.
 fn build(paths: &Paths, name: &str) -> Result<PathBuf> {
     eprintln!("building the benchmark {name} (release)");

@@ -53,6 +53,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Writes a file.
+    pub(crate) fn text(&self, inside: &str, text: &str) -> Result<()> {
+        fs::write(self.at(inside)?, text).with_context(|| format!("cannot write {inside}"))
+    }
+
     /// Makes a link.
     pub(crate) fn link(&self, target: &str, inside: &str) -> Result<()> {
         symlink(target, self.at(inside)?).with_context(|| format!("cannot link {inside}"))

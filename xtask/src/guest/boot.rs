@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Guest, Outcome, archive::Tree};
+use super::{Guest, Outcome, archive::Tree, systemd};
 use crate::{
     command::{program, run as run_command},
     paths::Paths,
@@ -49,6 +49,9 @@ fn assemble(paths: &Paths, guest: &Guest<'_>, base: &Path, script: &str, image: 
             file.file_name().with_context(|| format!("{} is no file", file.display()))?.to_string_lossy();
         tree.copy(file, &format!("root/{name}"))?;
         tree.link(&format!("/root/{name}"), &format!("bin/{name}"))?;
+    }
+    if guest.systemd {
+        systemd::add(&tree)?;
     }
     let top = guest.out.join("top.cpio");
     tree.pack(&top)?;

@@ -5,6 +5,7 @@ mod archive;
 mod base;
 mod binaries;
 mod boot;
+mod systemd;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -26,6 +27,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) icount: bool,
     /// Leave `nf_conntrack` out until somebody loads it.
     pub(crate) no_conntrack: bool,
+    /// The first process is systemd, which runs the command as a service beside others.
+    pub(crate) systemd: bool,
     /// After this long the guest is ended and the run fails.
     pub(crate) limit: Duration,
     /// Where the guest's `/out` goes, with `console.log`.

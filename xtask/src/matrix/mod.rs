@@ -195,6 +195,7 @@ fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResu
         memory: MEMORY,
         icount: false,
         no_conntrack: false,
+        systemd: false,
         limit: if piece.full { FULL_LIMIT } else { LIMIT },
         out: paths.target.join("matrix").join(case.folder()),
         files: binaries.all(),

@@ -65,7 +65,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<Count> {
         suite.arg("--full");
     }
     let (text, success) = followed(&mut suite)?;
-    let mut counted = Count::of_sink_tests(&text);
+    let mut counted = Count::of_tests(&text);
     ensure!(counted.passed > 0, "no case was played");
     if !success && counted.failed == 0 {
         counted.add(Count::failure("sink tests broke off: see above".to_owned()));

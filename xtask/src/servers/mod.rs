@@ -43,7 +43,7 @@ pub(crate) const ONE_OF_EACH: &[&str] =
 /// Does it.
 pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
     match task {
-        Task::Up(names) => up(paths, &names.chosen()?),
+        Task::Up(names) => up(paths, &names.chosen()?).map(drop),
         Task::Down(names) => down(paths, &names.names),
         Task::Status => status(paths),
         Task::Test(options) => test(paths, &options),
@@ -64,7 +64,7 @@ impl Names {
 }
 
 /// The server of that name.
-fn known(name: &str) -> Result<&'static dyn Kind> {
+pub(crate) fn known(name: &str) -> Result<&'static dyn Kind> {
     find(name).with_context(|| {
         let names: Vec<_> = ALL.iter().map(|kind| kind.name()).collect();
         format!("there is no server {name}, but {}", names.join(", "))
@@ -92,27 +92,38 @@ fn say(words: &str) {
     println!("servers: {words}");
 }
 
-fn up(paths: &Paths, kinds: &[&'static dyn Kind]) -> Result<()> {
+/// Has servers run, also those that run already, and shows how to talk to them.
+pub(crate) fn up(paths: &Paths, kinds: &[&'static dyn Kind]) -> Result<Vec<Entry>> {
     let cache = Cache::below(&paths.cache)?;
     let file = state_file(paths);
+    let mut running = Vec::new();
     for kind in kinds {
         let mut entries = state::read(&file)?;
         entries.retain(Entry::is_running);
-        if let Some(entry) = entries.iter().find(|entry| entry.name == kind.name()) {
-            show(entry);
-            continue;
-        }
-        let installed = cache.ensure(*kind, say)?;
-        let home = std::env::temp_dir().join(format!("conntally-{}-{}", kind.name(), std::process::id()));
-        let start = Instant::now();
-        let server = Server::start(*kind, &installed, &home, &[])?;
-        say(&format!("{} is up after {:.1} s", kind.name(), start.elapsed().as_secs_f32()));
-        let entry = Entry::leave(server)?;
+        let known = entries.iter().find(|entry| entry.name == kind.name()).cloned();
+        let entry = match known {
+            Some(entry) => entry,
+            None => {
+                let entry = start(&cache, *kind)?;
+                entries.push(entry.clone());
+                state::write(&file, &entries)?;
+                entry
+            }
+        };
         show(&entry);
-        entries.push(entry);
-        state::write(&file, &entries)?;
+        running.push(entry);
     }
-    Ok(())
+    Ok(running)
+}
+
+/// Builds a server if need be, starts it and lets it run.
+fn start(cache: &Cache, kind: &'static dyn Kind) -> Result<Entry> {
+    let installed = cache.ensure(kind, say)?;
+    let home = std::env::temp_dir().join(format!("conntally-{}-{}", kind.name(), std::process::id()));
+    let start = Instant::now();
+    let server = Server::start(kind, &installed, &home, &[])?;
+    say(&format!("{} is up after {:.1} s", kind.name(), start.elapsed().as_secs_f32()));
+    Entry::leave(server)
 }
 
 fn down(paths: &Paths, names: &[String]) -> Result<()> {

@@ -37,6 +37,7 @@ pub(crate) const NEEDED: &[Package] = &[
     package("zlib1g-dev", "/usr/include/zlib.h", "the same"),
     package("qemu-system-x86", "qemu-system-x86_64", "runs guests with other kernels"),
     package("busybox-static", "busybox", "the guests' shell and small tools"),
+    package("systemd", "/lib/systemd/systemd", "starts the agent as a service in a guest"),
     package("cpio", "cpio", "packs what a guest boots from"),
     package("kmod", "depmod", "finds the modules that a guest needs"),
     package("xz-utils", "xz", "unpacks modules"),

@@ -47,8 +47,8 @@ impl Count {
 }
 
 impl Count {
-    /// What `conntally-sinks` printed: a line `test NAME ... ok` or `test NAME ... FAILED` per case.
-    pub(crate) fn of_sink_tests(text: &str) -> Self {
+    /// What `conntally-sinks`, or a script in a guest, printed: a line `test NAME ... ok` or `test NAME ... FAILED` per case.
+    pub(crate) fn of_tests(text: &str) -> Self {
         let mut count = Self::default();
         for line in text.lines().filter_map(|line| line.strip_prefix("test ")) {
             if line.ends_with(" ... ok") {
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn cases_of_sinks_are_counted_one_by_one() {
         let text = "test a/b (1.0 s) ... ok\ntest a/c (2.0 s) ... FAILED\n    why\n\ntest a/d ... not applicable: x\n";
-        let count = Count::of_sink_tests(text);
+        let count = Count::of_tests(text);
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.failures, ["a/c (2.0 s)"]);
     }

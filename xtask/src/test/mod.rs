@@ -17,6 +17,7 @@ use crate::{
     ebpf, fuzz, matrix,
     paths::Paths,
     servers::conformance,
+    vm::play_service,
 };
 
 /// How long each fuzzer runs.
@@ -50,6 +51,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
     }
     if !options.no_vm {
+        step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
         step(&mut count, "guests", || guests(paths, options.full));
     }
     for failed in &count.failures {

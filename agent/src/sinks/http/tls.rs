@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 use super::TlsFiles;
+use crate::config::resolve_credential;
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,5 +72,7 @@ fn identity(certificate: &Path, key: Option<&Path>) -> Result<Identity, TlsError
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error })
+    resolve_credential(path)
+        .and_then(std::fs::read)
+        .map_err(|error| TlsError::Unreadable { path: path.to_owned(), error })
 }

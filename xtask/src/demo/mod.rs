@@ -1,7 +1,11 @@
 //! `cargo xtask demo`: builds the agent and shows it at work between two network namespaces.
 
+mod databases;
+
 use anyhow::{Result, bail, ensure};
 use nix::sys::signal::{SigSet, Signal};
+
+use databases::Databases;
 
 use crate::{
     command::{as_root, exists, is_root},
@@ -19,6 +23,9 @@ pub(crate) struct Options {
     /// Build faster, run slower
     #[arg(long)]
     quick: bool,
+    /// Start InfluxDB and Elasticsearch, deliver to them, and tell how to point Grafana at them
+    #[arg(long)]
+    full: bool,
 }
 
 /// Tools that the demonstration runs, with their packages.
@@ -35,16 +42,22 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     setup::ensure(PACKAGES)?;
     let profile = if options.quick { Profile::Quick } else { Profile::Release };
     let binaries = Binaries::build(paths, profile)?;
+    let databases = options.full.then(|| Databases::start(paths)).transpose()?;
     // Ctrl-C is for the demonstration, which ends in good order; this waits for it.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_block()?;
-    let status = as_root("unshare")
+    let mut demonstration = as_root("unshare");
+    demonstration
         .args(["--mount", "--propagation", "private", "sh", "-c", IN_OWN_NAMES, "demo"])
         .arg(binaries.path("conntally-e2e"))
         .args(["demo", "--seconds", &options.seconds.to_string(), "--agent"])
-        .arg(binaries.path("conntally"))
-        .status()?;
+        .arg(binaries.path("conntally"));
+    if let Some(databases) = &databases {
+        demonstration.arg("--config").arg(databases.configure(paths)?);
+    }
+    let status = demonstration.status()?;
+    let told = databases.as_ref().map_or(Ok(()), Databases::tell);
     if !status.success() {
         bail!("the demonstration was not exact or broke off, see above ({status})");
     }
-    Ok(())
+    told
 }
