@@ -8,6 +8,7 @@ use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
 use super::outlets::Outlets;
 use super::pump::Flow;
+use super::reporters::Reporters;
 use super::resume::Resumed;
 use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
@@ -49,6 +50,8 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     filtering: Filtering,
+    /// The wall clock of the last batch, nanoseconds since the Unix epoch.
+    real_ns: i64,
     loss_watch: LossWatch,
     auditing: Auditing,
     /// Flows that are due and that the source had no room for yet.
@@ -102,6 +105,7 @@ impl Consumer {
             table,
             records: Vec::new(),
             filtering: Filtering::new(config)?,
+            real_ns: 0,
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
             due: Vec::new(),
@@ -110,6 +114,11 @@ impl Consumer {
             unread: Losses::new(),
             offload_watch: None,
         })
+    }
+
+    /// Has the sinks told how complete the accounting is, whenever it is audited.
+    pub(super) fn report_to(&mut self, reporters: Reporters) {
+        self.auditing.report_to(reporters);
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -152,10 +161,10 @@ impl Consumer {
 
     /// Audits, if it is time. To be called after each batch, with what the source says by then.
     pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &Outlets) {
-        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, real_ns, .. } = self;
         auditing.tick(|| {
             let source = source();
-            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
+            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs, *real_ns);
             let before = before(*gap_ms, unread);
             (evidence(table, filtering.filtered(), source, &before, &sink.tally().report()), gauges)
         });
@@ -164,6 +173,7 @@ impl Consumer {
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
+        self.real_ns = recorded.real_ns;
         sink.tick(recorded.real_ns);
         self.apply(batch);
         self.filtering.retain(&mut self.records);
@@ -183,8 +193,8 @@ impl Consumer {
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
-        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, real_ns, .. } = self;
+        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs, real_ns);
         let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
         let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
         auditing.finish(&Evidence { sinks, unwritten, is_final: true, ..now }, gauges);
@@ -198,6 +208,7 @@ impl Consumer {
     }
 
     fn re_anchor(&mut self, now: Anchor) {
+        self.real_ns = now.real_ns;
         let step = self.table.re_anchor(now);
         if let Some(state) = &mut self.state {
             state.note_clock(now, step.is_some());
@@ -258,9 +269,10 @@ fn gauges(
     table: &FlowTable,
     offload_watch: Option<&OffloadWatch>,
     longest_runs: Option<LongestRuns>,
+    real_ns: i64,
 ) -> Gauges {
     let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
-    Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
+    Gauges { real_ns, live_flows: table.len(), offloaded_uncounted, longest_runs }
 }
 
 /// What happened before this agent counted.

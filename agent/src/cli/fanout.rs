@@ -4,10 +4,11 @@ use super::consumer::{context, stdout};
 use super::filtering::filter;
 use super::influxdb;
 use super::outlets::Pace;
+use super::reporters::Reporters;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
-use crate::pipeline::{self, Inlet, Item, Items, Weight, spawn};
+use crate::pipeline::{self, Handle, Inlet, Item, Items, Status, Weight, spawn};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -43,6 +44,8 @@ struct Outlet {
     filter: FilterSet,
     way: Way,
     count: Count,
+    /// Where it is told how complete the accounting is, if it wants to know.
+    status: Option<Handle<Status>>,
 }
 
 /// The way to a sink.
@@ -169,6 +172,11 @@ impl Fanout {
         }
     }
 
+    /// The ways to those that want to know how complete the accounting is.
+    pub(super) fn reporters(&self) -> Reporters {
+        Reporters::new(self.outlets.iter().filter_map(|outlet| outlet.status.clone()).collect())
+    }
+
     pub(super) fn tally(&self) -> FanoutTally {
         let counts = self.outlets.iter().map(|outlet| outlet.count.clone()).collect();
         FanoutTally { counts, unsettled: self.unsettled.clone() }
@@ -273,11 +281,15 @@ impl Outlet {
             },
             Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
         };
+        let status = match &config.kind {
+            SinkKind::Influxdb(options) => influxdb::open_status(config, options)?,
+            _ => None,
+        };
         let count = Count { reasons: Reasons::of(&config.name), source };
         let (name, events) = (config.name.clone(), config.events.clone());
         let filter = filter(whole, &config.filter);
         let filter = filter.with_context(|| format!("the filters of sinks.{name} cannot be used"))?;
-        Ok(Self { name, events, filter, way, count })
+        Ok(Self { name, events, filter, way, count, status })
     }
 
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {

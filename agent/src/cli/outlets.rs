@@ -2,6 +2,7 @@
 
 use super::consumer::stdout;
 use super::fanout::{Fanout, FanoutTally};
+use super::reporters::Reporters;
 use crate::config::Config;
 use crate::model::{Backlog, Record, Records};
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -93,6 +94,14 @@ impl Outlets {
         match self {
             Self::Output(sink) => sink.closed().await,
             Self::Sinks(sinks) => sinks.closed().await,
+        }
+    }
+
+    /// The ways to those that want to know how complete the accounting is.
+    pub(super) fn reporters(&self) -> Reporters {
+        match self {
+            Self::Output(_) => Reporters::default(),
+            Self::Sinks(sinks) => sinks.reporters(),
         }
     }
 

@@ -20,6 +20,7 @@ mod retry;
 pub mod services;
 mod shared;
 mod sink;
+mod status;
 mod tally;
 mod voice;
 
@@ -33,4 +34,5 @@ pub use networks::{Direction, Networks};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;
+pub use status::{Stated, Status, Whole};
 pub use tally::Report;
