@@ -4,7 +4,7 @@ use super::consumer::{context, stdout};
 use super::filtering::filter;
 use super::influxdb;
 use super::outlets::Pace;
-use super::reporters::Reporters;
+use super::reporters::{self, Reporters};
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
@@ -261,12 +261,17 @@ impl Unsettled {
 
 impl Outlet {
     fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
+        let mut status = None;
         let way = match &config.kind {
             SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
-            SinkKind::Influxdb(options) => Way::Driven(influxdb::open(whole, config, options)?),
+            SinkKind::Influxdb(options) => {
+                status = reporters::influxdb(config, options)?;
+                Way::Driven(influxdb::open(whole, config, options)?)
+            }
             SinkKind::Elasticsearch(options) => {
                 let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
                     .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                status = reporters::elasticsearch(config, options, &sink)?;
                 Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
             }
             SinkKind::Null => {
@@ -280,10 +285,6 @@ impl Outlet {
                 missed: Arc::default(),
             },
             Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
-        };
-        let status = match &config.kind {
-            SinkKind::Influxdb(options) => influxdb::open_status(config, options)?,
-            _ => None,
         };
         let count = Count { reasons: Reasons::of(&config.name), source };
         let (name, events) = (config.name.clone(), config.events.clone());

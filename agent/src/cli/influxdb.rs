@@ -2,16 +2,13 @@
 
 use super::consumer::host;
 use super::groups::Groups;
-use crate::config::{Config, QueueConfig, SinkConfig, WhenFull};
+use crate::config::{Config, SinkConfig};
 use crate::model::Record;
-use crate::pipeline::{Folded, Handle, Inlet, Point, Status, spawn};
-use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, Target, ToLine};
+use crate::pipeline::{Folded, Inlet, Point, Status, spawn};
+use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, ToLine};
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// Later figures replace earlier ones that wait.
-const STATUS_QUEUE: QueueConfig = QueueConfig { records: 1_024, when_full: WhenFull::Coalesce };
 
 /// Starts its driver.
 pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> anyhow::Result<Arc<dyn Inlet>> {
@@ -38,19 +35,9 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
     }
 }
 
-/// Starts the driver of its status, if it is to get any.
-pub(super) fn open_status(sink: &SinkConfig, options: &Options) -> anyhow::Result<Option<Handle<Status>>> {
-    if !options.status {
-        return Ok(None);
-    }
-    // Bucket or database are the business of the other driver.
-    let mut options = options.clone();
-    if let Target::Two { create, .. } | Target::One { create, .. } = &mut options.target {
-        *create = false;
-    }
-    let database = database::<Status>(sink, &options, Duration::ZERO, SystemTime::now())?;
-    let name = format!("{}.status", sink.name);
-    Ok(Some(spawn(&name, database, &STATUS_QUEUE, &sink.delivery)))
+/// The same database for what tells how complete the accounting is.
+pub(super) fn status(sink: &SinkConfig, options: &Options) -> anyhow::Result<InfluxDb<Status>> {
+    database(sink, options, Duration::ZERO, SystemTime::now())
 }
 
 fn database<I: ToLine>(

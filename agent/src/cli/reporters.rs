@@ -1,14 +1,50 @@
 //! Tells the sinks how complete the accounting is.
 
+use super::consumer::host;
 use crate::audit::Statement;
+use crate::config::{QueueConfig, SinkConfig, WhenFull};
 use crate::model::Sum;
-use crate::pipeline::{Handle, Items, Stated, Status, Whole};
+use crate::pipeline::{Handle, Items, Sink, Stated, Status, Whole, spawn};
+use crate::sinks::elasticsearch::{self, Elasticsearch};
+use crate::sinks::influxdb;
+use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The ways to all sinks that want to know. Each has a driver of its own, so that no record waits for a status.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reporters(Vec<Handle<Status>>);
+
+/// Later figures replace earlier ones that wait.
+const QUEUE: QueueConfig = QueueConfig { records: 1_024, when_full: WhenFull::Coalesce };
+
+/// Starts the driver by which a database is told, if that is wanted.
+pub(super) fn influxdb(
+    sink: &SinkConfig,
+    options: &influxdb::Options,
+) -> anyhow::Result<Option<Handle<Status>>> {
+    if !options.status {
+        return Ok(None);
+    }
+    Ok(Some(start(sink, super::influxdb::status(sink, options)?)))
+}
+
+/// The same for a cluster.
+pub(super) fn elasticsearch(
+    sink: &SinkConfig,
+    options: &elasticsearch::Options,
+    cluster: &Elasticsearch,
+) -> anyhow::Result<Option<Handle<Status>>> {
+    if !options.status {
+        return Ok(None);
+    }
+    let cluster = cluster.status(options, sink.delivery.timeout, host());
+    Ok(Some(start(sink, cluster.with_context(|| format!("sinks.{} cannot be used", sink.name))?)))
+}
+
+fn start(sink: &SinkConfig, told: impl Sink<Item = Status>) -> Handle<Status> {
+    spawn(&format!("{}.status", sink.name), told, &QUEUE, &sink.delivery)
+}
 
 impl Reporters {
     pub(super) fn new(handles: Vec<Handle<Status>>) -> Self {

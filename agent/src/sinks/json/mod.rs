@@ -138,7 +138,7 @@ macro_rules! ecs_version {
     };
 }
 
-const ECS_VERSION: &str = ecs_version!();
+pub(crate) const ECS_VERSION: &str = ecs_version!();
 
 /// What stands between the first two moments of a line, but for the type of event in the middle.
 const HAPPENED: &str = concat!(

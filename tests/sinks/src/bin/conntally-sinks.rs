@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use conntally_servers::{Cache, Kind, Server, find};
+use conntally_sink_tests::boards;
 use conntally_sink_tests::case::{self, Case};
 use conntally_sink_tests::scene::Scene;
 use conntally_sink_tests::subject::{self, Subject};
@@ -57,6 +58,7 @@ fn main() -> Result<ExitCode> {
             play_subject(&options, *subject, &mut tally)?;
         }
     }
+    play_boards(&options, &mut tally)?;
     let Tally { passed, failed, left_out } = tally;
     let mut out = io::stdout().lock();
     writeln!(out, "\n{passed} passed, {} failed, {left_out} not applicable", failed.len())?;
@@ -98,6 +100,22 @@ fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Ta
             }
             Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
         }
+    }
+    Ok(())
+}
+
+/// The boards with the servers that they read, each anew: what they sum must be all there is.
+fn play_boards(options: &Options, tally: &mut Tally) -> Result<()> {
+    if !chosen(&options.sink, "boards") || !chosen(&options.case, "boards") {
+        return Ok(());
+    }
+    for name in boards::SERVERS.iter().filter(|name| chosen(&options.server, name)) {
+        let kind = find(name).with_context(|| format!("there is no server {name}"))?;
+        let result = start(options, kind).and_then(|mut server| {
+            boards::play(&options.agent, &server, &options.out)?;
+            server.stop()
+        });
+        tally.note(&format!("boards/{name}"), result)?;
     }
     Ok(())
 }
