@@ -11,8 +11,9 @@ use serde_json::Value;
 const FROM: Duration = Duration::from_secs(3_720);
 const TO: Duration = Duration::from_secs(3_180);
 
-/// The interval that a browser of some width would ask for.
-pub(super) const INTERVAL_MS: u64 = 20_000;
+/// Intervals that browsers of some widths would ask for: one that sees each moment of the recording alone, and one that
+/// sees several together.
+pub(super) const INTERVALS_MS: [u64; 2] = [20_000, 60_000];
 
 /// One board.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Variable(Value);
 #[derive(Clone, Debug)]
 pub(super) struct Fill {
     values: Vec<(String, String)>,
+    /// The interval of queries over time, milliseconds.
+    pub(super) interval_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub(super) from: u128,
     pub(super) to: u128,
@@ -76,7 +79,7 @@ impl Board {
     }
 
     /// Everything chosen, as when the board is opened.
-    pub(super) fn everything(&self) -> Fill {
+    pub(super) fn everything(&self, interval_ms: u64) -> Fill {
         let value = |variable: &Variable| match text_of(&variable.0, "type").as_str() {
             "query" => text_of(&variable.0, "allValue"),
             "textbox" => lucene(&text_of(&variable.0, "query")),
@@ -86,8 +89,8 @@ impl Board {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = |span| now.saturating_sub(span).as_millis();
         // Whole intervals.
-        let from = before(FROM) / u128::from(INTERVAL_MS) * u128::from(INTERVAL_MS);
-        Fill { values: values.collect(), from, to: before(TO) }
+        let from = before(FROM) / u128::from(interval_ms) * u128::from(interval_ms);
+        Fill { values: values.collect(), interval_ms, from, to: before(TO) }
     }
 }
 
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn variables_are_filled_in_whole() {
         let values = vec![("port".to_owned(), "a".to_owned()), ("port_name".to_owned(), "b".to_owned())];
-        let fill = Fill { values, from: 0, to: 0 };
+        let fill = Fill { values, interval_ms: 1, from: 0, to: 0 };
         assert_eq!(fill.with("port", "c").fill("$port $port_name ${port}"), "c b c");
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Reader;
 use super::answer::{Answer, Row, Series, Tags};
-use super::board::{Fill, INTERVAL_MS, Panel, Target, Variable, lucene, text_of};
+use super::board::{Fill, Panel, Target, Variable, lucene, text_of};
 
 /// As the provisioned data source says.
 const INDEX: &str = "logs-conntally.*";
@@ -106,7 +106,7 @@ fn aggregations(metrics: &[Value], buckets: &[Value], fill: &Fill) -> Result<Val
         "date_histogram" => json!({
             "field": field, "min_doc_count": number(settings, "min_doc_count"), "format": "epoch_millis",
             "extended_bounds": { "min": fill.from as u64, "max": fill.to as u64 },
-            "fixed_interval": format!("{INTERVAL_MS}ms"),
+            "fixed_interval": format!("{}ms", fill.interval_ms),
         }),
         "terms" => terms(&field, settings),
         other => bail!("{other} is no bucket that is known here"),

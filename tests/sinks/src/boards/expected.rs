@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::answer::Answer;
-use super::board::{Board, INTERVAL_MS, Panel};
+use super::board::{Board, INTERVALS_MS, Panel};
 use super::play::Played;
 use crate::sum::Sum;
 
@@ -145,7 +145,14 @@ impl Narrowed {
 }
 
 impl Expected {
-    pub(super) fn check(&self, panel: &Panel, answer: &Answer, played: &Played) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        panel: &Panel,
+        answer: &Answer,
+        played: &Played,
+        interval_ms: u64,
+    ) -> Result<()> {
+        let scale = |unit: &str, figure| scale(unit, figure, interval_ms as f64 / 1_000.0);
         match self {
             Total(figure) => {
                 let sum: f64 = answer.numbers(None).sum();
@@ -160,7 +167,10 @@ impl Expected {
             }),
             Most(figure) => {
                 let most = answer.by_time().into_values().fold(0.0, f64::max);
-                same(panel.title(), most, figure.of(played))
+                // In longer intervals the end of flows may hide that they were open.
+                let [finest, ..] = INTERVALS_MS;
+                ensure!(most <= figure.of(played), "{most} is more than there were");
+                if interval_ms > finest { Ok(()) } else { same(panel.title(), most, figure.of(played)) }
             }
             Documents(columns) => {
                 for (field, figure) in *columns {
@@ -191,8 +201,7 @@ fn same(what: &str, shown: f64, expected: f64) -> Result<()> {
 }
 
 /// What a value in this unit has to be multiplied by to be the figure, summed over intervals where it is a rate.
-fn scale(unit: &str, figure: Figure) -> Result<f64> {
-    let seconds = INTERVAL_MS as f64 / 1_000.0;
+fn scale(unit: &str, figure: Figure, seconds: f64) -> Result<f64> {
     let is_bytes = matches!(figure, Bytes | SourceBytes | DestinationBytes | LostBytes);
     let is_packets = matches!(figure, Packets | SourcePackets | DestinationPackets | LostPackets);
     let is_flows = matches!(figure, Flows | LostFlows | Open);

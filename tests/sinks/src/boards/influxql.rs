@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Reader;
 use super::answer::{Answer, Series};
-use super::board::{Fill, INTERVAL_MS, Panel, Target, Variable, text_of};
+use super::board::{Fill, Panel, Target, Variable, text_of};
 
 /// InfluxDB 1, or 2 by what it has of version 1: the bucket's name is that of the database.
 pub(super) struct Database {
@@ -46,8 +46,8 @@ impl Database {
 impl Reader for Database {
     fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
         let query = text_of(&target.0, "query")
-            .replace("$__interval_ms", &INTERVAL_MS.to_string())
-            .replace("$__interval", &format!("{INTERVAL_MS}ms"))
+            .replace("$__interval_ms", &fill.interval_ms.to_string())
+            .replace("$__interval", &format!("{}ms", fill.interval_ms))
             .replace("$timeFilter", &format!("time >= {}ms and time <= {}ms", fill.from, fill.to));
         let series = self.query(&fill.fill(&query))?;
         series.iter().map(one_series).collect::<Option<Vec<_>>>().map(Answer).context("it has another shape")

@@ -53,13 +53,16 @@ pub fn play(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
     } else {
         Box::new(influxql::Database::of(server)?)
     };
-    try_panels(&board, &*reader, &played)?;
+    for interval_ms in board::INTERVALS_MS {
+        try_panels(&board, &*reader, &played, interval_ms)
+            .with_context(|| format!("in intervals of {interval_ms} ms"))?;
+    }
     try_variables(&board, &*reader, &played)
 }
 
 /// All panels, with everything chosen.
-fn try_panels(board: &Board, reader: &dyn Reader, played: &Played) -> Result<()> {
-    let fill = board.everything();
+fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: u64) -> Result<()> {
+    let fill = board.everything(interval_ms);
     for panel in board.panels() {
         let expected = expected::of(board, panel.title())
             .with_context(|| format!("nobody knows what {:?} has to show", panel.title()))?;
@@ -67,16 +70,22 @@ fn try_panels(board: &Board, reader: &dyn Reader, played: &Played) -> Result<()>
         for (target, expected) in panel.targets().iter().zip(expected) {
             let answer = reader.ask(panel, target, &fill);
             let answer = answer.with_context(|| format!("{:?} cannot be asked for", panel.title()))?;
-            check(panel, &answer, expected, played)
+            check(panel, &answer, expected, played, interval_ms)
                 .with_context(|| format!("{:?} shows something else: {answer:?}", panel.title()))?;
         }
     }
     Ok(())
 }
 
-fn check(panel: &Panel, answer: &Answer, expected: &Expected, played: &Played) -> Result<()> {
+fn check(
+    panel: &Panel,
+    answer: &Answer,
+    expected: &Expected,
+    played: &Played,
+    interval_ms: u64,
+) -> Result<()> {
     ensure!(answer.rows() > 0, "no rows");
-    expected.check(panel, answer, played)
+    expected.check(panel, answer, played, interval_ms)
 }
 
 /// Each variable offers something; where no flow has two of its values, what these choose adds up to everything, and
@@ -85,12 +94,13 @@ fn try_variables(board: &Board, reader: &dyn Reader, played: &Played) -> Result<
     let (title, expected) = expected::narrowed(board);
     let panel = board.panels().find(|panel| panel.title() == title).context("there is no such panel")?;
     let target = panel.targets().first().context("it has no query")?;
+    let [interval_ms, ..] = board::INTERVALS_MS;
     for variable in board.variables() {
-        let values = reader.values(variable, &board.everything())?;
+        let values = reader.values(variable, &board.everything(interval_ms))?;
         ensure!(!values.is_empty(), "the variable {} offers nothing", variable.name());
         let mut sum = 0.0;
         for value in &values {
-            let fill = board.everything().with(variable.name(), &reader.chosen(value));
+            let fill = board.everything(interval_ms).with(variable.name(), &reader.chosen(value));
             let answer = reader.ask(panel, target, &fill)?;
             let part = expected.measured(panel, &answer)?;
             ensure!(part > 0.0, "{} = {value} chooses nothing", variable.name());

@@ -36,7 +36,13 @@ pub(super) struct Played {
 pub(super) fn run(agent: &Path, server: &Server, folder: &Path) -> Result<Played> {
     let sink = sink(server);
     let [first, second] = FLOWS;
-    let (ended, mut sent) = replay(agent, folder, &format!("{NETWORKS}{sink}"), Duration::ZERO, first)?;
+    let (ended, mut sent) = replay(
+        agent,
+        folder,
+        &format!("shutdown_timeout = \"60s\"\n{NETWORKS}{sink}"),
+        Duration::ZERO,
+        first,
+    )?;
     ensure!(ended.success, "the agent failed:\n{}", ended.log);
     // The second one is later, and its sums stand apart.
     let configuration = format!("shutdown_timeout = \"3s\"\n{NETWORKS}{sink}{DEAD}");
