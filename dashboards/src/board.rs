@@ -111,7 +111,6 @@ pub(crate) fn choice(name: &str, label: &str, kind: &str, query: &Value, every: 
     json!({
         "name": name, "label": label, "type": "query", "query": query,
         "datasource": { "type": kind, "uid": "${datasource}" },
-        "definition": query.as_str().unwrap_or_default(),
         "multi": true, "includeAll": true, "allValue": every,
         "current": { "selected": true, "text": ["All"], "value": ["$__all"] },
         "hide": 0, "options": [], "refresh": 2, "regex": "", "skipUrlSync": false, "sort": 3,
