@@ -245,7 +245,7 @@ fn settings(place: &Place) -> String {
     format!(
         "cluster.name: test\nnode.name: test\npath.data: {home}/data\npath.logs: {home}/logs\n\
          network.host: 127.0.0.1\nhttp.port: {http}\ntransport.port: {transport}\n\
-         discovery.type: single-node\ncluster.routing.allocation.disk.threshold_enabled: false\nxpack.security.enabled: true\n\
+         discovery.type: single-node\nxpack.security.enabled: true\n\
          xpack.security.enrollment.enabled: false\n{own}",
         http = place.port,
         transport = place.port.saturating_add(1),

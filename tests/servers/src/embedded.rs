@@ -174,8 +174,7 @@ impl Kind for Embedded {
         command.args(["-cp", &format!("{installed}/classes:{installed}/lib/*"), self.class()]);
         command.arg(place.installed.join("modules")).arg(&place.home);
         command.args([place.port.to_string(), place.port.saturating_add(1).to_string()]);
-        // However full the disk is: a test takes a few megabytes, and would wait for ever for an index otherwise.
-        command.arg("cluster.routing.allocation.disk.threshold_enabled=false").args(&place.settings);
+        command.args(&place.settings);
         Ok(command)
     }
 

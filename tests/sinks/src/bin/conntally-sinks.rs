@@ -110,11 +110,7 @@ fn play_boards(options: &Options, tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     for name in boards::SERVERS.iter().filter(|name| chosen(&options.server, name)) {
-        let kind = find(name).with_context(|| format!("there is no server {name}"))?;
-        let result = start(options, kind).and_then(|mut server| {
-            boards::play(&options.agent, &server, &options.out)?;
-            server.stop()
-        });
+        let result = boards::play(name, &options.agent, &options.cache, &options.out);
         tally.note(&format!("boards/{name}"), result)?;
     }
     Ok(())

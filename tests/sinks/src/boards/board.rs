@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// The recordings began that long ago, and are much shorter.
-const FROM: Duration = Duration::from_secs(3_720);
-const TO: Duration = Duration::from_secs(3_180);
+/// Longer ago than any recording begins.
+const FROM: Duration = Duration::from_secs(9_000);
 
 /// Intervals that browsers of some widths would ask for: one that sees each moment of the recording alone, and one that
 /// sees several together.
@@ -87,10 +86,9 @@ impl Board {
         };
         let values = self.variables.iter().map(|variable| (variable.name().to_owned(), value(variable)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let before = |span| now.saturating_sub(span).as_millis();
         // Whole intervals.
-        let from = before(FROM) / u128::from(interval_ms) * u128::from(interval_ms);
-        Fill { values: values.collect(), interval_ms, from, to: before(TO) }
+        let from = now.saturating_sub(FROM).as_millis() / u128::from(interval_ms) * u128::from(interval_ms);
+        Fill { values: values.collect(), interval_ms, from, to: now.as_millis() }
     }
 }
 

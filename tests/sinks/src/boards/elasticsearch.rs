@@ -11,7 +11,7 @@ use super::Reader;
 use super::answer::{Answer, Row, Series, Tags};
 use super::board::{Fill, Panel, Target, Variable, lucene, text_of};
 
-/// As the provisioned data source says.
+/// As the provisioned data source says; its time is `@timestamp`.
 const INDEX: &str = "logs-conntally.*";
 
 /// A cluster.

@@ -8,10 +8,12 @@ mod expected;
 mod influxql;
 mod play;
 
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use conntally_servers::Server;
+use conntally_servers::{Cache, Server, find};
 
 use self::answer::Answer;
 use self::board::{Board, Panel};
@@ -36,16 +38,26 @@ trait Reader {
     fn chosen(&self, value: &str) -> String;
 }
 
-/// Fills a server by two agents, and tries the board that reads it.
+/// Starts a server without data, fills it by two agents, and tries the board that reads it.
 ///
 /// # Errors
 /// When a query fails, or returns something else than what was sent.
-pub fn play(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
-    let folder = folder.join(format!("boards-{}", server.kind().name()));
-    drop(std::fs::remove_dir_all(&folder));
-    std::fs::create_dir_all(&folder)?;
+pub fn play(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()> {
+    let kind = find(name).with_context(|| format!("there is no server {name}"))?;
+    // Whoever watches may be gone; the tests go on.
+    let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
+    let installed = Cache::below(cache)?.ensure(kind, say)?;
+    let home = std::env::temp_dir().join(format!("conntally-boards-{}-{name}", std::process::id()));
+    let mut server = Server::start(kind, &installed, &home, &[])?;
+    try_board(agent, &server, &folder.join(format!("boards-{name}")))?;
+    server.stop()
+}
+
+fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
+    drop(fs::remove_dir_all(folder));
+    fs::create_dir_all(folder)?;
     let is_archive = server.access().get("database").or_else(|| server.access().get("bucket")).is_none();
-    let played = play::run(agent, server, &folder)?;
+    let played = play::run(agent, server, folder)?;
     let file = if is_archive { "conntally-archive.json" } else { "conntally-live.json" };
     let board = Board::read(&Path::new(BOARDS).join(file))?;
     let reader: Box<dyn Reader> = if is_archive {
