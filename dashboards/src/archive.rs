@@ -73,7 +73,7 @@ fn completeness(board: Board) -> Board {
             ("Min conntally.audit.completeness.packets", "Packets"),
             ("Min conntally.audit.completeness.flows", "Flows"),
             ("Max conntally.audit.lost.bytes", "Lost"),
-            ("Max conntally.audit.doubts", "Losses of unknown amount"),
+            ("Max conntally.audit.doubts", "Of unknown amount"),
         ]);
     let agents = ["Bytes", "Packets", "Flows"].into_iter().fold(agents, |agents, name| {
         agents.column(name, &[("unit", json!("percentunit")), ("decimals", json!(6))])
@@ -128,6 +128,7 @@ fn talkers(board: Board) -> Board {
     let names = [("network.transport", "Protocol"), ("destination.port", "Port")];
     board.panel(here(opener, "Opener")).panel(here(answerer, "Answerer")).panel(
         table("Ports", &["network.transport", "destination.port"], 50, &names)
+            .column_unit("Port", "none")
             .says("Port 0 stands for flows without ports."),
     )
 }
@@ -155,6 +156,8 @@ fn flows(board: Board) -> Board {
             ("conntally.flags", "Flags"),
             ("flow.id", "Flow"),
         ])
+        .column_unit("From port", "none")
+        .column_unit("Port", "none")
         .column_unit("Bytes out", "bytes")
         .column_unit("Bytes back", "bytes")
         .column_unit("Duration", "ns");

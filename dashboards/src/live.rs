@@ -8,7 +8,7 @@ use crate::influxql::{
     flows_in_all, flows_over_time, gauge_over_time, last, losses_now, part, per_second, rows, series,
     status_least, status_now, status_over_time, sum,
 };
-use crate::names::{delta, status, tag};
+use crate::names::{delta, status, status_tag, tag};
 use crate::panel::Panel;
 
 /// How an address or a prefix is handed to the archive. Names of networks have none there: their link finds nothing.
@@ -56,7 +56,7 @@ fn completeness(board: Board) -> Board {
         (part("lost_packets", "counted_packets"), "Packets"),
         (part("lost_flows", "counted_flows"), "Flows"),
         (last(status("lost_bytes")), "Lost"),
-        (last(status("doubts")), "Losses of unknown amount"),
+        (last(status("doubts")), "Of unknown amount"),
         (last(status("live_flows")), "Open flows"),
     ];
     let least = status_least(&part("lost_bytes", "counted_bytes"));
@@ -66,7 +66,8 @@ fn completeness(board: Board) -> Board {
              is due. With losses of unknown amount the parts are upper bounds. An agent without a row has told nothing \
              in this time.",
         )
-        .size(12, 6)
+        .size(14, 6)
+        .renamed(&[(status_tag("host"), "Agent")])
         .hidden("Time");
     let agents = ["Bytes", "Packets", "Flows"].into_iter().fold(agents, |agents, name| {
         agents.column(name, &[("unit", json!("percentunit")), ("decimals", json!(6))])
@@ -76,7 +77,7 @@ fn completeness(board: Board) -> Board {
         .panel(
             Panel::number("Completeness", "percentunit", series(least, "bytes"))
                 .says("The least complete agent, in bytes. Red as soon as a byte is missing.")
-                .size(4, 6)
+                .size(3, 6)
                 .decimals(4)
                 .red_below(1.0)
                 .empty("no status"),
@@ -85,7 +86,8 @@ fn completeness(board: Board) -> Board {
         .panel(
             Panel::table("Lost, by reason", vec![rows(losses_now())])
                 .says("Since the start of each agent. Empty: nothing was lost. \"Times\" counts losses of unknown amount.")
-                .size(8, 6)
+                .size(7, 6)
+                .renamed(&[(status_tag("reason"), "Reason"), (status_tag("host"), "Agent")])
                 .hidden("Time")
                 .column_unit("Bytes", "bytes"),
         )
@@ -173,9 +175,12 @@ fn talkers(board: Board) -> Board {
         (sum(&[delta("flows_started")]), "Started"),
         (sum(&[delta("flows_ended")]), "Ended"),
     ];
+    let names = [("src", "Opened"), ("dst", "Answered"), ("proto", "Protocol"), ("port", "Port or service")];
+    let names = names.map(|(name, shown)| (tag(name), shown));
     let table = |title, by: &[&'static str]| {
         Panel::table(title, vec![rows(flows_in_all(&columns, by))])
             .sorted("Bytes")
+            .renamed(&names)
             .hidden("Time")
             .column_unit("Bytes", "bytes")
     };
@@ -183,7 +188,7 @@ fn talkers(board: Board) -> Board {
         let link = json!([{ "title": ARCHIVE_LINK, "url": format!("{ARCHIVE}${{__value.text}}") }]);
         panel.column(column, &[("links", link)])
     };
-    let (src, dst) = (tag("src"), tag("dst"));
+    let (src, dst) = ("Opened", "Answered");
     let talkers = archived(archived(table("Top talkers", &["src", "dst"]), src), dst);
     let groups = archived(archived(table("Flows by group", &["src", "dst", "proto", "port"]), src), dst);
     board

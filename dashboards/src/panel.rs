@@ -151,24 +151,19 @@ impl Panel {
         self.column(name, &[("custom.hidden", json!(true))])
     }
 
-    /// Other names for columns.
+    /// Other names for columns, in this order.
     pub(crate) fn renamed(self, names: &[(&str, &str)]) -> Self {
+        let order: Map<_, _> =
+            names.iter().enumerate().map(|(at, (from, _))| ((*from).to_owned(), json!(at))).collect();
         let names: Map<_, _> = names.iter().map(|(from, to)| ((*from).to_owned(), json!(to))).collect();
-        let options = json!({ "renameByName": names, "excludeByName": {}, "indexByName": {} });
+        let options = json!({ "renameByName": names, "excludeByName": {}, "indexByName": order });
         self.transformed("organize", options)
     }
 
     /// These fields of documents and no others, in this order, by other names.
     pub(crate) fn columns(self, fields: &[(&'static str, &str)]) -> Self {
         let names: Vec<_> = fields.iter().map(|(field, _)| json!(document(field))).collect();
-        let order: Map<_, _> =
-            fields.iter().enumerate().map(|(at, (field, _))| ((*field).to_owned(), json!(at))).collect();
-        let renamed: Map<_, _> =
-            fields.iter().map(|(field, name)| ((*field).to_owned(), json!(name))).collect();
-        self.transformed("filterFieldsByName", json!({ "include": { "names": names } })).transformed(
-            "organize",
-            json!({ "renameByName": renamed, "excludeByName": {}, "indexByName": order }),
-        )
+        self.transformed("filterFieldsByName", json!({ "include": { "names": names } })).renamed(fields)
     }
 
     /// A number that is the sum over the time shown, not the last one.
