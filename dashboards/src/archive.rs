@@ -49,7 +49,7 @@ fn variables(board: Board) -> Board {
 fn completeness(board: Board) -> Board {
     let number = |title, filter: &str| {
         let target = over_time(&of_ends(filter), Metric::Count, None);
-        Panel::number(title, "short", target).size(4, 6).empty("0")
+        Panel::number(title, "short", target).size(3, 6).empty("0")
     };
     let number = |title, filter: String| number(title, &format!(" AND {filter}")).sums().red_from(1.0);
     let [reason, flags] = ["conntally.end_reason", "conntally.flags"].map(document);
@@ -66,7 +66,7 @@ fn completeness(board: Board) -> Board {
              delivered, or will be when it is due. With losses of unknown amount the parts are upper bounds. An agent \
              without a row has told nothing in this time.",
         )
-        .size(12, 6)
+        .size(15, 6)
         .renamed(&[
             ("host.name", "Agent"),
             ("Min conntally.audit.completeness.bytes", "Bytes"),
@@ -156,6 +156,7 @@ fn flows(board: Board) -> Board {
             ("conntally.flags", "Flags"),
             ("flow.id", "Flow"),
         ])
+        .column("Ended", &[("custom.width", json!(190))])
         .column_unit("From port", "none")
         .column_unit("Port", "none")
         .column_unit("Bytes out", "bytes")
