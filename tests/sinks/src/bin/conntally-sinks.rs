@@ -52,13 +52,17 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let mut tally = Tally::default();
     let registered = registered(&options.agent, &options.out)?;
+    let wants_boards = chosen(&options.sink, "boards") && chosen(&options.case, "boards");
+    let is_wanted = |server: &str| wants_boards && chosen(&options.server, server);
+    for (name, result) in boards::play(&options.agent, &options.cache, &options.out, is_wanted) {
+        tally.note(&name, result)?;
+    }
     tally.note("every-sink-is-in-the-table", covered(&registered))?;
     for subject in subject::ALL.iter().filter(|subject| chosen(&options.sink, subject.name())) {
         if registered.contains(subject.sink()) {
             play_subject(&options, *subject, &mut tally)?;
         }
     }
-    play_boards(&options, &mut tally)?;
     let Tally { passed, failed, left_out } = tally;
     let mut out = io::stdout().lock();
     writeln!(out, "\n{passed} passed, {} failed, {left_out} not applicable", failed.len())?;
@@ -100,18 +104,6 @@ fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &mut Ta
             }
             Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
         }
-    }
-    Ok(())
-}
-
-/// The boards with the servers that they read, each anew: what they sum must be all there is.
-fn play_boards(options: &Options, tally: &mut Tally) -> Result<()> {
-    if !chosen(&options.sink, "boards") || !chosen(&options.case, "boards") {
-        return Ok(());
-    }
-    for name in boards::SERVERS.iter().filter(|name| chosen(&options.server, name)) {
-        let result = boards::play(name, &options.agent, &options.cache, &options.out);
-        tally.note(&format!("boards/{name}"), result)?;
     }
     Ok(())
 }
