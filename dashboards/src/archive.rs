@@ -8,7 +8,7 @@ use crate::names::document;
 use crate::panel::Panel;
 
 /// How an address is looked for on this same board.
-const HERE: &str = "/d/conntally-archive?${__url_time_range}&var-network=${__value.text}";
+const HERE: &str = "/d/conntally-archive?${__url_time_range}&var-address=${__value.text}";
 
 /// Flows in the table.
 const ROWS: usize = 500;
@@ -36,12 +36,13 @@ fn variables(board: Board) -> Board {
         .variable(source("elasticsearch"))
         .variable(choice("host", "Agent", "host.name"))
         .variable(text(
-            "network",
+            "address",
             "Address or prefix",
             "::/0",
             "Flows of which either end, or an address that one was translated to, lies there; ::/0 is everything, \
              also IPv4",
         ))
+        .variable(choice("network", "Network", "conntally.network.source"))
         .variable(choice("proto", "Protocol", "network.transport"))
         .variable(choice("port", "Port", "destination.port"))
 }

@@ -11,11 +11,8 @@ use crate::influxql::{
 use crate::names::{delta, status, status_tag, tag};
 use crate::panel::Panel;
 
-/// How an address or a prefix is handed to the archive. Names of networks have none there: their link finds nothing.
-const ARCHIVE: &str = "/d/conntally-archive?${__url_time_range}&var-network=";
-
-/// Where a value is a name from `[networks]`, there is no prefix to look for.
-const ARCHIVE_LINK: &str = "Finished flows of ${__value.text} in the archive";
+/// How what a value names is looked for in the archive.
+const ARCHIVE: &str = "/d/conntally-archive?${__url_time_range}";
 
 fn moved() -> [&'static str; 2] {
     [delta("source_bytes"), delta("destination_bytes")]
@@ -185,7 +182,17 @@ fn talkers(board: Board) -> Board {
             .column_unit("Bytes", "bytes")
     };
     let archived = |panel: Panel, column: &str| {
-        let link = json!([{ "title": ARCHIVE_LINK, "url": format!("{ARCHIVE}${{__value.text}}") }]);
+        // What the groups are of is not known here: names from [networks], or prefixes.
+        let link = json!([
+            {
+                "title": "Finished flows of the network ${__value.text}",
+                "url": format!("{ARCHIVE}&var-network=${{__value.text}}"),
+            },
+            {
+                "title": "Finished flows of the prefix ${__value.text}",
+                "url": format!("{ARCHIVE}&var-address=${{__value.text}}"),
+            },
+        ]);
         panel.column(column, &[("links", link)])
     };
     let (src, dst) = ("Opened", "Answered");
@@ -195,7 +202,7 @@ fn talkers(board: Board) -> Board {
         .panel(
             talkers
                 .limited(20)
-                .says("Pairs of networks that moved most. A click on a network shows its finished flows in the archive."),
+                .says("Pairs of networks that moved most. A click on one shows its finished flows in the archive."),
         )
         .panel(table("Ports and services", &["proto", "port"]).limited(50))
         .panel(

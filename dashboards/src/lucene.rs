@@ -24,8 +24,10 @@ pub(crate) fn of_ends(more: &str) -> String {
 fn of_records() -> String {
     let [dataset, host, ip, proto, port] =
         ["event.dataset", "host.name", "related.ip", "network.transport", "destination.port"].map(document);
+    let [source, destination] = ["conntally.network.source", "conntally.network.destination"].map(document);
     format!(
-        "{dataset}:\"conntally.flow\" AND {host}:$host AND {ip}:$network AND {proto}:$proto AND {port}:$port"
+        "{dataset}:\"conntally.flow\" AND {host}:$host AND {ip}:$address AND \
+         ({source}:$network OR {destination}:$network) AND {proto}:$proto AND {port}:$port"
     )
 }
 

@@ -17,6 +17,7 @@ use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{Backlog, RateCurve, Record, Records, Sum, Visit};
+use crate::pipeline::Networks;
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::{SinkLosses, SinkReport};
@@ -25,6 +26,7 @@ use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -342,8 +344,8 @@ fn why_closed(sink: &Outlets) -> &'static str {
 }
 
 /// Starts to write to standard output.
-pub(super) fn stdout(format: OutputFormat, queue_records: u32) -> SinkHandle {
-    StdoutSink::spawn(output(format), context(), roomy_stdout(), queue_records)
+pub(super) fn stdout(format: OutputFormat, queue_records: u32, networks: Arc<Networks>) -> SinkHandle {
+    StdoutSink::spawn(output(format), context(networks), roomy_stdout(), queue_records)
 }
 
 /// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
@@ -375,9 +377,9 @@ pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-pub(super) fn context() -> EncodeContext {
+pub(super) fn context(networks: Arc<Networks>) -> EncodeContext {
     let names = NetnsNames::default();
-    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
+    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)), networks }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
 use super::consumer::{context, stdout};
-use super::filtering::filter;
+use super::filtering::{filter, networks};
 use super::influxdb;
 use super::outlets::Pace;
 use super::reporters::{self, Reporters};
@@ -263,14 +263,19 @@ impl Outlet {
     fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
         let mut status = None;
         let way = match &config.kind {
-            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
+            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records, networks(whole)?)),
             SinkKind::Influxdb(options) => {
                 status = reporters::influxdb(config, options)?;
                 Way::Driven(influxdb::open(whole, config, options)?)
             }
             SinkKind::Elasticsearch(options) => {
-                let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
-                    .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                let sink = Elasticsearch::new(
+                    &config.name,
+                    options,
+                    config.delivery.timeout,
+                    context(networks(whole)?),
+                )
+                .with_context(|| format!("sinks.{} cannot be used", config.name))?;
                 status = reporters::elasticsearch(config, options, &sink)?;
                 Way::Driven(Arc::new(spawn(&config.name, sink, &config.queue, &config.delivery)))
             }

@@ -2,6 +2,7 @@
 
 use super::consumer::stdout;
 use super::fanout::{Fanout, FanoutTally};
+use super::filtering::networks;
 use super::reporters::Reporters;
 use crate::config::Config;
 use crate::model::{Backlog, Record, Records};
@@ -41,7 +42,11 @@ impl Outlets {
     /// When one cannot be started as it is configured.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
         if config.sinks.is_empty() {
-            return Ok(Self::Output(stdout(config.output.format, config.output.queue_records)));
+            return Ok(Self::Output(stdout(
+                config.output.format,
+                config.output.queue_records,
+                networks(config)?,
+            )));
         }
         Fanout::open(config, pace).map(Self::Sinks)
     }

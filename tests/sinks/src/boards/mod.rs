@@ -131,6 +131,7 @@ fn try_variables(board: &Board, reader: &dyn Reader, played: &Played) -> Result<
             );
             sum += part;
         }
+        // Both ends of a flow have a network, and not every end has one.
         let is_apart = variable.name() != "network";
         ensure!(!is_apart || sum == expected.whole(played), "{values:?} of {} miss some", variable.name());
     }
