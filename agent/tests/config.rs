@@ -611,7 +611,7 @@ password = "hunter2"
     conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
     conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
     conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
-    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, spool, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series
+    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, spool, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series, status
     conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
     conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
     conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty

@@ -92,7 +92,11 @@ fn steady_state_takes_no_memory() {
     let curve = RateCurve::new(&[(Duration::ZERO, Duration::from_secs(5))]);
     let options = FlowTableOptions::new(100_000, [0; 16], since).with_visits(Visits::Always, curve);
     let mut table = FlowTable::new(options);
-    let context = EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) };
+    let context = EncodeContext {
+        host: "gw1".to_owned(),
+        netns_name: Box::new(|_| None),
+        networks: Default::default(),
+    };
     let mut encoder = json::Encoder::new(context);
     let (mut batch, mut due) = (Batch::default(), Vec::new());
     let mut records: Vec<Record> = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Each command is a module: [`setup`] installs tools, [`ebpf`] builds the kernel object, [`vm`] boots guests
 //! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all), [`servers`] starts databases,
-//! [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows. [`command`] and [`paths`] serve them all.
+//! [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows, [`dashboards`] writes the boards. [`command`] and [`paths`] serve them all.
 #![expect(clippy::print_stdout, reason = "a task runner talks on the terminal")]
 
 mod command;
@@ -30,6 +30,8 @@ mod fuzz;
 
 mod demo;
 
+mod dashboards;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +56,8 @@ enum Task {
     /// Real servers that sinks deliver to: start, stop, test
     #[command(subcommand)]
     Servers(servers::Task),
+    /// Write the Grafana boards anew after a change of them or of names in the encoders
+    Dashboards,
     /// Run everything that CI runs; ends with `N passed, N failed`
     Test(test::Options),
     /// Measure
@@ -82,6 +86,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ebpf(options) => ebpf::run(&paths, &options),
         Task::Vm(task) => vm::run(&paths, task),
         Task::Servers(task) => servers::run(&paths, task),
+        Task::Dashboards => dashboards::run(&paths),
         Task::Test(options) => test::run(&paths, &options),
         Task::Bench(task) => bench::run(&paths, task),
         Task::Fuzz(options) => fuzz::run(&paths, &options),

@@ -105,6 +105,7 @@ fn context() -> EncodeContext {
     EncodeContext {
         host: "gw1.example.net".to_owned(),
         netns_name: Box::new(move |_| Some(Arc::clone(&name))),
+        networks: Arc::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Audits while the agent runs: for the status file every ten seconds, for the log every minute and at the end.
 
+use super::reporters::Reporters;
 use super::service;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Auditor, Evidence, Figures};
@@ -16,6 +17,7 @@ const WINDOW: u32 = 6;
 pub(super) struct Auditing {
     auditor: Auditor,
     file: Option<StatusFile>,
+    reporters: Reporters,
     next: Instant,
     /// Audits in the window that is under way.
     audits: u32,
@@ -26,7 +28,13 @@ pub(super) struct Auditing {
 impl Auditing {
     /// `file`: none for a replay, which nobody asks how it is doing.
     pub(super) fn new(file: Option<StatusFile>) -> Self {
-        Self { auditor: Auditor::default(), file, next: Instant::now(), audits: 0, window: None }
+        let (auditor, reporters) = (Auditor::default(), Reporters::default());
+        Self { auditor, file, reporters, next: Instant::now(), audits: 0, window: None }
+    }
+
+    /// Has every audit told there, too.
+    pub(super) fn report_to(&mut self, reporters: Reporters) {
+        self.reporters = reporters;
     }
 
     /// Audits if it is time. To be called after each batch.
@@ -47,6 +55,7 @@ impl Auditing {
             }
             self.window = Some(window);
         }
+        self.reporters.tell(&statement, gauges.live_flows, gauges.real_ns);
         if let Some(file) = &mut self.file {
             service::status(gauges.live_flows, &statement.completeness);
             file.write(&statement, self.window.as_ref(), gauges, false);
@@ -56,6 +65,7 @@ impl Auditing {
     /// The last audit.
     pub(super) fn finish(mut self, evidence: &Evidence, gauges: Gauges) {
         let statement = self.auditor.audit(evidence);
+        self.reporters.tell(&statement, gauges.live_flows, gauges.real_ns);
         if let Some(file) = &mut self.file {
             file.write(&statement, self.window.as_ref(), gauges, true);
         }

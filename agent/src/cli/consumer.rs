@@ -8,6 +8,7 @@ use super::netns_names::NetnsNames;
 use super::offload_watch::OffloadWatch;
 use super::outlets::Outlets;
 use super::pump::Flow;
+use super::reporters::Reporters;
 use super::resume::Resumed;
 use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
@@ -16,6 +17,7 @@ use crate::config::{Config, OutputFormat, RecordEvent};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{Backlog, RateCurve, Record, Records, Sum, Visit};
+use crate::pipeline::Networks;
 use crate::sinks::json::EncodeContext;
 use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
 use crate::sinks::tally::{SinkLosses, SinkReport};
@@ -24,6 +26,7 @@ use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
 const READER_GONE: &str = "the reader of the output has gone";
@@ -49,6 +52,8 @@ pub(super) struct Consumer {
     table: FlowTable,
     records: Vec<Record>,
     filtering: Filtering,
+    /// The wall clock of the last batch, nanoseconds since the Unix epoch.
+    real_ns: i64,
     loss_watch: LossWatch,
     auditing: Auditing,
     /// Flows that are due and that the source had no room for yet.
@@ -102,6 +107,7 @@ impl Consumer {
             table,
             records: Vec::new(),
             filtering: Filtering::new(config)?,
+            real_ns: 0,
             loss_watch: LossWatch::default(),
             auditing: Auditing::new(None),
             due: Vec::new(),
@@ -110,6 +116,11 @@ impl Consumer {
             unread: Losses::new(),
             offload_watch: None,
         })
+    }
+
+    /// Has the sinks told how complete the accounting is, whenever it is audited.
+    pub(super) fn report_to(&mut self, reporters: Reporters) {
+        self.auditing.report_to(reporters);
     }
 
     /// Offers the records of a batch that was read now. Never waits: what a slow reader has no room for is counted.
@@ -152,10 +163,10 @@ impl Consumer {
 
     /// Audits, if it is time. To be called after each batch, with what the source says by then.
     pub(super) fn audit(&mut self, source: impl FnOnce() -> SourceReport, sink: &Outlets) {
-        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, real_ns, .. } = self;
         auditing.tick(|| {
             let source = source();
-            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs);
+            let gauges = gauges(table, offload_watch.as_ref(), source.longest_runs, *real_ns);
             let before = before(*gap_ms, unread);
             (evidence(table, filtering.filtered(), source, &before, &sink.tally().report()), gauges)
         });
@@ -164,6 +175,7 @@ impl Consumer {
     /// Sends the records of a recorded batch, at the pace of the reader.
     pub(super) async fn replay(&mut self, batch: &Batch, recorded: Anchor, sink: &Outlets) -> Flow {
         self.table.re_anchor(recorded);
+        self.real_ns = recorded.real_ns;
         sink.tick(recorded.real_ns);
         self.apply(batch);
         self.filtering.retain(&mut self.records);
@@ -183,8 +195,8 @@ impl Consumer {
         backlog: &Backlog,
     ) -> (FlowTableStats, Losses) {
         self.offload_watch.iter().for_each(OffloadWatch::conclude);
-        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, .. } = self;
-        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs);
+        let Self { table, filtering, auditing, gap_ms, unread, offload_watch, real_ns, .. } = self;
+        let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs, real_ns);
         let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
         let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
         auditing.finish(&Evidence { sinks, unwritten, is_final: true, ..now }, gauges);
@@ -198,6 +210,7 @@ impl Consumer {
     }
 
     fn re_anchor(&mut self, now: Anchor) {
+        self.real_ns = now.real_ns;
         let step = self.table.re_anchor(now);
         if let Some(state) = &mut self.state {
             state.note_clock(now, step.is_some());
@@ -258,9 +271,10 @@ fn gauges(
     table: &FlowTable,
     offload_watch: Option<&OffloadWatch>,
     longest_runs: Option<LongestRuns>,
+    real_ns: i64,
 ) -> Gauges {
     let offloaded_uncounted = offload_watch.map_or(0, OffloadWatch::uncounted);
-    Gauges { live_flows: table.len(), offloaded_uncounted, longest_runs }
+    Gauges { real_ns, live_flows: table.len(), offloaded_uncounted, longest_runs }
 }
 
 /// What happened before this agent counted.
@@ -339,8 +353,8 @@ fn why_closed(sink: &Outlets) -> &'static str {
 }
 
 /// Starts to write to standard output.
-pub(super) fn stdout(format: OutputFormat, queue_records: u32) -> SinkHandle {
-    StdoutSink::spawn(output(format), context(), roomy_stdout(), queue_records)
+pub(super) fn stdout(format: OutputFormat, queue_records: u32, networks: Arc<Networks>) -> SinkHandle {
+    StdoutSink::spawn(output(format), context(networks), roomy_stdout(), queue_records)
 }
 
 /// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
@@ -372,9 +386,9 @@ pub(super) fn host() -> String {
     nix::sys::utsname::uname().map(|name| name.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-pub(super) fn context() -> EncodeContext {
+pub(super) fn context(networks: Arc<Networks>) -> EncodeContext {
     let names = NetnsNames::default();
-    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)) }
+    EncodeContext { host: host(), netns_name: Box::new(move |inode| names.get(inode)), networks }
 }
 
 #[cfg(test)]

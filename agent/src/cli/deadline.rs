@@ -3,6 +3,9 @@
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// What a last word may take.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The moment at which the shutdown has to be done.
 #[derive(Debug)]
 pub(super) struct Deadline {
@@ -24,6 +27,13 @@ impl Deadline {
             self.stragglers.push(name);
         }
         result
+    }
+
+    /// Runs what may be left undone; a moment is given even after the deadline, as it tells of what missed that.
+    pub(super) async fn offer(&self, work: impl Future<Output = ()>) {
+        if timeout_at(self.at.max(Instant::now() + GRACE), work).await.is_err() {
+            tracing::debug!("the last status was not delivered");
+        }
     }
 
     /// Whether all steps finished.

@@ -1,14 +1,15 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
 use super::consumer::{context, stdout};
-use super::filtering::filter;
+use super::filtering::{filter, networks};
 use super::influxdb;
 use super::outlets::Pace;
+use super::reporters::{self, Reporters};
 use super::spooling;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
-use crate::pipeline::{self, Inlet, Item, Items, Weight};
+use crate::pipeline::{self, Handle, Inlet, Item, Items, Status, Weight};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -47,6 +48,8 @@ struct Outlet {
     filter: FilterSet,
     way: Way,
     count: Count,
+    /// Where it is told how complete the accounting is, if it wants to know.
+    status: Option<Handle<Status>>,
 }
 
 /// The way to a sink.
@@ -175,6 +178,11 @@ impl Fanout {
         }
     }
 
+    /// The ways to those that want to know how complete the accounting is.
+    pub(super) fn reporters(&self) -> Reporters {
+        Reporters::new(self.outlets.iter().filter_map(|outlet| outlet.status.clone()).collect())
+    }
+
     pub(super) fn tally(&self) -> FanoutTally {
         let counts = self.outlets.iter().map(|outlet| outlet.count.clone()).collect();
         FanoutTally { counts, unsettled: self.unsettled.clone() }
@@ -260,12 +268,22 @@ impl Unsettled {
 
 impl Outlet {
     fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
+        let mut status = None;
         let way = match &config.kind {
-            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records)),
-            SinkKind::Influxdb(options) => Way::Driven(influxdb::open(whole, config, options)?),
+            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records, networks(whole)?)),
+            SinkKind::Influxdb(options) => {
+                status = reporters::influxdb(config, options)?;
+                Way::Driven(influxdb::open(whole, config, options)?)
+            }
             SinkKind::Elasticsearch(options) => {
-                let sink = Elasticsearch::new(&config.name, options, config.delivery.timeout, context())
-                    .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                let sink = Elasticsearch::new(
+                    &config.name,
+                    options,
+                    config.delivery.timeout,
+                    context(networks(whole)?),
+                )
+                .with_context(|| format!("sinks.{} cannot be used", config.name))?;
+                status = reporters::elasticsearch(config, options, &sink)?;
                 Way::Driven(Arc::new(spooling::start(config, sink)?))
             }
             SinkKind::Null => Way::Driven(Arc::new(spooling::start(config, NullSink)?)),
@@ -282,7 +300,7 @@ impl Outlet {
         let (name, events) = (config.name.clone(), config.events.clone());
         let filter = filter(whole, &config.filter);
         let filter = filter.with_context(|| format!("the filters of sinks.{name} cannot be used"))?;
-        Ok(Self { name, events, filter, way, count })
+        Ok(Self { name, events, filter, way, count, status })
     }
 
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {

@@ -5,7 +5,7 @@ use super::groups::Groups;
 use super::spooling;
 use crate::config::{Config, SinkConfig};
 use crate::model::Record;
-use crate::pipeline::{Folded, Inlet, Point};
+use crate::pipeline::{Folded, Inlet, Point, Status};
 use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, ToLine};
 use anyhow::Context as _;
 use std::sync::Arc;
@@ -17,6 +17,11 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
     match &options.shape {
         // A record has its own time.
         Shape::PerFlow => {
+            tracing::warn!(
+                "sink {}: per_flow writes a series for each flow, which no InfluxDB endures for long; write to a \
+                 bucket with a short retention, or leave per_flow out",
+                sink.name
+            );
             let database = database::<Record>(sink, options, Duration::ZERO, now)?;
             Ok(Arc::new(spooling::start(sink, database)?))
         }
@@ -29,6 +34,11 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
             Ok(Arc::new(Folded::new(groups, handle, now_ns)))
         }
     }
+}
+
+/// The same database for what tells how complete the accounting is.
+pub(super) fn status(sink: &SinkConfig, options: &Options) -> anyhow::Result<InfluxDb<Status>> {
+    database(sink, options, Duration::ZERO, SystemTime::now())
 }
 
 fn database<I: ToLine>(

@@ -24,6 +24,7 @@ mod pump;
 mod readiness;
 mod record;
 mod replay;
+mod reporters;
 mod resume;
 mod run;
 mod service;

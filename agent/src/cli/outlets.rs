@@ -2,6 +2,8 @@
 
 use super::consumer::stdout;
 use super::fanout::{Fanout, FanoutTally};
+use super::filtering::networks;
+use super::reporters::Reporters;
 use crate::config::Config;
 use crate::model::{Backlog, Record, Records};
 use crate::sinks::stdout::{Offered, SinkHandle};
@@ -40,7 +42,11 @@ impl Outlets {
     /// When one cannot be started as it is configured.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
         if config.sinks.is_empty() {
-            return Ok(Self::Output(stdout(config.output.format, config.output.queue_records)));
+            return Ok(Self::Output(stdout(
+                config.output.format,
+                config.output.queue_records,
+                networks(config)?,
+            )));
         }
         Fanout::open(config, pace).map(Self::Sinks)
     }
@@ -93,6 +99,14 @@ impl Outlets {
         match self {
             Self::Output(sink) => sink.closed().await,
             Self::Sinks(sinks) => sinks.closed().await,
+        }
+    }
+
+    /// The ways to those that want to know how complete the accounting is.
+    pub(super) fn reporters(&self) -> Reporters {
+        match self {
+            Self::Output(_) => Reporters::default(),
+            Self::Sinks(sinks) => sinks.reporters(),
         }
     }
 

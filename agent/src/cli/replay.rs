@@ -20,6 +20,7 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let header = *source.header();
     let mut consumer = Consumer::new(config, header.boot_id, header.accounting_since)?;
     let sink = Outlets::open(config, Pace::OfReader)?;
+    consumer.report_to(sink.reporters());
     announce(config, &format!("source=replay file={}", file.display()));
 
     let asked = async {
@@ -35,11 +36,12 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     let failure = failure.await.map(announce_end);
 
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let (tally, backlog) = (sink.tally(), sink.backlog());
+    let (tally, backlog, reporters) = (sink.tally(), sink.backlog(), sink.reporters());
     let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     let table = consumer.finish(SourceReport::of(&source), &report, &backlog);
     Account::new(table, source.losses(), &report).log();
+    deadline.offer(reporters.finish()).await;
     failure.context("the recording cannot be read")?;
     deadline.verdict(config.shutdown_timeout)?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))?;

@@ -73,6 +73,7 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
         }
         None => Consumer::live(config, &place, visits)?,
     };
+    consumer.report_to(sink.reporters());
     let mut readiness = Readiness::new(config, place);
     let mut pulse = Pulse::as_asked();
 
@@ -137,7 +138,7 @@ async fn shut_down(
     let told = SourceReport::of(&source);
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
-    let (tally, backlog) = (sink.tally(), sink.backlog());
+    let (tally, backlog, reporters) = (sink.tally(), sink.backlog(), sink.reporters());
     let report = deadline.step(sink.finishing(), sink.finish()).await;
     let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
@@ -146,6 +147,7 @@ async fn shut_down(
     let losses = told.losses.clone();
     let table = consumer.finish(told, &report, &backlog);
     Account::new(table, losses, &report).log();
+    deadline.offer(reporters.finish()).await;
     deadline.verdict(config.shutdown_timeout)?;
     drained.transpose().context("what was under way is lost")?;
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))

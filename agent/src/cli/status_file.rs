@@ -38,6 +38,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// How things stand at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gauges {
+    /// When it was so: wall clock, nanoseconds since the Unix epoch.
+    pub(super) real_ns: i64,
     /// Flows that live now.
     pub(super) live_flows: usize,
     /// Those of them that are offloaded without being counted, as far as known.
@@ -159,7 +161,7 @@ mod tests {
         let statement = Auditor::default().audit(&Evidence::default());
         let mut file = StatusFile::new(dir.path(), "gw1", "source=bpf");
         let longest_runs = Some(LongestRuns { sweep_ns: 301_200, walk_ns: 5_000 });
-        let gauges = Gauges { live_flows: 12, offloaded_uncounted: 3, longest_runs };
+        let gauges = Gauges { real_ns: 0, live_flows: 12, offloaded_uncounted: 3, longest_runs };
         file.write(&statement, None, gauges, false);
         let agents = running(dir.path()).unwrap();
         assert_eq!(agents.len(), 1);

@@ -24,6 +24,7 @@ pub mod spool;
 mod spooled;
 #[cfg(test)]
 mod spooled_tests;
+mod status;
 mod tally;
 mod voice;
 
@@ -37,4 +38,5 @@ pub use networks::{Direction, Networks};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;
+pub use status::{Stated, Status, Whole};
 pub use tally::Report;

@@ -321,7 +321,7 @@ mod tests {
     use crate::model::Sum;
 
     fn context() -> EncodeContext {
-        EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None) }
+        EncodeContext { host: "gw1".to_owned(), netns_name: Box::new(|_| None), networks: Arc::default() }
     }
 
     fn batch(records: usize) -> Records {

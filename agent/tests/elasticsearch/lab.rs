@@ -45,7 +45,11 @@ impl Lab {
     }
 
     pub(crate) fn sink(&self, options: &Options) -> Elasticsearch {
-        let context = EncodeContext { host: "gw1".into(), netns_name: Box::new(|_| None) };
+        let context = EncodeContext {
+            host: "gw1".into(),
+            netns_name: Box::new(|_| None),
+            networks: Default::default(),
+        };
         Elasticsearch::new("archive", options, TIMEOUT, context).unwrap()
     }
 

@@ -18,3 +18,5 @@ pub mod subject;
 pub mod scene;
 
 pub mod case;
+
+pub mod boards;

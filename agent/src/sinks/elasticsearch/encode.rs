@@ -159,7 +159,11 @@ mod tests {
     use super::*;
 
     fn context(host: &str) -> EncodeContext {
-        EncodeContext { host: host.to_owned(), netns_name: Box::new(|_| Some(Arc::from("init"))) }
+        EncodeContext {
+            host: host.to_owned(),
+            netns_name: Box::new(|_| Some(Arc::from("init"))),
+            networks: Arc::default(),
+        }
     }
 
     fn encoded(records: &[Record], host: &str, counters: Counters) -> (Vec<u8>, Vec<u32>) {

@@ -12,12 +12,13 @@ mod nodes;
 mod options;
 mod rejected;
 pub mod setup;
+mod status;
 mod stream;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -26,6 +27,7 @@ use tokio::sync::OnceCell;
 pub use credentials::Login;
 pub use encode::{BulkEncoder, Counters};
 pub use options::Options;
+pub use status::StatusSink;
 pub use stream::DataStream;
 
 use self::answer::{Fate, advised, fates, outcome, refusal};
@@ -56,14 +58,35 @@ pub struct Elasticsearch {
     doubts: Doubts,
     rejected: Rejected,
     /// What to do before the first request, if anything.
-    setup: Option<Setup>,
+    setup: Option<Arc<Setup>>,
 }
 
-/// A setup that is done once.
+/// A setup that is done once, by whoever needs it first.
 struct Setup {
+    name: String,
     options: Options,
     timeout: Duration,
     done: OnceCell<()>,
+}
+
+impl Setup {
+    async fn run(&self) -> Result<(), SetupError> {
+        let Self { name, options, timeout, done } = self;
+        done.get_or_try_init(|| async {
+            for sentence in setup::install(options, *timeout).await?.sentences() {
+                tracing::info!("sink {name}: {sentence}");
+            }
+            Ok(())
+        })
+        .await
+        .copied()
+    }
+}
+
+/// Has the cluster set up, if that is wanted and not done yet.
+async fn set_up(setup: Option<&Arc<Setup>>) -> Result<(), Outcome> {
+    let Some(setup) = setup else { return Ok(()) };
+    setup.run().await.map_err(|error| not_now(format!("cannot set the server up: {error}"), false))
 }
 
 impl Elasticsearch {
@@ -86,21 +109,19 @@ impl Elasticsearch {
             stream: options.stream.clone(),
             doubts: Doubts::default(),
             rejected: Rejected::new(options.rejected_file(name), options.rejected_bytes.into()),
-            setup: options.setup.then(|| Setup { options: options.clone(), timeout, done: OnceCell::new() }),
+            setup: options.setup.then(|| {
+                let (name, options) = (name.to_owned(), options.clone());
+                Arc::new(Setup { name, options, timeout, done: OnceCell::new() })
+            }),
         })
     }
 
-    /// Has the cluster set up, if that is wanted and not done yet.
-    async fn set_up(&self) -> Result<(), SetupError> {
-        let Some(Setup { options, timeout, done }) = &self.setup else { return Ok(()) };
-        done.get_or_try_init(|| async {
-            for sentence in setup::install(options, *timeout).await?.sentences() {
-                tracing::info!("sink {}: {sentence}", self.name);
-            }
-            Ok(())
-        })
-        .await
-        .copied()
+    /// The way of what tells how complete the accounting is, to the same cluster.
+    ///
+    /// # Errors
+    /// When certificates cannot be used.
+    pub fn status(&self, options: &Options, timeout: Duration, host: String) -> Result<StatusSink, TlsError> {
+        StatusSink::new(options, timeout, host, self.setup.clone())
     }
 
     async fn send(&self, request: &Request) -> Outcome {
@@ -216,8 +237,8 @@ impl Sink for Elasticsearch {
         if request.items.is_empty() {
             return Outcome::Delivered;
         }
-        if let Err(error) = self.set_up().await {
-            return not_now(format!("cannot set the server up: {error}"), request.in_doubt);
+        if let Err(outcome) = set_up(self.setup.as_ref()).await {
+            return outcome;
         }
         self.send(request).await
     }

@@ -27,6 +27,8 @@ pub struct Options {
     pub stream: DataStream,
     /// Which figures readers sum.
     pub counters: Counters,
+    /// Whether it is told how complete the accounting is.
+    pub status: bool,
     /// Whether the agent installs template and retention at its start.
     pub setup: bool,
     /// How long documents are kept; for ever if `None`.
@@ -47,6 +49,7 @@ impl Options {
             http: HttpOptions::default(),
             stream: DataStream::of("default"),
             counters: Counters::Total,
+            status: true,
             setup: false,
             retention: None,
             rejected_file: None,
@@ -62,6 +65,7 @@ impl Options {
             http: HttpOptions::read(section),
             stream: stream(section),
             counters: counters(place, section, events),
+            status: section.boolean("status", default.status),
             setup: section.boolean("setup", default.setup),
             retention: retention(section),
             rejected_file: rejected_file(section),

@@ -2,22 +2,36 @@
 
 use std::fmt;
 
-/// The type and the data set in Elastic's naming scheme.
-const TYPE: &str = "logs";
-const DATASET: &str = "conntally.flow";
+use serde_json::{Value, json};
 
-/// A data stream of flows.
+/// The type and the data sets in Elastic's naming scheme.
+const TYPE: &str = "logs";
+const FLOWS: &str = "conntally.flow";
+const STATUS: &str = "conntally.status";
+
+/// A data stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataStream {
+    dataset: &'static str,
     namespace: String,
     name: String,
 }
 
 impl DataStream {
-    /// That of a namespace.
+    /// That of the flows of a namespace.
     #[must_use]
     pub fn of(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: format!("{TYPE}-{DATASET}-{namespace}") }
+        Self::named(FLOWS, namespace)
+    }
+
+    /// That which tells how complete the accounting is, in the same namespace.
+    #[must_use]
+    pub fn of_status(&self) -> Self {
+        Self::named(STATUS, &self.namespace)
+    }
+
+    fn named(dataset: &'static str, namespace: &str) -> Self {
+        Self { dataset, namespace: namespace.to_owned(), name: format!("{TYPE}-{dataset}-{namespace}") }
     }
 
     /// `logs-conntally.flow-<namespace>`
@@ -26,10 +40,20 @@ impl DataStream {
         &self.name
     }
 
-    /// What every document begins with.
+    /// The data set.
+    pub(super) const fn dataset(&self) -> &'static str {
+        self.dataset
+    }
+
+    /// What every document says of where it belongs.
+    pub(super) fn parts(&self) -> Value {
+        json!({ "type": TYPE, "dataset": self.dataset, "namespace": self.namespace })
+    }
+
+    /// What every document of flows begins with.
     pub(super) fn beginning(&self) -> String {
-        let namespace = &self.namespace;
-        format!(r#"{{"data_stream":{{"type":"{TYPE}","dataset":"{DATASET}","namespace":"{namespace}"}},"#)
+        let Self { dataset, namespace, .. } = self;
+        format!(r#"{{"data_stream":{{"type":"{TYPE}","dataset":"{dataset}","namespace":"{namespace}"}},"#)
     }
 
     /// What is wrong with a namespace, if anything.

@@ -10,7 +10,7 @@ use crate::sinks::http::double::{Asked, Double, Reply};
 use crate::sinks::samples::end_of_tcp;
 
 fn context() -> EncodeContext {
-    EncodeContext { host: "gw1".into(), netns_name: Box::new(|_| None) }
+    EncodeContext { host: "gw1".into(), netns_name: Box::new(|_| None), networks: Arc::default() }
 }
 
 fn record(flow: u128) -> Record {

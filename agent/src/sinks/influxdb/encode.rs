@@ -14,7 +14,7 @@ pub struct Series {
     /// The measurement, escaped.
     measurement: Box<[u8]>,
     /// The tag `host` with its comma.
-    host: Box<[u8]>,
+    pub(super) host: Box<[u8]>,
     /// How far behind the start of its interval a point stands.
     offset_ns: i64,
 }

@@ -7,6 +7,10 @@ mod options;
 
 mod line;
 
+pub mod schema;
+
+mod status;
+
 mod encode;
 
 mod verdict;
@@ -23,6 +27,9 @@ mod api;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod schema_tests;
 
 #[cfg(test)]
 mod wire_tests;
@@ -62,12 +69,6 @@ impl<I: ToLine> InfluxDb<I> {
     /// # Errors
     /// When certificates cannot be used.
     pub fn new(name: &str, options: &Options, timeout: Duration, series: Series) -> Result<Self, TlsError> {
-        if options.shape == Shape::PerFlow {
-            tracing::warn!(
-                "sink {name}: per_flow writes a series for each flow, which no InfluxDB endures for long; write to a \
-                 bucket with a short retention, or leave per_flow out"
-            );
-        }
         let wire = match (Writer::new(name, options, timeout)?, &options.target) {
             (None, Target::Udp { address, payload }) => Wire::Udp(Datagrams::new(name, address, *payload)),
             (Some(writer), _) => Wire::Http(Box::new(writer)),

@@ -1,5 +1,6 @@
 //! What a person can set about this sink.
 
+use super::schema::MEASUREMENT;
 use crate::config::{Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
 use crate::pipeline::aggregate::AggregateConfig;
 use crate::sinks::http::{Endpoint, HttpOptions};
@@ -18,6 +19,8 @@ pub struct Options {
     pub measurement: String,
     /// What has a series of its own.
     pub shape: Shape,
+    /// Whether it is told how complete the accounting is.
+    pub status: bool,
 }
 
 /// What the points are of.
@@ -89,7 +92,8 @@ impl Options {
         let is_udp = matches!(target, Some(Target::Udp { .. }));
         let http = if is_udp { HttpOptions::default() } else { HttpOptions::read(section) };
         let measurement = measurement(section);
-        Some(Self { http, measurement, shape: shape(section, has_networks), target: target? })
+        let (shape, status) = (shape(section, has_networks), section.boolean("status", true));
+        Some(Self { http, measurement, shape, status, target: target? })
     }
 
     /// The secrets that it needs.
@@ -184,7 +188,7 @@ fn login(place: &Place, section: &mut Section<'_>) -> Option<(String, Secret)> {
 
 fn measurement(section: &mut Section<'_>) -> String {
     let place = section.place("measurement");
-    let name = section.text("measurement").unwrap_or_else(|| "flows".to_owned());
+    let name = section.text("measurement").unwrap_or_else(|| MEASUREMENT.to_owned());
     let is_wrong = name.starts_with(['#', '_']) || name.contains('\\') || name.contains(char::is_control);
     if is_wrong && let Some(place) = place {
         let rule = "is no usable name; it begins with neither # nor _ and has no backslash and no line's end";

@@ -22,7 +22,13 @@ pub(super) fn request(lines: &[&str]) -> Request {
 }
 
 pub(super) fn options(target: Target) -> Options {
-    Options { target, http: HttpOptions::default(), measurement: "flows".into(), shape: Shape::PerFlow }
+    Options {
+        target,
+        http: HttpOptions::default(),
+        measurement: "flows".into(),
+        shape: Shape::PerFlow,
+        status: false,
+    }
 }
 
 pub(super) fn sink(target: Target) -> InfluxDb<Record> {

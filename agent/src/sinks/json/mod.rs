@@ -16,7 +16,10 @@ use std::sync::Arc;
 use self::writer::{Calendars, Draft, Mention, Said, Writer};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
 use crate::flow::community_id::{self, CommunityId};
-use crate::model::{Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, protocol};
+use crate::model::{
+    Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, Tuple, protocol,
+};
+use crate::pipeline::Networks;
 
 /// Tells the name of a network namespace by its inode, if it has one.
 pub type NetnsName = dyn Fn(u32) -> Option<Arc<str>> + Send + Sync;
@@ -27,6 +30,8 @@ pub struct EncodeContext {
     pub host: String,
     /// Names of network namespaces.
     pub netns_name: Box<NetnsName>,
+    /// Names of networks.
+    pub networks: Arc<Networks>,
 }
 
 /// Writes records as lines.
@@ -72,7 +77,7 @@ impl Encoder {
                 if netns.said.is_empty() || netns.inode != record.netns {
                     netns.turn_to(record.netns, context, draft);
                 }
-                line(Writer::new(draft, calendars, out), record, id, host, &netns.said);
+                line(Writer::new(draft, calendars, out), record, id, host, &netns.said, &context.networks);
             }
         }
     }
@@ -105,11 +110,14 @@ impl Netns {
     }
 }
 
-fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said) {
+fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said, networks: &Networks) {
     let json = &mut json;
     let observed = event(json, record);
     flow(json, record);
     network(json, record, id);
+    if networks.has_internal() {
+        direction(json, record, networks);
+    }
     let mentions = endpoints(json, record);
     related(json, mentions);
     json.said(host);
@@ -117,8 +125,41 @@ fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns:
     last_seen(json, record, observed);
     place(json, record);
     json.said(netns);
+    if !networks.is_empty() {
+        named(json, record, networks);
+    }
     flags(json, record.flags);
     json.finish();
+}
+
+/// Which way the flow goes, as seen from the internal networks.
+#[inline(never)]
+fn direction(json: &mut Writer, record: &Record, networks: &Networks) {
+    if let Some(direction) = networks.direction(&record.original, &record.reply) {
+        json.raw(r#","direction":""#);
+        json.word(direction.name());
+        json.raw("\"");
+    }
+}
+
+/// The networks that the two ends are in.
+#[inline(never)]
+fn named(json: &mut Writer, record: &Record, networks: &Networks) {
+    let Tuple { family, src, dst, .. } = record.original;
+    let find = |address| networks.network(networks.locate(family, address)?);
+    let ends = [(r#""source":""#, find(src)), (r#""destination":""#, find(dst))];
+    let mut before = r#","network":{"#;
+    for (key, network) in ends {
+        let Some(network) = network else { continue };
+        json.raw(before);
+        json.raw(key);
+        json.escaped(&network.name);
+        json.raw("\"");
+        before = ",";
+    }
+    if before == "," {
+        json.raw("}");
+    }
 }
 
 #[inline(always)]
@@ -138,7 +179,7 @@ macro_rules! ecs_version {
     };
 }
 
-const ECS_VERSION: &str = ecs_version!();
+pub(crate) const ECS_VERSION: &str = ecs_version!();
 
 /// What stands between the first two moments of a line, but for the type of event in the middle.
 const HAPPENED: &str = concat!(

@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 
 use super::super::samples::{any_record, end_of_tcp, ping};
 use super::*;
+use crate::pipeline::networks::NetworkDefinition;
 
 fn context(host: &str) -> EncodeContext {
     EncodeContext {
         host: host.to_owned(),
         netns_name: Box::new(|inode| (inode == 4_026_531_840).then(|| Arc::from("init"))),
+        networks: Arc::default(),
     }
 }
 
@@ -46,6 +48,33 @@ fn what_the_kernel_does_not_count_is_absent_rather_than_zero() {
     assert_eq!(value["network"].get("packets"), None);
     assert_eq!(value["conntally"].get("delta"), None);
     assert_eq!(value["conntally"]["flags"], json!(["no_counters"]));
+}
+
+#[test]
+fn networks_are_named_where_there_are_any_and_tell_the_direction() {
+    let network = |name: &str, prefix: &str, internal| NetworkDefinition {
+        name: name.to_owned(),
+        prefixes: vec![prefix.parse().unwrap()],
+        internal,
+    };
+    let line = |definitions: &[NetworkDefinition]| {
+        let networks = Arc::new(Networks::new(definitions).unwrap());
+        let mut out = Vec::new();
+        Encoder::new(EncodeContext { networks, ..context("gw1") }).encode(&[end_of_tcp()], &mut out);
+        serde_json::from_slice::<Value>(&out).unwrap()
+    };
+    let (team, far) =
+        (network("team \"7\"", "10.0.0.0/8", Some(true)), network("far", "198.51.100.0/24", None));
+    let both = line(&[team.clone(), far.clone()]);
+    assert_eq!(both["conntally"]["network"], json!({ "source": "team \"7\"", "destination": "far" }));
+    assert_eq!(both["network"]["direction"], "outbound");
+    let one = line(&[far]);
+    assert_eq!(one["conntally"]["network"], json!({ "destination": "far" }));
+    assert_eq!(one["network"].get("direction"), None, "nothing is internal");
+    let none = line(&[network("other side", "192.168.0.0/16", None)]);
+    assert_eq!(none["conntally"].get("network"), None);
+    let line = line(&[team]);
+    assert_eq!(line["conntally"]["flags"], json!([]), "what follows is where it was");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use conntally_servers::{Cache, Kind, Server, find};
+use conntally_sink_tests::boards;
 use conntally_sink_tests::case::{self, Case};
 use conntally_sink_tests::scene::Scene;
 use conntally_sink_tests::subject::{self, Subject};
@@ -57,6 +58,11 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let tally = Tally::default();
     let registered = registered(&options.agent, &options.out)?;
+    let wants_boards = chosen(&options.sink, "boards") && chosen(&options.case, "boards");
+    let is_wanted = |server: &str| wants_boards && chosen(&options.server, server);
+    for (name, result) in boards::play(&options.agent, &options.cache, &options.out, is_wanted) {
+        tally.note(&name, result)?;
+    }
     tally.note("every-sink-is-in-the-table", covered(&registered))?;
     let is_played = |subject: &&&dyn Subject| {
         chosen(&options.sink, subject.name()) && registered.contains(subject.sink())

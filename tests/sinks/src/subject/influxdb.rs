@@ -150,7 +150,8 @@ impl Subject for InfluxDb {
         };
         let authority =
             authority.map(|file| format!("ca_file = \"{}\"\n", file.display())).unwrap_or_default();
-        format!("url = \"{url}\"\nper_flow = {}\n{login}{authority}", self.per_flow)
+        // The cases count and break requests of flows.
+        format!("url = \"{url}\"\nstatus = false\nper_flow = {}\n{login}{authority}", self.per_flow)
     }
 
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {

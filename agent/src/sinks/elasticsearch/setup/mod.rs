@@ -4,6 +4,7 @@
 
 mod api;
 mod retention;
+mod status;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,11 @@ impl Report {
     }
 }
 
+/// The names of all fields that documents may have: one list for the encoders' tests, the templates and the boards.
+pub fn fields() -> impl Iterator<Item = &'static str> {
+    template::FIELDS.iter().chain(status::FIELDS).map(|(name, _)| *name)
+}
+
 /// Installs what is missing or older than this agent. What a newer agent installed stays.
 ///
 /// # Errors
@@ -75,7 +81,10 @@ pub async fn install(options: &Options, timeout: Duration) -> Result<Report, Set
             .add(format!("the template {NAME} has version {newer}, this agent has {VERSION}: left as it is"));
         return Ok(report);
     }
-    install_template(&api, options, is_elasticsearch, &mut report).await?;
+    let (lifecycle, has_constants) = install_template(&api, options, is_elasticsearch, &mut report).await?;
+    if options.status {
+        install_status(&api, &lifecycle, has_constants, &mut report).await?;
+    }
     prepare_stream(&api, &options.stream, installed, &mut report).await?;
     if let Some(kept) = options.retention {
         apply_retention(&api, kept, &options.stream, is_elasticsearch, &mut report).await?;
@@ -101,7 +110,7 @@ async fn install_template(
     options: &Options,
     is_elasticsearch: bool,
     report: &mut Report,
-) -> Result<(), SetupError> {
+) -> Result<(Lifecycle, bool), SetupError> {
     let mut lifecycle = match options.retention {
         Some(kept) if is_elasticsearch => Lifecycle::DataStream(retention::written(kept)),
         _ => Lifecycle::None,
@@ -112,7 +121,7 @@ async fn install_template(
         let said = put_template(api, &lifecycle, has_constants).await?;
         if said.is_success() {
             report.add(format!("the template {NAME} is installed in version {VERSION}"));
-            return Ok(());
+            return Ok((lifecycle, has_constants));
         }
         if has_constants && said.refusal.contains("constant_keyword") {
             has_constants = false;
@@ -128,6 +137,23 @@ async fn install_template(
 
 async fn put_template(api: &Api, lifecycle: &Lifecycle, has_constants: bool) -> Result<Said, SetupError> {
     api.ask(Method::Put, &format!("_index_template/{NAME}"), Some(&template(lifecycle, has_constants))).await
+}
+
+/// The template of what tells how complete the accounting is; its data stream is made by the first document.
+async fn install_status(
+    api: &Api,
+    lifecycle: &Lifecycle,
+    has_constants: bool,
+    report: &mut Report,
+) -> Result<(), SetupError> {
+    let path = format!("_index_template/{}", status::NAME);
+    let installed = installed_version(&api.ask(Method::Get, &path, None).await?.body);
+    if installed.is_some_and(|version| version > status::VERSION) {
+        return Ok(());
+    }
+    api.demand(Method::Put, &path, Some(&status::template(lifecycle, has_constants))).await?;
+    report.add(format!("the template {} is installed in version {}", status::NAME, status::VERSION));
+    Ok(())
 }
 
 /// Makes the data stream, or leads one that is there on to what the template says now.

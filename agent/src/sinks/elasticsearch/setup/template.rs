@@ -19,6 +19,7 @@ pub(super) enum Type {
     /// The same in all documents of an index.
     Constant,
     DateNanos,
+    Double,
     Ip,
     Keyword,
     Long,
@@ -32,6 +33,7 @@ impl Type {
             Self::Constant if has_constants => "constant_keyword",
             Self::Constant | Self::Keyword => "keyword",
             Self::DateNanos => "date_nanos",
+            Self::Double => "double",
             Self::Ip => "ip",
             Self::Long => "long",
         }
@@ -117,7 +119,18 @@ pub(super) enum Lifecycle {
 
 /// The template.
 pub(super) fn template(lifecycle: &Lifecycle, has_constants: bool) -> Value {
-    let mut content = json!({ "mappings": mappings(has_constants) });
+    template_of("logs-conntally.flow-*", FIELDS, &meta(), lifecycle, has_constants)
+}
+
+/// The template of data streams of that pattern; `meta` tells its version.
+pub(super) fn template_of(
+    pattern: &str,
+    fields: &[(&str, Type)],
+    meta: &Value,
+    lifecycle: &Lifecycle,
+    has_constants: bool,
+) -> Value {
+    let mut content = json!({ "mappings": mappings(fields, meta, has_constants) });
     if let Some(content) = content.as_object_mut() {
         match lifecycle {
             Lifecycle::None => {}
@@ -130,12 +143,12 @@ pub(super) fn template(lifecycle: &Lifecycle, has_constants: bool) -> Value {
         }
     }
     json!({
-        "index_patterns": ["logs-conntally.flow-*"],
+        "index_patterns": [pattern],
         "data_stream": {},
         "priority": PRIORITY,
-        "version": VERSION,
+        "version": meta.pointer("/conntally/version"),
         "template": content,
-        "_meta": meta(),
+        "_meta": meta,
     })
 }
 
@@ -155,18 +168,22 @@ pub(super) fn installed_version(answer: &Value) -> Option<u64> {
 
 /// What is ours is checked: an unknown field there is a mistake. Elsewhere others may add fields, which are kept and
 /// not indexed.
-fn mappings(has_constants: bool) -> Value {
-    let mut properties = properties(has_constants);
+fn mappings(fields: &[(&str, Type)], meta: &Value, has_constants: bool) -> Value {
+    let mut properties = properties_of(fields, has_constants);
     if let Some(Value::Object(own)) = properties.get_mut("conntally") {
         own.insert("dynamic".into(), "strict".into());
     }
-    json!({ "dynamic": false, "_meta": meta(), "properties": properties })
+    json!({ "dynamic": false, "_meta": meta, "properties": properties })
 }
 
 /// The fields as the server wants them: nested.
 pub(super) fn properties(has_constants: bool) -> Map<String, Value> {
+    properties_of(FIELDS, has_constants)
+}
+
+fn properties_of(fields: &[(&str, Type)], has_constants: bool) -> Map<String, Value> {
     let mut root = Map::new();
-    for (path, kind) in FIELDS {
+    for (path, kind) in fields {
         insert(&mut root, path, json!({ "type": kind.name(has_constants) }));
     }
     root
@@ -195,15 +212,24 @@ mod tests {
     use super::super::super::{BulkEncoder, Counters, DataStream};
     use super::*;
     use crate::model::Record;
+    use crate::pipeline::Networks;
+    use crate::pipeline::networks::NetworkDefinition;
     use crate::sinks::json::EncodeContext;
     use crate::sinks::samples::{any_record, end_of_tcp, ping};
 
-    /// Fields that no record has yet; the schema names them.
-    const LATER: [&str; 3] =
-        ["network.direction", "conntally.network.source", "conntally.network.destination"];
+    /// Every address is in one of them, and both are internal.
+    fn networks() -> Arc<Networks> {
+        let all = ["0.0.0.0/0", "::/0"].map(|prefix| prefix.parse().unwrap()).to_vec();
+        let all = NetworkDefinition { name: "all".into(), prefixes: all, internal: Some(true) };
+        Arc::new(Networks::new(&[all]).unwrap())
+    }
 
     fn document(record: &Record, counters: Counters) -> Value {
-        let context = EncodeContext { host: "gw1".into(), netns_name: Box::new(|_| Some(Arc::from("init"))) };
+        let context = EncodeContext {
+            host: "gw1".into(),
+            netns_name: Box::new(|_| Some(Arc::from("init"))),
+            networks: networks(),
+        };
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let mut encoder = BulkEncoder::new(context, counters, &DataStream::of("default"));
         encoder.encode(std::slice::from_ref(record), &mut out, &mut ends);
@@ -267,7 +293,7 @@ mod tests {
         }
         let missing: Vec<_> =
             FIELDS.iter().map(|(path, _)| *path).filter(|path| !seen.contains(*path)).collect();
-        assert_eq!(missing, LATER);
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     proptest! {

@@ -27,9 +27,17 @@ fn installed(version: u64, content: &str) -> String {
 }
 
 async fn run(replies: Vec<Reply>) -> (Result<Report, SetupError>, Vec<String>, Vec<Vec<u8>>) {
+    run_with(replies, false).await
+}
+
+async fn run_with(
+    replies: Vec<Reply>,
+    status: bool,
+) -> (Result<Report, SetupError>, Vec<String>, Vec<Vec<u8>>) {
     let double = Double::plain(replies).await;
     let mut options = Options::new(vec![double.endpoint("")]);
     options.retention = Some(Duration::from_secs(30 * 86_400));
+    options.status = status;
     let result = install(&options, Duration::from_secs(10)).await;
     let asked = double.asked();
     let lines = asked.iter().map(|asked| asked.head.lines().next().unwrap_or_default().to_owned()).collect();
@@ -60,6 +68,27 @@ async fn elasticsearch_gets_template_stream_and_its_lifecycle() {
     assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
     assert_eq!(lines[4], "PUT /_data_stream/logs-conntally.flow-default HTTP/1.1");
     assert_eq!(lines[6], "PUT /_data_stream/logs-conntally.flow-default/_lifecycle HTTP/1.1");
+}
+
+#[tokio::test]
+async fn the_state_of_the_accounting_gets_a_template_kept_as_long() {
+    let replies = vec![
+        ok(VERSION_9),
+        said(404, NOT_THERE),
+        ok(ACKNOWLEDGED),
+        said(404, NOT_THERE),
+        ok(ACKNOWLEDGED),
+        ok(STREAM),
+        ok(ACKNOWLEDGED),
+        ok(r#"{"acknowledged":true,"rolled_over":true}"#),
+        ok(&installed(1, "{}")),
+    ];
+    let (report, lines, bodies) = run_with(replies, true).await;
+    assert!(text(&report.unwrap()).contains("conntally.status is installed"));
+    assert_eq!(lines[4], "PUT /_index_template/conntally.status HTTP/1.1");
+    let template: Value = serde_json::from_slice(&bodies[4]).unwrap();
+    assert_eq!(template["index_patterns"], json!(["logs-conntally.status-*"]));
+    assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
 }
 
 #[tokio::test]

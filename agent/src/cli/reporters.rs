@@ -1,0 +1,130 @@
+//! Tells the sinks how complete the accounting is.
+
+use super::consumer::host;
+use crate::audit::Statement;
+use crate::config::{QueueConfig, SinkConfig, WhenFull};
+use crate::model::Sum;
+use crate::pipeline::{Handle, Items, Sink, Stated, Status, Whole, spawn};
+use crate::sinks::elasticsearch::{self, Elasticsearch};
+use crate::sinks::influxdb;
+use anyhow::Context as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The ways to all sinks that want to know. Each has a driver of its own, so that no record waits for a status.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reporters(Vec<Handle<Status>>);
+
+/// Later figures replace earlier ones that wait.
+const QUEUE: QueueConfig = QueueConfig { records: 1_024, when_full: WhenFull::Coalesce };
+
+/// Starts the driver by which a database is told, if that is wanted.
+pub(super) fn influxdb(
+    sink: &SinkConfig,
+    options: &influxdb::Options,
+) -> anyhow::Result<Option<Handle<Status>>> {
+    if !options.status {
+        return Ok(None);
+    }
+    Ok(Some(start(sink, super::influxdb::status(sink, options)?)))
+}
+
+/// The same for a cluster.
+pub(super) fn elasticsearch(
+    sink: &SinkConfig,
+    options: &elasticsearch::Options,
+    cluster: &Elasticsearch,
+) -> anyhow::Result<Option<Handle<Status>>> {
+    if !options.status {
+        return Ok(None);
+    }
+    let cluster = cluster.status(options, sink.delivery.timeout, host());
+    Ok(Some(start(sink, cluster.with_context(|| format!("sinks.{} cannot be used", sink.name))?)))
+}
+
+fn start(sink: &SinkConfig, told: impl Sink<Item = Status>) -> Handle<Status> {
+    spawn(&format!("{}.status", sink.name), told, &QUEUE, &sink.delivery)
+}
+
+impl Reporters {
+    pub(super) fn new(handles: Vec<Handle<Status>>) -> Self {
+        Self(handles)
+    }
+
+    /// Tells what was so at `real_ns` of the wall clock. Never waits.
+    pub(super) fn tell(&self, statement: &Statement, live_flows: usize, real_ns: i64) {
+        if self.0.is_empty() {
+            return;
+        }
+        let told: Items<Status> = Arc::new(statuses(statement, live_flows, real_ns));
+        for handle in &self.0 {
+            // What has no room is made good for by the next one.
+            let _ = handle.offer(0, &told);
+        }
+    }
+
+    /// Waits until all of it is delivered: nothing more comes.
+    pub(super) async fn finish(self) {
+        self.0.iter().for_each(Handle::close);
+        for handle in &self.0 {
+            handle.ended().await;
+        }
+    }
+}
+
+fn statuses(statement: &Statement, live_flows: usize, real_ns: i64) -> Vec<Status> {
+    let whole = Whole {
+        counted: statement.counted(),
+        delivered: statement.delivered,
+        not_yet_due: statement.not_yet_due,
+        filtered: statement.filtered,
+        lost: statement.lost_sum(),
+        doubts: statement.doubts.len() as u64,
+        live_flows: live_flows as u64,
+    };
+    let losses = losses(statement).into_iter();
+    let losses = losses.map(|(reason, (lost, unknown))| Stated::Loss { reason, lost, unknown });
+    let all = std::iter::once(Stated::Whole(whole)).chain(losses);
+    all.map(|stated| Status { real_ns, stated }).collect()
+}
+
+/// Each reason once, whether its amount is known or not.
+fn losses(statement: &Statement) -> BTreeMap<&'static str, (Sum, u64)> {
+    let mut all = BTreeMap::<_, (Sum, u64)>::new();
+    for (reason, lost) in statement.lost.iter().chain(statement.sinks.iter().flatten()) {
+        all.entry(*reason).or_default().0 += *lost;
+    }
+    for (reason, times) in &statement.doubts {
+        all.entry(*reason).or_default().1 += times;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Auditor, Evidence};
+
+    #[test]
+    fn a_reason_is_told_once_with_what_is_known_and_what_is_not() {
+        let sum = Sum { flows: 1, packets: 2, bytes: 300 };
+        let evidence = Evidence {
+            dropped: sum,
+            sinks: vec![vec![("archive.queue_full", sum), ("archive.given_up", Sum::default())]],
+            doubts: vec![("hook_skipped", 7)],
+            ..Evidence::default()
+        };
+        let told = statuses(&Auditor::default().audit(&evidence), 5, 10);
+        assert!(told.iter().all(|status| status.real_ns == 10));
+        let Stated::Whole(whole) = told[0].stated else { panic!("{told:?}") };
+        assert_eq!((whole.live_flows, whole.doubts, whole.lost), (5, 1, sum + sum));
+        let losses: Vec<_> = told[1..].iter().map(|status| status.stated).collect();
+        let loss = |reason, lost, unknown| Stated::Loss { reason, lost, unknown };
+        let expected = [
+            loss("archive.queue_full", sum, 0),
+            loss("hook_skipped", Sum::default(), 7),
+            loss("output_queue_full", sum, 0),
+        ];
+        assert_eq!(losses, expected);
+    }
+}

@@ -1,0 +1,146 @@
+//! Queries in InfluxQL, which InfluxDB 1 and 2 answer alike.
+
+use conntally::sinks::influxdb::schema::{LOSS, STATUS};
+use serde_json::{Value, json};
+
+use crate::names::{loss, status, status_tag, tag};
+
+/// The measurement is a constant of the board, as the agent's configuration may name another.
+const FLOWS: &str = "$measurement";
+
+/// Which points of groups are meant, by the board's variables. A tag that a point lacks is empty, which `.*` matches.
+fn of_flows() -> String {
+    let [host, src, dst, proto, port] = ["host", "src", "dst", "proto", "port"].map(tag);
+    format!(
+        "\"{host}\" =~ /^$host$/ AND (\"{src}\" =~ /^$network$/ OR \"{dst}\" =~ /^$network$/) \
+         AND \"{proto}\" =~ /^$proto$/ AND \"{port}\" =~ /^$port$/ AND $timeFilter"
+    )
+}
+
+/// Which statements are meant.
+fn of_agents() -> String {
+    format!("\"{}\" =~ /^$host$/ AND $timeFilter", status_tag("host"))
+}
+
+fn tags(names: &[&'static str]) -> String {
+    names.iter().map(|name| format!(", \"{name}\"")).collect()
+}
+
+/// The sum of fields, as text.
+pub(crate) fn sum(fields: &[&'static str]) -> String {
+    let sums: Vec<_> = fields.iter().map(|field| format!("sum(\"{field}\")")).collect();
+    if sums.len() == 1 { sums.concat() } else { format!("({})", sums.join(" + ")) }
+}
+
+/// A sum per second, times a factor. The interval is a whole number of milliseconds.
+pub(crate) fn per_second(fields: &[&'static str], factor: u32) -> String {
+    format!("{} * {} / $__interval_ms", sum(fields), 1_000 * factor)
+}
+
+/// Sums of points of groups over time; intervals in which nothing moved are zero.
+pub(crate) fn flows_over_time(what: &[(String, &str)], by: &[&'static str]) -> String {
+    let by: Vec<_> = by.iter().map(|name| tag(name)).collect();
+    format!(
+        "SELECT {} FROM \"{FLOWS}\" WHERE {} GROUP BY time($__interval){} fill(0)",
+        columns(what),
+        of_flows(),
+        tags(&by)
+    )
+}
+
+/// Sums of points of groups over the whole time.
+pub(crate) fn flows_in_all(what: &[(String, &str)], by: &[&'static str]) -> String {
+    let by: Vec<_> = by.iter().map(|name| format!("\"{}\"", tag(name))).collect();
+    format!("SELECT {} FROM \"{FLOWS}\" WHERE {} GROUP BY {}", columns(what), of_flows(), by.join(", "))
+}
+
+/// A gauge of points of groups over time: the last of each series in each interval, summed over series.
+pub(crate) fn gauge_over_time(field: &'static str, by: &'static str) -> String {
+    let field = crate::names::gauge(field);
+    format!(
+        "SELECT sum(\"last\") FROM (SELECT last(\"{field}\") AS \"last\" FROM \"{FLOWS}\" WHERE {} \
+         GROUP BY time($__interval), *) WHERE $timeFilter GROUP BY time($__interval), \"{}\" fill(none)",
+        of_flows(),
+        tag(by)
+    )
+}
+
+/// What statements said last, of each agent.
+pub(crate) fn status_now(what: &[(String, &str)]) -> String {
+    format!(
+        "SELECT {} FROM \"{STATUS}\" WHERE {} GROUP BY \"{}\"",
+        columns(what),
+        of_agents(),
+        status_tag("host")
+    )
+}
+
+/// The same over time.
+pub(crate) fn status_over_time(what: &[(String, &str)]) -> String {
+    format!(
+        "SELECT {} FROM \"{STATUS}\" WHERE {} GROUP BY time($__interval), \"{}\" fill(none)",
+        columns(what),
+        of_agents(),
+        status_tag("host")
+    )
+}
+
+/// The least of something over all agents.
+pub(crate) fn status_least(what: &str) -> String {
+    format!(
+        "SELECT min(\"part\") FROM (SELECT {what} AS \"part\" FROM \"{STATUS}\" WHERE {} GROUP BY \"{}\") \
+         WHERE $timeFilter",
+        of_agents(),
+        status_tag("host")
+    )
+}
+
+/// What was lost by reason and agent.
+pub(crate) fn losses_now() -> String {
+    let what =
+        [("lost_bytes", "Bytes"), ("lost_packets", "Packets"), ("lost_flows", "Flows"), ("unknown", "Times")];
+    let what = what.map(|(field, name)| (last(loss(field)), name));
+    format!(
+        "SELECT {} FROM \"{LOSS}\" WHERE {} GROUP BY \"{}\", \"{}\"",
+        columns(&what),
+        of_agents(),
+        status_tag("reason"),
+        status_tag("host")
+    )
+}
+
+/// The last value of a field.
+pub(crate) fn last(field: &'static str) -> String {
+    format!("last(\"{field}\")")
+}
+
+/// Which part of a figure is not lost.
+pub(crate) fn part(lost: &'static str, counted: &'static str) -> String {
+    format!("1 - last(\"{}\") / last(\"{}\")", status(lost), status(counted))
+}
+
+fn columns(what: &[(String, &str)]) -> String {
+    let columns: Vec<_> = what.iter().map(|(what, name)| format!("{what} AS \"{name}\"")).collect();
+    columns.join(", ")
+}
+
+/// What a panel asks: series over time, called by `alias`.
+pub(crate) fn series(query: String, alias: &str) -> Value {
+    json!({
+        "refId": "A",
+        "datasource": { "type": "influxdb", "uid": "${datasource}" },
+        "rawQuery": true,
+        "query": query,
+        "resultFormat": "time_series",
+        "alias": alias,
+    })
+}
+
+/// What a panel asks: rows.
+pub(crate) fn rows(query: String) -> Value {
+    let mut target = series(query, "");
+    if let Some(format) = target.get_mut("resultFormat") {
+        *format = "table".into();
+    }
+    target
+}

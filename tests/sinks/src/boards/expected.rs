@@ -1,0 +1,240 @@
+//! What each panel has to show of what was played.
+
+use anyhow::{Result, ensure};
+
+use super::answer::Answer;
+use super::board::{Board, INTERVALS_MS, Panel};
+use super::play::Played;
+use crate::sum::Sum;
+
+/// Fields that only some documents have.
+const SOMETIMES: [&str; 2] = ["source.nat.ip", "destination.nat.ip"];
+
+/// What one query has to return.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// Values that add up to a figure, by the unit of the panel.
+    Total(Figure),
+    /// Rows whose columns add up to figures, by the units of the columns.
+    Columns(&'static [(&'static str, Figure)]),
+    /// At one moment so many, and never more.
+    Most(Figure),
+    /// Documents that have all fields which are shown, and whose numbers add up to figures.
+    Documents(&'static [(&'static str, Figure)]),
+}
+
+/// A figure of what was played.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Figure {
+    Bytes,
+    SourceBytes,
+    DestinationBytes,
+    Packets,
+    SourcePackets,
+    DestinationPackets,
+    Flows,
+    /// Open at the same time.
+    Open,
+    LostBytes,
+    LostPackets,
+    LostFlows,
+    Zero,
+}
+
+use Expected::{Columns, Documents, Most, Total};
+use Figure::{
+    Bytes, DestinationBytes, DestinationPackets, Flows, LostBytes, LostFlows, LostPackets, Open, Packets,
+    SourceBytes, SourcePackets, Zero,
+};
+
+const GROUPS: &[(&str, Figure)] =
+    &[("Bytes", Bytes), ("Packets", Packets), ("Started", Flows), ("Ended", Flows)];
+
+const RECORDS: &[(&str, Figure)] = &[("Bytes", Bytes), ("Packets", Packets), ("Records", Flows)];
+
+const LIVE: &[(&str, &[Expected])] = &[
+    ("Completeness", &[Total(Zero)]),
+    (
+        "Completeness by agent",
+        &[Columns(&[
+            ("Bytes", Zero),
+            ("Packets", Zero),
+            ("Flows", Zero),
+            ("Lost", LostBytes),
+            ("Of unknown amount", Zero),
+            ("Open flows", Zero),
+        ])],
+    ),
+    (
+        "Lost, by reason",
+        &[Columns(&[("Bytes", LostBytes), ("Packets", LostPackets), ("Flows", LostFlows), ("Times", Zero)])],
+    ),
+    ("Lost within each interval", &[Total(LostBytes)]),
+    ("Throughput by network that opened", &[Total(Bytes)]),
+    ("Throughput by network that answered", &[Total(Bytes)]),
+    ("Throughput by direction", &[Total(SourceBytes), Total(DestinationBytes)]),
+    ("Packets by direction", &[Total(SourcePackets), Total(DestinationPackets)]),
+    ("Throughput by service", &[Total(Bytes)]),
+    ("Throughput by protocol", &[Total(Bytes)]),
+    ("Flows per second", &[Total(Flows), Total(Flows)]),
+    ("Open flows by agent", &[Total(Zero)]),
+    ("Open flows by network that opened", &[Most(Open)]),
+    ("Top talkers", &[Columns(GROUPS)]),
+    ("Ports and services", &[Columns(GROUPS)]),
+    ("Flows by group", &[Columns(GROUPS)]),
+];
+
+const ARCHIVE: &[(&str, &[Expected])] = &[
+    (
+        "Completeness by agent",
+        &[Columns(&[
+            ("Bytes", Zero),
+            ("Packets", Zero),
+            ("Flows", Zero),
+            ("Lost", LostBytes),
+            ("Of unknown amount", Zero),
+        ])],
+    ),
+    ("Ends that were missed", &[Total(Zero)]),
+    ("Flows without counters", &[Total(Zero)]),
+    ("Met in mid-life", &[Total(Zero)]),
+    ("Bytes of finished flows, by protocol", &[Total(Bytes)]),
+    ("Flows that ended, by reason", &[Total(Flows)]),
+    ("Top openers", &[Columns(RECORDS)]),
+    ("Top answerers", &[Columns(RECORDS)]),
+    ("Ports", &[Columns(RECORDS)]),
+    (
+        "Flows",
+        &[Documents(&[
+            ("source.bytes", SourceBytes),
+            ("destination.bytes", DestinationBytes),
+            ("source.packets", SourcePackets),
+            ("destination.packets", DestinationPackets),
+        ])],
+    ),
+];
+
+/// What the queries of a panel have to return.
+pub(super) fn of(board: &Board, title: &str) -> Option<&'static [Expected]> {
+    let all = if board.uid() == "conntally-live" { LIVE } else { ARCHIVE };
+    all.iter().find(|(name, _)| *name == title).map(|(_, expected)| *expected)
+}
+
+/// The panel by which the variables are tried.
+pub(super) fn narrowed(board: &Board) -> (&'static str, Narrowed) {
+    if board.uid() == "conntally-live" {
+        ("Flows by group", Narrowed("Bytes"))
+    } else {
+        ("Top openers", Narrowed("Sum network.bytes"))
+    }
+}
+
+/// The column that a choice makes smaller.
+pub(super) struct Narrowed(&'static str);
+
+impl Narrowed {
+    #[expect(clippy::unused_self, reason = "both columns hold bytes")]
+    pub(super) fn whole(&self, played: &Played) -> f64 {
+        Bytes.of(played)
+    }
+
+    pub(super) fn measured(&self, panel: &Panel, answer: &Answer) -> Result<f64> {
+        ensure!(panel.unit(&panel.shown(self.0)) == "bytes", "it is not in bytes");
+        Ok(answer.numbers(Some(self.0)).sum())
+    }
+}
+
+impl Expected {
+    pub(super) fn check(
+        &self,
+        panel: &Panel,
+        answer: &Answer,
+        played: &Played,
+        interval_ms: u64,
+    ) -> Result<()> {
+        let scale = |unit: &str, figure| scale(unit, figure, interval_ms as f64 / 1_000.0);
+        match self {
+            Total(figure) => {
+                let sum: f64 = answer.numbers(None).sum();
+                same(panel.title(), sum * scale(&panel.unit(""), *figure)?, figure.of(played))
+            }
+            Columns(columns) => columns.iter().try_for_each(|(shown, figure)| {
+                let names = answer.0.iter().flat_map(|series| &series.rows).flat_map(|(_, row)| row.keys());
+                let name = names.into_iter().find(|name| panel.shown(name) == *shown);
+                ensure!(name.is_some(), "there is no column {shown}");
+                let sum: f64 = answer.numbers(name.map(String::as_str)).sum();
+                same(shown, sum * scale(&panel.unit(shown), *figure)?, figure.of(played))
+            }),
+            Most(figure) => {
+                let most = answer.by_time().into_values().fold(0.0, f64::max);
+                // In longer intervals the end of flows may hide that they were open.
+                let [finest, ..] = INTERVALS_MS;
+                ensure!(most <= figure.of(played), "{most} is more than there were");
+                if interval_ms > finest { Ok(()) } else { same(panel.title(), most, figure.of(played)) }
+            }
+            Documents(columns) => {
+                for (field, figure) in *columns {
+                    let unit = panel.unit(&panel.shown(field));
+                    let sum: f64 = answer.numbers(Some(field)).sum();
+                    same(field, sum * scale(&unit, *figure)?, figure.of(played))?;
+                }
+                let shown = panel.columns();
+                let missing = shown.iter().filter(|field| {
+                    !SOMETIMES.contains(&field.as_str())
+                        && !answer.0.iter().all(|one| {
+                            one.tags.contains_key(*field)
+                                || one.rows.iter().all(|(_, row)| row.contains_key(*field))
+                        })
+                });
+                let missing: Vec<_> = missing.collect();
+                ensure!(missing.is_empty(), "documents lack {missing:?}");
+                same("documents", answer.rows() as f64, Flows.of(played))
+            }
+        }
+    }
+}
+
+/// Rates are floats: a sum of quotients is what was divided but for the last digits.
+fn same(what: &str, shown: f64, expected: f64) -> Result<()> {
+    ensure!((shown - expected).abs() <= 1e-9 * expected.max(1.0), "{what}: {shown} instead of {expected}");
+    Ok(())
+}
+
+/// What a value in this unit has to be multiplied by to be the figure, summed over intervals where it is a rate.
+fn scale(unit: &str, figure: Figure, seconds: f64) -> Result<f64> {
+    let is_bytes = matches!(figure, Bytes | SourceBytes | DestinationBytes | LostBytes);
+    let is_packets = matches!(figure, Packets | SourcePackets | DestinationPackets | LostPackets);
+    let is_flows = matches!(figure, Flows | LostFlows | Open);
+    match unit {
+        "bps" if is_bytes => Ok(seconds / 8.0),
+        "bytes" if is_bytes => Ok(1.0),
+        "pps" if is_packets => Ok(seconds),
+        "suffix: flows/s" if is_flows => Ok(seconds),
+        "short" if is_packets || is_flows || matches!(figure, Zero) => Ok(1.0),
+        "percentunit" | "bytes" if matches!(figure, Zero) => Ok(1.0),
+        other => anyhow::bail!("{figure:?} is shown in {other:?}"),
+    }
+}
+
+impl Figure {
+    fn of(self, played: &Played) -> f64 {
+        let Played { sent, lost, open } = played;
+        let bytes = |sum: &Sum| sum.source.bytes + sum.destination.bytes;
+        let packets = |sum: &Sum| sum.source.packets + sum.destination.packets;
+        let figure = match self {
+            Bytes => bytes(sent),
+            SourceBytes => sent.source.bytes,
+            DestinationBytes => sent.destination.bytes,
+            Packets => packets(sent),
+            SourcePackets => sent.source.packets,
+            DestinationPackets => sent.destination.packets,
+            Flows => sent.flows,
+            Open => *open,
+            LostBytes => bytes(lost),
+            LostPackets => packets(lost),
+            LostFlows => lost.flows,
+            Zero => 0,
+        };
+        figure as f64
+    }
+}

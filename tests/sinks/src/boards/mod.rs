@@ -1,0 +1,139 @@
+//! The Grafana boards: every query of every panel is run with its variables filled in, and what comes back has to be
+//! the ledger's, in the unit that the panel declares.
+
+mod answer;
+mod board;
+mod elasticsearch;
+mod expected;
+mod influxql;
+mod play;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use conntally_servers::{Cache, Server, find};
+
+use self::answer::Answer;
+use self::board::{Board, Panel};
+use self::expected::Expected;
+use self::play::Played;
+
+/// The servers that the boards are tried with.
+const SERVERS: [&str; 3] = ["influxdb-2", "influxdb-1", "elasticsearch-small-8"];
+
+/// The boards in the sources that this was built from.
+const BOARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dashboards");
+
+/// Who answers the queries of a board.
+trait Reader {
+    /// Runs one.
+    fn ask(&self, panel: &Panel, target: &board::Target, fill: &board::Fill) -> Result<Answer>;
+
+    /// The values that a variable offers.
+    fn values(&self, variable: &board::Variable, fill: &board::Fill) -> Result<Vec<String>>;
+
+    /// A chosen value as Grafana writes it into a query.
+    fn chosen(&self, value: &str) -> String;
+}
+
+/// Tries the boards with each server that is wanted; tells what was tried, and what came of it.
+pub fn play(
+    agent: &Path,
+    cache: &Path,
+    folder: &Path,
+    is_wanted: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = (String, Result<()>)> {
+    let wanted = SERVERS.into_iter().filter(move |name| is_wanted(name));
+    wanted.map(|name| (format!("boards/{name}"), play_with(name, agent, cache, folder)))
+}
+
+/// Starts a server without data, fills it by two agents, and tries the board that reads it.
+fn play_with(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()> {
+    let kind = find(name).with_context(|| format!("there is no server {name}"))?;
+    // Whoever watches may be gone; the tests go on.
+    let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
+    let installed = Cache::below(cache)?.ensure(kind, say)?;
+    let home = std::env::temp_dir().join(format!("conntally-boards-{}-{name}", std::process::id()));
+    let mut server = Server::start(kind, &installed, &home, &[])?;
+    try_board(agent, &server, &folder.join(format!("boards-{name}")))?;
+    server.stop()
+}
+
+fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
+    drop(fs::remove_dir_all(folder));
+    fs::create_dir_all(folder)?;
+    let is_archive = server.access().get("database").or_else(|| server.access().get("bucket")).is_none();
+    let played = play::run(agent, server, folder)?;
+    let file = if is_archive { "conntally-archive.json" } else { "conntally-live.json" };
+    let board = Board::read(&Path::new(BOARDS).join(file))?;
+    let reader: Box<dyn Reader> = if is_archive {
+        Box::new(elasticsearch::Cluster::of(server)?)
+    } else {
+        Box::new(influxql::Database::of(server)?)
+    };
+    for interval_ms in board::INTERVALS_MS {
+        try_panels(&board, &*reader, &played, interval_ms)
+            .with_context(|| format!("in intervals of {interval_ms} ms"))?;
+    }
+    try_variables(&board, &*reader, &played)
+}
+
+/// All panels, with everything chosen.
+fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: u64) -> Result<()> {
+    let fill = board.everything(interval_ms);
+    for panel in board.panels() {
+        let expected = expected::of(board, panel.title())
+            .with_context(|| format!("nobody knows what {:?} has to show", panel.title()))?;
+        ensure!(expected.len() == panel.targets().len(), "{:?} has another number of queries", panel.title());
+        for (target, expected) in panel.targets().iter().zip(expected) {
+            let answer = reader.ask(panel, target, &fill);
+            let answer = answer.with_context(|| format!("{:?} cannot be asked for", panel.title()))?;
+            check(panel, &answer, expected, played, interval_ms)
+                .with_context(|| format!("{:?} shows something else: {answer:?}", panel.title()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check(
+    panel: &Panel,
+    answer: &Answer,
+    expected: &Expected,
+    played: &Played,
+    interval_ms: u64,
+) -> Result<()> {
+    ensure!(answer.rows() > 0, "no rows");
+    expected.check(panel, answer, played, interval_ms)
+}
+
+/// Each variable offers something; where no flow has two of its values, what these choose adds up to everything, and
+/// where one may have, each chooses something and none more than there is.
+fn try_variables(board: &Board, reader: &dyn Reader, played: &Played) -> Result<()> {
+    let (title, expected) = expected::narrowed(board);
+    let panel = board.panels().find(|panel| panel.title() == title).context("there is no such panel")?;
+    let target = panel.targets().first().context("it has no query")?;
+    let [interval_ms, ..] = board::INTERVALS_MS;
+    for variable in board.variables() {
+        let values = reader.values(variable, &board.everything(interval_ms))?;
+        ensure!(!values.is_empty(), "the variable {} offers nothing", variable.name());
+        let mut sum = 0.0;
+        for value in &values {
+            let fill = board.everything(interval_ms).with(variable.name(), &reader.chosen(value));
+            let answer = reader.ask(panel, target, &fill)?;
+            let part = expected.measured(panel, &answer)?;
+            ensure!(part > 0.0, "{} = {value} chooses nothing", variable.name());
+            ensure!(
+                part <= expected.whole(played),
+                "{} = {value} chooses more than there is",
+                variable.name()
+            );
+            sum += part;
+        }
+        // Both ends of a flow have a network, and not every end has one.
+        let is_apart = variable.name() != "network";
+        ensure!(!is_apart || sum == expected.whole(played), "{values:?} of {} miss some", variable.name());
+    }
+    Ok(())
+}
