@@ -40,7 +40,7 @@ impl Lab {
             "shutdown_timeout = \"40s\"\n[sinks.live]\ntype = \"influxdb\"\nversion = 1\nurl = \"http://{}\"\n\
              database = \"flows\"\nper_flow = true\ncompress = false\nqueue_records = 1024\nbatch_records = 100\n\
              batch_age = \"20ms\"\ntimeout = \"30s\"\nretry_max = \"1s\"\nwhen_full = \"spool\"\n\
-             spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}\n",
+             status = false\nspool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}\n",
             server.address,
             spool.display()
         );
