@@ -161,6 +161,14 @@ impl<'a> Scene<'a> {
         Ok((ended, ledger))
     }
 
+    /// How many flows the server finds at this moment.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn found(&self) -> Result<u64> {
+        self.subject.found(&self.target())
+    }
+
     /// What the server has stored.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod limits;
 mod outages;
 mod refusals;
 mod secure;
+mod soon;
 mod spools;
 
 use anyhow::Result;
@@ -45,6 +46,7 @@ const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) 
 
 /// All of them.
 pub const ALL: &[Case] = &[
+    case("soon", "a record can be found soon after it was made", soon::is_found),
     local("accounts", "says in the end that nothing was lost", basics::accounts),
     local("delivers", "every flow arrives once, to the byte", basics::delivers),
     case("batches", "many records travel in few requests", basics::batches),

@@ -82,6 +82,14 @@ impl Subject for Elasticsearch {
         }))
     }
 
+    fn found(&self, target: &Target<'_>) -> Result<u64> {
+        let search = ask(target, "POST", &format!("/{}/_search", stream(target)));
+        let answer = search.json(&json!({"size": 0, "track_total_hits": true})).send(target.address)?;
+        // There is no stream before the first document.
+        let found = if answer.is_success() { answer.json()? } else { Value::Null };
+        Ok(found.pointer("/hits/total/value").and_then(Value::as_u64).unwrap_or(0))
+    }
+
     /// In a data stream that exists already a port is at most 127, which 53 is and 443 is not.
     fn poison(&self, target: &Target<'_>) -> Result<()> {
         let stream = stream(target);

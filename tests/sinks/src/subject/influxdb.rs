@@ -98,6 +98,8 @@ impl Subject for InfluxDb {
             ("influxdb-telegraf", "restart") => {
                 Some("Telegraf forgets what it acknowledged when it is killed")
             }
+            ("influxdb-telegraf", "soon") => Some("nobody asks Telegraf for records"),
+            ("influxdb-2-grouped", "soon") => Some("its points come when their interval is over"),
             ("influxdb-2-grouped", "batches" | "keeps-limits" | "halves") => {
                 Some("it has few points to send")
             }

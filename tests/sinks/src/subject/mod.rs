@@ -42,6 +42,14 @@ pub trait Subject: Sync {
     /// When the server does not tell.
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>>;
 
+    /// How many flows somebody finds who asks now, without asking the server to hurry.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    fn found(&self, target: &Target<'_>) -> Result<u64> {
+        Ok(self.stored(target)?.map_or(0, |stored| stored.flows))
+    }
+
     /// How long after the agent has ended something may still be stored.
     fn settles_within(&self) -> Duration {
         Duration::ZERO
