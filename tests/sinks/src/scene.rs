@@ -24,6 +24,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(60);
 const IMPATIENT: &str = "batch_age = \"50ms\"\ntimeout = \"2s\"\nretry_max = \"1s\"\n";
 
+/// How often a case kills agents that it kills again and again.
+const KILLS: usize = 5;
+
 /// What a case plays with.
 pub struct Scene<'a> {
     program: &'a Path,
@@ -33,6 +36,8 @@ pub struct Scene<'a> {
     folder: PathBuf,
     tag: String,
     patience: Duration,
+    elsewhere: Option<&'static str>,
+    kills: usize,
 }
 
 /// An agent and what it is fed with.
@@ -66,6 +71,8 @@ impl<'a> Scene<'a> {
             folder: folder.join(&tag),
             tag,
             patience: PATIENCE,
+            elsewhere: None,
+            kills: KILLS,
         };
         fs::create_dir_all(&scene.folder)?;
         if scene.server.is_some() {
@@ -78,6 +85,22 @@ impl<'a> Scene<'a> {
     /// How long an agent may try to deliver when it is to end, instead of a minute.
     pub const fn hurry(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// How often an agent is killed by a case that does it again and again.
+    pub const fn endure(&mut self, kills: usize) {
+        self.kills = kills;
+    }
+
+    /// The same, as it was set.
+    #[must_use]
+    pub const fn kills(&self) -> usize {
+        self.kills
+    }
+
+    /// Agents are told to write there, and not to the proxy.
+    pub const fn point_at(&mut self, url: &'static str) {
+        self.elsewhere = Some(url);
     }
 
     /// Replaces the proxy by one with TLS.
@@ -227,6 +250,7 @@ impl<'a> Scene<'a> {
     fn configuration(&self, lines: &str) -> String {
         let (url, authority) =
             self.proxy.as_ref().map_or((String::new(), None), |proxy| (proxy.url(), proxy.authority()));
+        let url = self.elsewhere.map_or(url, str::to_owned);
         let own = self.subject.configuration(&self.target(), &url, authority);
         let impatient: String = if self.proxy.is_some() { kept(IMPATIENT, lines) } else { String::new() };
         format!(

@@ -48,7 +48,7 @@ impl Writer {
     /// Tries once to write all; lines that the server cannot read are looked for by writing the others.
     pub(super) async fn deliver(&self, request: &Request) -> Outcome {
         if let Err(failure) = self.preparation.run(&self.client, &self.login).await {
-            return not_now(failure);
+            return self.not_now(&failure);
         }
         let lines: Vec<&[u8]> = (0..request.items.len()).filter_map(|at| request.piece(at)).collect();
         if lines.is_empty() {
@@ -86,10 +86,16 @@ impl Writer {
         Outcome::Partly { again, given_up, retry_after: wait }
     }
 
+    /// Says which server it is of that there is no answer.
+    fn not_now(&self, failure: &Failure) -> Outcome {
+        let reason = format!("{}: {}", self.url.origin().ascii_serialization(), failure.reason);
+        Outcome::NotNow { reason, retry_after: None, in_doubt: failure.in_doubt }
+    }
+
     /// One request and what it means.
     async fn attempt(&self, body: &[u8], lines: &[&[u8]]) -> Verdict {
         match self.call(body).await {
-            Err(failure) => Verdict::Known(not_now(failure)),
+            Err(failure) => Verdict::Known(self.not_now(&failure)),
             Ok(answer) => {
                 match answer.status {
                     401 => self.login.refused(),
@@ -121,9 +127,4 @@ fn halves(range: Range<usize>, reason: &str, given_up: &mut Vec<GivenUp>) -> Vec
     }
     let middle = range.start + range.len() / 2;
     vec![middle..range.end, range.start..middle]
-}
-
-fn not_now(failure: Failure) -> Outcome {
-    let Failure { reason, in_doubt } = failure;
-    Outcome::NotNow { reason, retry_after: None, in_doubt }
 }

@@ -46,6 +46,9 @@ struct Options {
 /// So many sinks are played with at once: their cases mostly wait.
 const AT_ONCE: usize = 3;
 
+/// How often agents are killed with `--full`.
+const MANY_KILLS: usize = 50;
+
 /// How many cases ended how.
 #[derive(Default)]
 struct Tally {
@@ -178,6 +181,9 @@ fn play(
     case: &Case,
 ) -> Result<()> {
     let mut scene = Scene::set(&options.agent, subject, server, &options.out)?;
+    if options.full {
+        scene.endure(MANY_KILLS);
+    }
     let result = case.play(&mut scene);
     // Whatever became of it, the next case needs a server.
     if let Ok(server) = scene.server()

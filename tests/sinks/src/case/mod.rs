@@ -73,6 +73,7 @@ pub const ALL: &[Case] = &[
         refusals::gives_up_loudly,
     ),
     case("counts", "what cannot be delivered before the end is counted to the byte", refusals::counts),
+    case("no-such-name", "a name that nobody knows is told, and what is lost by it", refusals::no_such_name),
     case("tls", "the right certificate is taken", secure::takes_the_right),
     case("wrong-certificates", "no other is, and the log says why", secure::refuses_wrong_ones),
 ];

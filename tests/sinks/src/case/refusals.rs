@@ -37,6 +37,22 @@ pub(super) fn counts(scene: &mut Scene<'_>) -> Result<()> {
     expect_loss(&ended.log, ledger.source.bytes + ledger.destination.bytes)
 }
 
+/// Nobody knows the server's name.
+pub(super) fn no_such_name(scene: &mut Scene<'_>) -> Result<()> {
+    scene.hurry(Duration::from_secs(2));
+    scene.point_at("http://nowhere.invalid:8086");
+    let mut run = scene.start("")?;
+    run.feed.wave(100)?;
+    let told = || {
+        let log = run.agent.log();
+        Ok(log.lines().any(|line| line.contains("sink test") && line.contains("nowhere.invalid")))
+    };
+    scene.until("the log tells the name that nobody knows", &run, told)?;
+    run.agent.terminate()?;
+    let (ended, ledger) = scene.end(run)?;
+    expect_loss(&ended.log, ledger.source.bytes + ledger.destination.bytes)
+}
+
 /// The log names the bytes that are missing.
 fn expect_loss(log: &str, bytes: u64) -> Result<()> {
     let digits: String = log.chars().filter(|c| *c != ',' && *c != '_').collect();

@@ -11,14 +11,18 @@ use crate::proxy::Fault;
 use crate::scene::{Run, Scene};
 use crate::sum::Sum;
 
-/// The queue is as short as it may be, and requests are small, so that there are many.
+/// Queue and files are as small as they may be, and so are requests, so that there are many.
 const SMALL: &str = "queue_records = 1024\nbatch_records = 50\nwhen_full = \"spool\"\n";
 
-/// Flows of a wave: more than the queue holds, also where a sink gets only their ends.
-const WAVE: u64 = 1_500;
+/// Flows of a wave: more than the queue holds, also where a sink gets only their ends. Two waves are more than three
+/// files.
+const WAVE: u64 = 2_000;
+
+/// So many requests pass before an agent is killed, one agent after the other.
+const PASSES: [usize; 5] = [2, 0, 5, 1, 3];
 
 fn lines(scene: &Scene<'_>) -> String {
-    format!("{SMALL}spool = {{ dir = \"{}\" }}", spool(scene).display())
+    format!("{SMALL}spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}", spool(scene).display())
 }
 
 fn spool(scene: &Scene<'_>) -> std::path::PathBuf {
@@ -26,11 +30,12 @@ fn spool(scene: &Scene<'_>) -> std::path::PathBuf {
 }
 
 /// An agent fills its spool while the server is away, and ends.
-fn fill(scene: &Scene<'_>) -> Result<Sum> {
+fn fill(scene: &Scene<'_>, waves: usize) -> Result<Sum> {
     scene.proxy()?.go_away()?;
     let mut run = scene.start(&lines(scene))?;
-    run.feed.wave(WAVE)?;
-    run.feed.wave(WAVE)?;
+    for _ in 0..waves {
+        run.feed.wave(WAVE)?;
+    }
     let (ended, ledger) = scene.finish(run)?;
     ensure!(ended.log.contains("account: nothing was lost"), "its log:\n{}", ended.log);
     ensure!(ended.log.contains("to be delivered by the next start"), "its log:\n{}", ended.log);
@@ -41,7 +46,7 @@ fn fill(scene: &Scene<'_>) -> Result<Sum> {
 
 /// The next agent delivers what the one before could not.
 pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
-    let ledger = fill(scene)?;
+    let ledger = fill(scene, 2)?;
     let run = scene.start(&lines(scene))?;
     until_stored(scene, &run, ledger)?;
     let (ended, _) = scene.finish(run)?;
@@ -52,8 +57,8 @@ pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
 /// Agents are killed while they empty the spool, each with a request of which the server took all and the agent knows
 /// nothing.
 pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
-    let ledger = fill(scene)?;
-    for passes in [2, 0, 5, 1] {
+    let ledger = fill(scene, 2 * scene.kills().div_ceil(PASSES.len()))?;
+    for &passes in PASSES.iter().cycle().take(scene.kills()) {
         let before = scene.proxy()?.seen().len();
         let faults = std::iter::repeat_n(Fault::Pass, passes);
         scene.proxy()?.order(faults.chain([Fault::ResetAnswer]));
