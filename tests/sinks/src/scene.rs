@@ -221,9 +221,9 @@ impl<'a> Scene<'a> {
     /// Waits for something that has to happen.
     ///
     /// # Errors
-    /// When it does not in half a minute.
+    /// When it does not in two minutes, which is more than a busy machine takes for any case.
     pub fn until(&self, what: &str, run: &Run, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !happened()? {
             if Instant::now() > deadline {
                 bail!("waited in vain: {what}; log of the agent:\n{}", run.agent.log());

@@ -12,7 +12,7 @@ const DEFAULTS: &str = "batch_age = \"500ms\"\ntimeout = \"30s\"\nretry_max = \"
 
 const FLOWS: u64 = 20;
 
-/// Tells it; how long it is depends on the machine, so that only half a minute is a failure.
+/// Tells it; how long it is depends on the machine, so that only minutes are a failure.
 pub(super) fn is_found(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start(DEFAULTS)?;
     let mut times = Vec::new();
