@@ -111,40 +111,41 @@ impl Netns {
 }
 
 fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said, networks: &Networks) {
-    let json = &mut json;
-    let observed = event(json, record);
-    flow(json, record);
-    network(json, record, id);
+    let observed = event(&mut json, record);
+    flow(&mut json, record);
+    network(&mut json, record, id);
     if networks.has_internal() {
-        direction(json, record, networks);
+        json = direction(json, record, networks);
     }
-    let mentions = endpoints(json, record);
-    related(json, mentions);
+    let mentions = endpoints(&mut json, record);
+    related(&mut json, mentions);
     json.said(host);
-    delta(json, record);
-    last_seen(json, record, observed);
-    place(json, record);
+    delta(&mut json, record);
+    last_seen(&mut json, record, observed);
+    place(&mut json, record);
     json.said(netns);
     if !networks.is_empty() {
-        named(json, record, networks);
+        json = named(json, record, networks);
     }
-    flags(json, record.flags);
+    flags(&mut json, record.flags);
     json.finish();
 }
 
-/// Which way the flow goes, as seen from the internal networks.
+/// Which way the flow goes, as seen from the internal networks. It takes the writer and gives it back, here and below:
+/// where a writer that is only lent to another function has got to would be in memory, and not in a register.
 #[inline(never)]
-fn direction(json: &mut Writer, record: &Record, networks: &Networks) {
+fn direction<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> Writer<'a> {
     if let Some(direction) = networks.direction(&record.original, &record.reply) {
         json.raw(r#","direction":""#);
         json.word(direction.name());
         json.raw("\"");
     }
+    json
 }
 
 /// The networks that the two ends are in.
 #[inline(never)]
-fn named(json: &mut Writer, record: &Record, networks: &Networks) {
+fn named<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> Writer<'a> {
     let Tuple { family, src, dst, .. } = record.original;
     let find = |address| networks.network(networks.locate(family, address)?);
     let ends = [(r#""source":""#, find(src)), (r#""destination":""#, find(dst))];
@@ -160,6 +161,7 @@ fn named(json: &mut Writer, record: &Record, networks: &Networks) {
     if before == "," {
         json.raw("}");
     }
+    json
 }
 
 #[inline(always)]
