@@ -18,8 +18,23 @@ use crate::config::DeliveryConfig;
 /// A request with which the sink panicked so often is given up.
 const PANICS: u32 = 3;
 
+/// How much longer than it may take a try is waited for: the sink's own client gives up before that, and knows which
+/// server it was.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The longest pause once the input has ended.
 const LAST_PAUSES: Duration = Duration::from_secs(1);
+
+/// Where a request is as long as it is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nowhere else.
+    Memory,
+    /// In the spool.
+    Spool,
+    /// In the spool, too; an agent before this one had taken the records in.
+    EarlierAgent,
+}
 
 /// What all deliveries of a sink share.
 pub(super) struct Delivery<S: Sink> {
@@ -52,13 +67,12 @@ impl<S: Sink> Delivery<S> {
 
     /// Delivers all of a request, however long it takes. `number` is that of the oldest batch in it.
     pub(super) async fn deliver(self: Arc<Self>, request: Request, number: u64) {
-        self.deliver_all(request, false).await;
+        self.deliver_all(request, Origin::Memory).await;
         self.shared.release(number);
     }
 
-    /// Delivers all of a request, however long it takes. Of one that is inherited an earlier agent had taken the records
-    /// in.
-    pub(super) async fn deliver_all(&self, request: Request, is_inherited: bool) {
+    /// Delivers all of a request, however long it takes.
+    pub(super) async fn deliver_all(&self, request: Request, origin: Origin) {
         // Parts of it are delivered in their order, so that later records of a flow stay later.
         let mut parts = VecDeque::from([request]);
         let mut panics = 0;
@@ -72,16 +86,22 @@ impl<S: Sink> Delivery<S> {
             };
             let decision = decide(outcome, at);
             let given_up = self.give_up(&request, &decision.given_up);
-            if is_inherited {
+            if origin == Origin::EarlierAgent {
                 self.shared.count_inherited(given_up);
             }
-            self.follow(decision, request, &mut parts).await;
+            self.follow(decision, request, &mut parts, origin).await;
         }
     }
 
     async fn try_once(&self, request: &Request, panics: &mut u32) -> Outcome {
         self.shared.count_try();
-        match timeout(self.config.timeout, Guarded::new(self.sink.deliver(request))).await {
+        let begin = Instant::now();
+        match timeout(self.config.timeout + GRACE, Guarded::new(self.sink.deliver(request))).await {
+            Ok(Ok(Outcome::NotNow { reason, in_doubt: true, .. }))
+                if begin.elapsed() >= self.config.timeout =>
+            {
+                Outcome::NoAnswer { reason }
+            }
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panicked)) => {
                 self.shared.count_panic();
@@ -93,7 +113,13 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Does what was decided; what is left of the request goes back to the front of `parts`.
-    async fn follow(&self, decision: Decision, mut request: Request, parts: &mut VecDeque<Request>) {
+    async fn follow(
+        &self,
+        decision: Decision,
+        mut request: Request,
+        parts: &mut VecDeque<Request>,
+        origin: Origin,
+    ) {
         let Decision { next, given_up } = decision;
         let is_given_up = |position| is_among(&given_up, position);
         request.attempt += 1;
@@ -103,14 +129,15 @@ impl<S: Sink> Delivery<S> {
             }
             Next::All { pause, reason, in_doubt } => {
                 request.in_doubt |= in_doubt;
-                self.pause(pause, &reason).await;
+                self.pause(pause, &reason, origin).await;
                 parts.push_front(request);
             }
             Next::These { positions, pause } => {
                 let is_left = |position| positions.binary_search(&position).is_ok();
                 self.count_delivered(&request, |position| !is_left(position) && !is_given_up(position));
                 let (left, all) = (positions.len(), request.items.len());
-                self.pause(pause, &format!("the server refused {left} of {all} records for now")).await;
+                let reason = format!("the server refused {left} of {all} records for now");
+                self.pause(pause, &reason, origin).await;
                 parts.push_front(request.only(&positions));
             }
             Next::Halves { reason } => {
@@ -119,17 +146,18 @@ impl<S: Sink> Delivery<S> {
             }
             Next::SlowHalves { pause, reason } => {
                 request.in_doubt = true;
-                self.pause(pause, &format!("{reason}, now sent in halves")).await;
+                self.pause(pause, &format!("{reason}, now sent in halves"), origin).await;
                 in_halves(&request, parts);
             }
         }
     }
 
     fn count_delivered(&self, request: &Request, is_delivered: impl Fn(usize) -> bool) {
-        let weight = request.weight_where(is_delivered);
+        let weight = request.weight_where(&is_delivered);
         self.shared.count_delivered(weight);
         self.count_out_of_spool(weight);
-        if weight.records > 0 {
+        // Not every item stands for a record.
+        if (0..request.items.len()).any(is_delivered) {
             say(self.voice().delivered(Instant::now()));
         }
     }
@@ -171,7 +199,7 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Waits until the next try, which comes sooner when the agent is about to end.
-    async fn pause(&self, pause: Duration, reason: &str) {
+    async fn pause(&self, pause: Duration, reason: &str, origin: Origin) {
         let report = self.shared.report();
         let waiting = report.unwritten().records + report.spooled.records;
         let closing = self.shared.closing.notified();
@@ -180,7 +208,7 @@ impl<S: Sink> Delivery<S> {
         let is_closed = self.shared.is_closed();
         let pause = if is_closed { pause.min(LAST_PAUSES) } else { pause };
         say(self.voice().failed(Instant::now(), reason, pause, waiting));
-        if is_closed && self.spool.is_some() {
+        if is_closed && origin != Origin::Memory {
             // The next agent tries again.
             self.shared.leave();
         }

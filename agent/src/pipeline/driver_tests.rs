@@ -17,6 +17,8 @@ use crate::sinks::samples::{end_of_tcp, ping};
 enum Answer {
     Say(Outcome),
     After(Duration),
+    /// The sink itself gives up waiting after that time.
+    Unanswered(Duration),
     Never,
     Panic,
 }
@@ -89,6 +91,10 @@ impl Sink for Script {
             Some(Answer::After(pause)) => {
                 sleep(pause).await;
                 Outcome::Delivered
+            }
+            Some(Answer::Unanswered(pause)) => {
+                sleep(pause).await;
+                Outcome::NotNow { reason: "no answer".into(), retry_after: None, in_doubt: true }
             }
             Some(Answer::Never) => std::future::pending().await,
             Some(Answer::Panic) => panic!("bad luck"),
@@ -336,15 +342,17 @@ async fn a_sink_that_hangs_or_panics_does_not_slow_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_too_slow_for_a_request_gets_it_in_parts() {
-    let late = || Answer::After(2 * DeliveryConfig::default().timeout);
-    let script = Script::new([late(), late(), late()]);
-    let handle = start(&script, &DeliveryConfig { batch_records: 64, ..config() });
-    let _ = handle.offer(0, &records(0..64));
-    let report = finish(&handle).await;
-    let sizes: Vec<_> = script.flows().iter().map(Vec::len).collect();
-    assert_eq!(sizes, [64, 64, 32, 16, 16, 32]);
-    assert!(script.tries().iter().skip(1).all(|sent| sent.in_doubt));
-    assert_eq!(report.delivered.records, 64);
+    let timeout = DeliveryConfig::default().timeout;
+    for late in [|timeout| Answer::After(2 * timeout), Answer::Unanswered] {
+        let script = Script::new([late(timeout), late(timeout), late(timeout)]);
+        let handle = start(&script, &DeliveryConfig { batch_records: 64, ..config() });
+        let _ = handle.offer(0, &records(0..64));
+        let report = finish(&handle).await;
+        let sizes: Vec<_> = script.flows().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [64, 64, 32, 16, 16, 32]);
+        assert!(script.tries().iter().skip(1).all(|sent| sent.in_doubt));
+        assert_eq!(report.delivered.records, 64);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::batch::Batch;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Origin};
 use super::driver::Driver;
 use super::spool::{Refused, Spool, Ticket};
 use super::{Request, Sink};
@@ -64,7 +64,7 @@ async fn deliver_past<S: Sink>(delivery: &Delivery<S>, request: Request) -> bool
     let shared = &delivery.shared;
     tokio::select! {
         biased;
-        () = delivery.deliver_all(request, false) => true,
+        () = delivery.deliver_all(request, Origin::Memory) => true,
         () = shared.left() => {
             // It is nowhere else.
             shared.count_unspooled(shared.report().spooled);
@@ -108,9 +108,10 @@ async fn one_done(under_way: &mut JoinSet<()>) {
 
 /// What is left when the agent ends stays in the spool, in doubt.
 async fn deliver<S: Sink>(delivery: Arc<Delivery<S>>, spool: Arc<Spool>, ticket: Ticket, request: Request) {
+    let origin = if ticket.is_inherited { Origin::EarlierAgent } else { Origin::Spool };
     tokio::select! {
         biased;
-        () = delivery.deliver_all(request, ticket.is_inherited) => spool.done(ticket).await,
+        () = delivery.deliver_all(request, origin) => spool.done(ticket).await,
         () = delivery.shared.left() => {}
     }
 }

@@ -52,6 +52,8 @@ pub struct Elasticsearch {
     name: String,
     /// When it was made, by the clock that is in the ids.
     began_boot_ns: u64,
+    /// What documents of its stream begin with.
+    beginning: Vec<u8>,
     nodes: Nodes,
     stream: DataStream,
     encoder: Mutex<BulkEncoder>,
@@ -106,6 +108,7 @@ impl Elasticsearch {
             began_boot_ns: boot_ns(),
             nodes: Nodes::new(client, options.urls.clone(), Credentials::new(&options.login)),
             encoder: Mutex::new(BulkEncoder::new(context, options.counters, &options.stream)),
+            beginning: options.stream.beginning().into_bytes(),
             stream: options.stream.clone(),
             doubts: Doubts::default(),
             rejected: Rejected::new(options.rejected_file(name), options.rejected_bytes.into()),
@@ -130,6 +133,13 @@ impl Elasticsearch {
             // A spool that was damaged without its checksum noticing.
             return not_now("a request holds what is no item".into(), false);
         };
+        if !request.piece(0).is_some_and(|item| document_of(item).starts_with(&self.beginning)) {
+            let reason = format!(
+                "the spool holds records for another data stream than {}: set namespace back until they are delivered",
+                self.stream
+            );
+            return not_now(reason, false);
+        }
         let mut positions: Vec<usize> = (0..ids.len()).collect();
         if self.is_in_doubt(request, &ids) {
             match self.doubts.stored(&ids, &self.stream, &self.nodes).await {

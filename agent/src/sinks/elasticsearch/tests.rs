@@ -205,6 +205,16 @@ async fn what_an_earlier_process_sent_is_looked_for_in_all_indices() {
 }
 
 #[tokio::test]
+async fn what_was_spooled_for_another_data_stream_waits_for_its_name() {
+    let before = Bench::with(Vec::new(), |options| options.stream = DataStream::of("before")).await;
+    let spooled = request(&before.sink, 0..2);
+    let bench = Bench::new(Vec::new()).await;
+    let (reason, in_doubt) = not_now_of(bench.sink.deliver(&spooled).await);
+    assert!(reason.contains("set namespace back") && !in_doubt, "{reason}");
+    assert!(bench.lines().is_empty(), "nothing is sent");
+}
+
+#[tokio::test]
 async fn a_search_that_does_not_tell_leaves_the_request_in_doubt() {
     let denied =
         json!({ "error": { "type": "security_exception", "reason": "unauthorized" }, "status": 403 });

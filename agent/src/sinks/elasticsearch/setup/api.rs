@@ -16,6 +16,7 @@ use super::super::Options;
 use super::super::answer::{advised, refusal};
 use super::super::credentials::Credentials as Login;
 use super::SetupError;
+use crate::config::resolve_credential;
 use crate::sinks::http::{Endpoint, TlsFiles};
 
 /// Larger than any answer to what is asked here.
@@ -155,7 +156,8 @@ fn trusting(mut builder: TransportBuilder, files: &TlsFiles) -> Result<Transport
 }
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>, SetupError> {
-    std::fs::read(path)
+    resolve_credential(path)
+        .and_then(std::fs::read)
         .map_err(|error| SetupError::Options(format!("cannot read {}: {error}", path.display())))
 }
 

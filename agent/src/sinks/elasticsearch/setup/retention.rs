@@ -107,7 +107,7 @@ fn ism(kept: Duration) -> Value {
             },
             { "name": "delete", "actions": [{ "delete": {} }], "transitions": [] },
         ],
-        "ism_template": [{ "index_patterns": ["logs-conntally.flow-*"], "priority": 300 }],
+        "ism_template": [{ "index_patterns": ["logs-conntally.flow-*", "logs-conntally.status-*"], "priority": 300 }],
     } })
 }
 
