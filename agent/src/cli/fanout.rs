@@ -93,6 +93,7 @@ struct Reasons {
 impl Fanout {
     /// Starts all of them.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
+        spooling::tell_of_abandoned(config);
         let outlets =
             config.sinks.iter().map(|sink| Outlet::open(config, sink)).collect::<anyhow::Result<_>>()?;
         let most = config.sinks.iter().map(|sink| sink.queue.records as usize).max().unwrap_or(0);
