@@ -32,7 +32,8 @@ mkdir -p /etc/conntally /etc/credstore "/etc/systemd/system/$unit.d" /usr/bin
 cp /root/conntally /usr/bin/conntally
 cp /root/conntally.service /etc/systemd/system/
 # Its databases are not here: nothing is for them, and the agent need not try.
-sed 's/^exclude = .*/exclude = ["mark = 4242", "not mark = 4242"]/' /root/router.toml >/etc/conntally/conntally.toml
+sed -e 's/^exclude = .*/exclude = ["mark = 4242", "not mark = 4242"]/' -e 's/^type = .*/&\nstatus = false/' \
+    /root/router.toml >/etc/conntally/conntally.toml
 echo token-of-influxdb >/etc/credstore/conntally.influxdb
 echo aWQ6a2V5 >/etc/credstore/conntally.elasticsearch
 chmod 600 /etc/credstore/*
