@@ -12,7 +12,7 @@ use std::path::Path;
 /// Has the reader go through everything that it may ask for: one sink of each form, a network, a step of the curve.
 const PROBE: &str = r#"
 [source]
-rate_curve = [{ step = 1 }]
+rate_curve = [{}]
 [networks]
 any = {}
 [sinks]

@@ -280,7 +280,7 @@ impl<'a> Section<'a> {
     pub(crate) fn tables<T>(
         &mut self,
         key: &'static str,
-        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+        mut read: impl FnMut(&Place, &mut Section<'_>) -> Option<T>,
     ) -> Option<(Vec<T>, Place)> {
         let node = self.take(key, Shape::Tables(TableShape::default()))?;
         let Some(Value::Array(items)) = typed(node) else {
@@ -296,7 +296,7 @@ impl<'a> Section<'a> {
                 continue;
             };
             let mut inner = Section::new(name, Some(table), self.problems);
-            values.extend(read(&mut inner));
+            values.extend(read(&item.place, &mut inner));
             shape = inner.finish();
         }
         self.shape.ask(key, Shape::Tables(shape));

@@ -4,7 +4,7 @@ use super::document::Table;
 use super::reader::Section;
 use super::shape::TableShape;
 use super::{
-    Config, Document, FlowConfig, LogConfig, OutputConfig, Problems, RateStep, RecordEvent, Slots,
+    Config, Document, FlowConfig, LogConfig, OutputConfig, Place, Problems, RateStep, RecordEvent, Slots,
     SourceConfig, SourceKind, filter, sinks,
 };
 use conntally_common::CURVE_STEPS;
@@ -173,9 +173,9 @@ fn rate_curve(section: &mut Section<'_>) -> Option<Vec<RateStep>> {
     Some(curve)
 }
 
-fn rate_step(step: &mut Section<'_>) -> Option<RateStep> {
-    let age = required(step, "age", LONGEST_AGE);
-    let every = required(step, "every", LONGEST_INTERVAL);
+fn rate_step(place: &Place, step: &mut Section<'_>) -> Option<RateStep> {
+    let age = required(step, place, "age", LONGEST_AGE);
+    let every = required(step, place, "every", LONGEST_INTERVAL);
     if let (Some(interval), Some(place)) = (every, step.place("every"))
         && interval < SHORTEST_INTERVAL
     {
@@ -188,11 +188,9 @@ fn rate_step(step: &mut Section<'_>) -> Option<RateStep> {
     Some(RateStep { age: age?, every: every? })
 }
 
-fn required(step: &mut Section<'_>, key: &'static str, most: Duration) -> Option<Duration> {
-    if step.place(key).is_none()
-        && let Some(place) = step.any_place()
-    {
-        step.missing(key, &place, "a step is { age = \"1m\", every = \"20s\" }");
+fn required(step: &mut Section<'_>, place: &Place, key: &'static str, most: Duration) -> Option<Duration> {
+    if step.place(key).is_none() {
+        step.missing(key, place, "a step is { age = \"1m\", every = \"20s\" }");
     }
     step.required_duration(key, most)
 }

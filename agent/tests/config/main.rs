@@ -1,15 +1,12 @@
 //! The configuration as its user meets it: shipped files, the annotated defaults, and what a mistake is told.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use conntally::config::{
-    ANNOTATED, Config, DeliveryConfig, Document, Fsync, OutputFormat, Problems, QueueConfig, RecordEvent,
-    SinkConfig, SinkKind, SpoolConfig, WhenFull, json_schema, validate,
-};
-use conntally::sinks::influxdb::Target;
+mod sinks;
+
+use conntally::config::{ANNOTATED, Config, Document, Problems, RecordEvent, json_schema, validate};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::Duration;
 
 fn check(text: &str) -> Result<Config, Problems> {
     validate(&Document::parse(text, Path::new("conntally.toml"))?)
@@ -77,7 +74,7 @@ fn every_shipped_file_is_as_the_schema_says() {
         let text = std::fs::read_to_string(&file).unwrap();
         by_schema(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
-    for text in [&uncommented(), LIVE] {
+    for text in [&uncommented(), sinks::LIVE] {
         by_schema(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 }
@@ -212,6 +209,16 @@ format = ["json"]
 }
 
 #[test]
+fn an_empty_step_of_the_rate_curve_lacks_both_its_keys() {
+    assert_eq!(
+        problems("[source]\nrate_curve = [{}]\n"),
+        ["age", "every"].map(|key| format!(
+            "conntally.toml:2: source.rate_curve[0].{key}: is missing; a step is {{ age = \"1m\", every = \"20s\" }}"
+        ))
+    );
+}
+
+#[test]
 fn the_rate_curve_begins_at_zero_ascends_and_has_at_most_eight_steps() {
     let curve = |ages: &[&str]| {
         let steps: Vec<_> = ages.iter().map(|age| format!("{{ age = \"{age}\", every = \"1s\" }}")).collect();
@@ -233,19 +240,75 @@ fn a_replay_without_a_recording_is_refused() {
     assert!(found[0].contains("source.replay: is missing"), "{found:?}");
 }
 
-proptest! {
-    #[test]
-    fn any_value_of_any_key_is_accepted_or_refused_without_a_panic(
-        table in prop::sample::select(vec!["source", "flow", "output", "log"]),
-        key in prop::sample::select(vec!["kind", "rate_curve", "slots", "ring_bytes", "max_flows", "level", "replay"]),
-        value in prop::sample::select(vec![
-            "0", "-1", "4294967296", "9223372036854775808", "0x10", "1.5", "true", "\"\"", "\"5s\"", "\"16MiB\"",
-            "[]", "[[]]", "{}", "[{}]", "[{ age = 1 }]", "1979-05-27", "\"\\u0000\"",
-        ]),
-    ) {
-        let text = format!("[{table}]\n{key} = {value}\n");
-        if check(&text).is_ok() {
-            prop_assert_eq!(by_schema(&text), Ok(()));
+/// Every option, behind the least that its table cannot do without.
+fn options() -> Vec<(String, String)> {
+    let schema = json_schema();
+    let tables = schema.pointer("/properties").unwrap().as_object().unwrap();
+    let mut options: Vec<_> = tables.keys().map(|key| (String::new(), key.clone())).collect();
+    for (name, table) in tables {
+        options.extend(keys_of(table).map(|key| (format!("[{name}]\n"), key.clone())));
+    }
+    let sinks = schema.pointer("/properties/sinks/additionalProperties/oneOf").unwrap();
+    for sink in sinks.as_array().unwrap() {
+        let needed = match sink.pointer("/properties/type/enum/0").unwrap().as_str().unwrap() {
+            "influxdb" => {
+                "type = \"influxdb\"\nurl = \"http://x\"\norg = \"o\"\nbucket = \"b\"\ntoken = \"t\"\n"
+            }
+            "elasticsearch" => "type = \"elasticsearch\"\nurls = [\"http://x\"]\n",
+            other => &format!("type = \"{other}\"\n"),
+        };
+        let before = format!("state_dir = \"/\"\n[sinks.a]\n{needed}");
+        assert!(check(&before).is_ok(), "{before}");
+        let keys = keys_of(sink).filter(|key| !before.contains(&format!("\n{key} =")));
+        options.extend(keys.map(|key| (before.clone(), key.clone())));
+    }
+    options
+}
+
+fn keys_of(table: &serde_json::Value) -> impl Iterator<Item = &String> {
+    let properties = table.pointer("/properties").and_then(serde_json::Value::as_object);
+    properties.into_iter().flat_map(|properties| properties.keys())
+}
+
+#[test]
+fn any_value_of_any_key_is_refused_or_as_the_schema_says() {
+    let values = [
+        "0",
+        "1",
+        "-1",
+        "4294967296",
+        "9223372036854775808",
+        "0x10",
+        "1.5",
+        "nan",
+        "true",
+        "\"\"",
+        "\"5s\"",
+        "\"16MiB\"",
+        "\"auto\"",
+        "\"end\"",
+        "\"/\"",
+        "[]",
+        "[[]]",
+        "[\"\"]",
+        "[\"end\"]",
+        "[\"end\", \"end\"]",
+        "{}",
+        "[{}]",
+        "[{}, 1]",
+        "[{ age = 1 }]",
+        "[{ age = \"0s\" }]",
+        "1979-05-27",
+        "\"\\u0000\"",
+    ];
+    let options = options();
+    assert!(options.len() > 60, "{options:?}");
+    for (before, key) in options {
+        for value in values {
+            let text = format!("{before}{key} = {value}\n");
+            if check(&text).is_ok() {
+                by_schema(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            }
         }
     }
 }
@@ -337,287 +400,10 @@ proptest! {
 }
 
 #[test]
-fn a_sink_has_what_all_have_and_what_its_type_has() {
-    let text = r#"
-[sinks.measure]
-type = "null"
-events = ["end"]
-when_full = "drop_newest"
-queue_records = 2048
-batch_records = 10
-batch_bytes = "64KiB"
-batch_age = "2s"
-timeout = "5s"
-concurrency = 4
-retry_max = "10s"
-[sinks.screen]
-type = "stdout"
-format = "json"
-"#;
-    let sinks = check(text).unwrap().sinks;
-    let [measure, screen] = sinks.as_slice() else { panic!("{sinks:?}") };
-    assert_eq!((measure.name.as_str(), &measure.kind), ("measure", &SinkKind::Null));
-    assert_eq!(measure.events, [RecordEvent::End]);
-    assert_eq!(measure.queue, QueueConfig { records: 2_048, when_full: WhenFull::DropNewest });
-    let delivery = DeliveryConfig {
-        batch_records: 10,
-        batch_bytes: 64 << 10,
-        batch_age: Duration::from_secs(2),
-        timeout: Duration::from_secs(5),
-        concurrency: 4,
-        retry_max: Duration::from_secs(10),
-    };
-    assert_eq!(measure.delivery, delivery);
-    assert_eq!((screen.name.as_str(), &screen.kind), ("screen", &SinkKind::Stdout(OutputFormat::Json)));
-    assert_eq!(screen.events.len(), 3);
-}
-
-#[test]
-fn a_spool_lies_below_the_state_directory_unless_it_is_told_where() {
-    let text = r#"
-state_dir = "/var/lib/conntally"
-[sinks.a]
-type = "null"
-when_full = "spool"
-[sinks.b]
-type = "null"
-when_full = "spool"
-spool = { dir = "/spool", max_bytes = "2GiB", segment_bytes = "16MiB", fsync = "always" }
-[sinks.c]
-type = "null"
-"#;
-    let spools: Vec<_> = check(text).unwrap().sinks.into_iter().map(|sink| sink.spool).collect();
-    let b = SpoolConfig {
-        dir: "/spool".into(),
-        max_bytes: 2 << 30,
-        segment_bytes: 16 << 20,
-        fsync: Fsync::Always,
-    };
-    assert_eq!(spools, [Some(SpoolConfig::in_dir("/var/lib/conntally/spool/a".into())), Some(b), None]);
-}
-
-#[test]
-fn all_that_is_wrong_with_spools_is_told_at_once() {
-    let text = r#"
-[sinks.a]
-type = "null"
-when_full = "spool"
-[sinks.b]
-type = "null"
-when_full = "spool"
-spool = { dir = "there", max_bytes = "1MiB", fsynk = "always" }
-[sinks.c]
-type = "null"
-spool = { dir = "/spool" }
-[sinks.d]
-type = "null"
-when_full = "spool"
-spool = { dir = "/d", max_bytes = "10MiB", segment_bytes = "8MiB", fsync = "often" }
-[sinks.e]
-type = "null"
-when_full = "spool"
-spool.dir = "/d"
-"#;
-    insta::assert_snapshot!(problems(text).join("\n"), @r#"
-    conntally.toml:4: sinks.a.spool: needs a directory for requests: set spool.dir, or state_dir, below which it then lies
-    conntally.toml:8: sinks.b.spool.dir: is not absolute; begin it with /
-    conntally.toml:8: sinks.b.spool.max_bytes: "1MiB" is not within 2MiB and 16777216MiB
-    conntally.toml:8: sinks.b.spool.fsynk: unknown key; did you mean "fsync"?
-    conntally.toml:11: sinks.c.spool: means nothing without when_full = "spool"
-    conntally.toml:15: sinks.d.spool.max_bytes: must hold two segments; raise it, or lower segment_bytes
-    conntally.toml:15: sinks.d.spool.fsync: "often" is not one of never, interval, always
-    conntally.toml:19: sinks.e.spool: has the directory of sinks.d; give it its own
-    "#);
-}
-
-#[test]
-fn all_that_is_wrong_with_sinks_is_told_at_once() {
-    let text = r#"
-[sinks.Live]
-type = "null"
-batch_age = "2h"
-[sinks.a]
-typ = "null"
-[sinks.b]
-type = "nul"
-whatever = 1
-[sinks.c]
-type = "stdout"
-batch_records = 5
-events = ["new"]
-[sinks.d]
-type = "stdout"
-[sinks.e]
-type = "null"
-when_full = "block"
-retry_max = "1ms"
-[sinks.output]
-type = "null"
-"#;
-    insta::assert_snapshot!(problems(text).join("\n"), @r#"
-    conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
-    conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
-    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, elasticsearch, null
-    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, elasticsearch, null; did you mean "null"?
-    conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
-    conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
-    conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
-    conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest, spool
-    conntally.toml:19: sinks.e.retry_max: is too short; the least is 1s
-    conntally.toml:20: sinks.output: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
-    "#);
-    assert_eq!(problems("sinks = 5\n").len(), 1);
-    assert_eq!(problems("sinks.a = 5\n").len(), 1);
-}
-
-#[test]
-fn a_cluster_is_configured_as_documented() {
-    let text = r#"
-[sinks.archive]
-type = "elasticsearch"
-urls = ["https://es1:9200", "https://es2:9200/base"]
-api_key = "aWQ6a2V5"
-namespace = "noc"
-retention = "30d"
-setup = true
-"#;
-    let sinks = check(text).unwrap().sinks;
-    let SinkKind::Elasticsearch(options) = &sinks[0].kind else { panic!("{sinks:?}") };
-    assert_eq!(options.stream.name(), "logs-conntally.flow-noc");
-    assert_eq!((options.urls.len(), options.setup), (2, true));
-    assert_eq!(options.retention, Some(Duration::from_secs(30 * 86_400)));
-    assert_eq!(sinks[0].events, [RecordEvent::End], "whose totals may be summed");
-    assert!(!format!("{sinks:?}").contains("aWQ6a2V5"));
-}
-
-#[test]
-fn all_that_is_wrong_with_a_cluster_is_told_at_once() {
-    let text = r#"
-[sinks.a]
-type = "elasticsearch"
-events = ["update", "end"]
-user = "ann"
-namespace = "No C"
-retention = "90m"
-rejected_file = "here"
-client_key_file = "/k"
-[sinks.b]
-type = "elasticsearch"
-urls = ["https://ann:hunter2@es1", "ftp://es"]
-api_key = "k"
-user = "ann"
-password = "hunter2"
-counters = "delta"
-"#;
-    let told = problems(text).join("\n");
-    assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @r#"
-    conntally.toml:2: sinks.a.urls: is missing; name the nodes, as in urls = ["https://es1:9200"]
-    conntally.toml:2: sinks.a.password_file: is missing; a user has a password
-    conntally.toml:2: sinks.a.counters: is missing; with other events than "end" choose "delta" (sums over documents are right) or "total"
-    conntally.toml:6: sinks.a.namespace: must be in lower case
-    conntally.toml:7: sinks.a.retention: is too short; the least is 1d
-    conntally.toml:8: sinks.a.rejected_file: "here" is not absolute; begin it with /
-    conntally.toml:9: sinks.a.client_key_file: is of no use without client_cert_file
-    conntally.toml:10: sinks.b.api_key: goes with neither user nor password; keep one way to log in
-    conntally.toml:12: sinks.b.urls: one holds a user or a password; they have keys of their own
-    conntally.toml:12: sinks.b.urls: one begins with ftp://; http:// and https:// are known here
-    conntally.toml:16: sinks.b.counters: is "delta", which needs events = ["new", "update", "end"]: a delta counts from the record before
-    "#);
-}
-
-#[test]
 fn a_state_directory_has_first_records_kept_that_no_sink_wants() {
     let text = "state_dir = \"/var/lib/conntally\"\n[sinks.a]\ntype = \"null\"\nevents = [\"end\"]\n";
     let config = check(text).unwrap();
     assert!(config.wants(RecordEvent::New) && !config.wants(RecordEvent::Update));
     let config = check(&text.replace("state_dir", "run_dir")).unwrap();
     assert!(!config.wants(RecordEvent::New));
-}
-
-const LIVE: &str = r#"
-[sinks.live]
-type = "influxdb"
-url = "https://influx.example:8086/base"
-org = "noc"
-bucket = "flows"
-token = "hunter2"
-[sinks.old]
-type = "influxdb"
-version = 1
-url = "http://influx1.example:8086"
-database = "flows"
-[sinks.datagrams]
-type = "influxdb"
-version = 1
-url = "udp://influx1.example:8089"
-udp_payload = 1_432
-"#;
-
-#[test]
-fn influxdb_is_written_to_by_either_version_or_by_datagrams() {
-    let config = check(LIVE).unwrap();
-    let target = |sink: &SinkConfig| match &sink.kind {
-        SinkKind::Influxdb(options) => options.target.clone(),
-        other => panic!("{other:?}"),
-    };
-    let targets: Vec<_> = config.sinks.iter().map(target).collect();
-    let [
-        Target::Udp { address, payload },
-        Target::Two { url, create: false, .. },
-        Target::One { login: None, .. },
-    ] = targets.as_slice()
-    else {
-        panic!("{targets:?}")
-    };
-    assert_eq!((address.as_str(), *payload), ("influx1.example:8089", 1_432));
-    assert_eq!(url.to_string(), "https://influx.example:8086/base");
-    assert!(!format!("{config:?}").contains("hunter2"));
-}
-
-#[test]
-fn all_that_is_wrong_with_influxdb_is_told_at_once() {
-    let text = r#"
-[sinks.a]
-type = "influxdb"
-url = "https://ann:hunter2@influx.example"
-bukket = "flows"
-events = ["end"]
-measurement = "_flows"
-[sinks.b]
-type = "influxdb"
-version = 1
-url = "udp://influx.example"
-database = "flows"
-[sinks.c]
-type = "influxdb"
-version = 3
-url = "influx.example:8086"
-org = "noc"
-bucket = "b"
-token = ""
-client_key_file = "/x"
-[sinks.d]
-type = "influxdb"
-version = 1
-password = "hunter2"
-"#;
-    insta::assert_snapshot!(problems(text).join("\n"), @r#"
-    conntally.toml:2: sinks.a.org: is missing; the organisation that the bucket is of
-    conntally.toml:2: sinks.a.bucket: is missing; where points are written to
-    conntally.toml:2: sinks.a.token_file: is missing; it names the file with a token that may write to the bucket
-    conntally.toml:4: sinks.a.url: holds a user or a password; they have keys of their own
-    conntally.toml:5: sinks.a.bukket: unknown key; did you mean "bucket"?
-    conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
-    conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
-    conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
-    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, spool, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series, status
-    conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
-    conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
-    conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty
-    conntally.toml:20: sinks.c.client_key_file: is of no use without client_cert_file
-    conntally.toml:21: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
-    conntally.toml:21: sinks.d.database: is missing; where points are written to
-    conntally.toml:21: sinks.d.user: is missing; a password is that of a user
-    "#);
 }
