@@ -5,18 +5,19 @@ use super::filtering::{filter, networks};
 use super::influxdb;
 use super::outlets::Pace;
 use super::reporters::{self, Reporters};
+use super::sink_count::Count;
 use super::spooling;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
-use crate::pipeline::{self, Handle, Inlet, Item, Items, Status, Weight};
+use crate::pipeline::{self, Handle, Inlet, Items, Status};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdout::{Offered, SinkHandle};
-use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use crate::sinks::tally::SinkReport;
 use anyhow::Context as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// All configured sinks.
@@ -59,37 +60,6 @@ enum Way {
     Driven(Arc<dyn Inlet>),
 }
 
-/// What one sink did, which outlives the way to it.
-#[derive(Clone, Debug)]
-struct Count {
-    reasons: Reasons,
-    source: CountSource,
-}
-
-#[derive(Clone, Debug)]
-enum CountSource {
-    Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
-    Driven(Arc<dyn Inlet>),
-}
-
-/// What came after nothing could be written any more.
-#[derive(Debug, Default)]
-struct Missed {
-    has_closed: bool,
-    weight: Weight,
-}
-
-/// What a sink's losses are called: as `archive.queue_full`.
-#[derive(Clone, Copy, Debug)]
-struct Reasons {
-    queue_full: &'static str,
-    queue_full_ends: &'static str,
-    given_up: &'static str,
-    unwritten: &'static str,
-    spool_damaged: &'static str,
-    spool_missing: &'static str,
-}
-
 impl Fanout {
     /// Starts all of them.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
@@ -123,7 +93,7 @@ impl Fanout {
         self.note(number, records);
         for outlet in &self.outlets {
             // What is not taken any more is in its counters.
-            let _ = outlet.admit(number, records);
+            let _ = outlet.inherit(number, records);
         }
     }
 
@@ -289,15 +259,10 @@ impl Outlet {
             }
             SinkKind::Null => Way::Driven(Arc::new(spooling::start(config, NullSink)?)),
         };
-        let source = match &way {
-            Way::Stdout(handle) => CountSource::Stdout {
-                tally: handle.tally(),
-                backlog: handle.backlog(),
-                missed: Arc::default(),
-            },
-            Way::Driven(handle) => CountSource::Driven(Arc::clone(handle)),
+        let count = match &way {
+            Way::Stdout(handle) => Count::of_stdout(&config.name, handle),
+            Way::Driven(inlet) => Count::of_driver(&config.name, Arc::clone(inlet)),
         };
-        let count = Count { reasons: Reasons::of(&config.name), source };
         let (name, events) = (config.name.clone(), config.events.clone());
         let filter = filter(whole, &config.filter);
         let filter = filter.with_context(|| format!("the filters of sinks.{name} cannot be used"))?;
@@ -311,6 +276,14 @@ impl Outlet {
             Way::Stdout(handle) => {
                 self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.offer(number, wanted)))
             }
+        }
+    }
+
+    /// Hands over what an earlier agent may have delivered, whatever room there is.
+    fn inherit(&self, number: u64, records: &Items<Record>) -> Offered {
+        match &self.way {
+            Way::Driven(handle) => offered(handle.inherit(number, &self.wanted(records))),
+            Way::Stdout(_) => self.admit(number, records),
         }
     }
 
@@ -335,13 +308,8 @@ impl Outlet {
 
     /// Standard output notes what it is handed even then: it must not be handed more.
     fn note_closed(&self, offered: Offered) -> Offered {
-        if let (Offered::Closed, CountSource::Stdout { tally, missed, .. }) = (offered, &self.count.source) {
-            lock(missed).has_closed = true;
-            if tally.report().broken_pipe {
-                tracing::info!("sink {}: its reader has gone", self.name);
-            } else {
-                tracing::error!("sink {}: nothing can be written any more", self.name);
-            }
+        if offered == Offered::Closed {
+            self.count.close(&self.name);
         }
         offered
     }
@@ -396,94 +364,6 @@ impl FanoutTally {
         }
         SinkReport { written, broken_pipe, sinks, ..SinkReport::default() }
     }
-}
-
-impl Count {
-    /// The number of the oldest batch of which something is to be delivered still.
-    fn oldest(&self) -> Option<u64> {
-        match &self.source {
-            // It will never write what it has.
-            CountSource::Stdout { missed, .. } if lock(missed).has_closed => None,
-            CountSource::Stdout { backlog, .. } => backlog.oldest(),
-            CountSource::Driven(handle) => handle.oldest(),
-        }
-    }
-
-    /// Counts records that come after nothing could be written any more; `false` as long as it can.
-    fn miss(&self, records: &[Record]) -> bool {
-        let CountSource::Stdout { missed, .. } = &self.source else { return false };
-        let mut missed = lock(missed);
-        if missed.has_closed {
-            records.iter().for_each(|record| missed.weight += record.weight());
-        }
-        missed.has_closed
-    }
-
-    /// Records delivered, whether the reader has gone, and what was lost.
-    fn report(&self) -> (u64, bool, SinkLosses) {
-        match &self.source {
-            CountSource::Stdout { tally, missed, .. } => {
-                let report = tally.report();
-                let missed = if report.broken_pipe { Weight::default() } else { lock(missed).weight };
-                let losses = self.losses_of_stdout(&report, missed);
-                (report.written, report.broken_pipe, losses)
-            }
-            CountSource::Driven(handle) => {
-                let report = handle.report();
-                (report.delivered.records, false, self.losses_of_driver(&report))
-            }
-        }
-    }
-
-    fn losses_of_stdout(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, unwritten, .. } = self.reasons;
-        let lost = vec![
-            (queue_full, report.dropped, report.dropped_sum),
-            (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
-        ];
-        let sum = report.unwritten_sum + missed.moved;
-        let unwritten = vec![(unwritten, report.unwritten + missed.records, sum)];
-        SinkLosses { lost, unwritten, ..SinkLosses::default() }
-    }
-
-    fn losses_of_driver(&self, report: &pipeline::Report) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
-        let Reasons { spool_damaged, spool_missing, .. } = self.reasons;
-        let pipeline::Report { dropped, given_up: refused, damaged, .. } = report;
-        let left = report.unwritten();
-        let lost = vec![
-            (queue_full, dropped.records.saturating_sub(dropped.ends), dropped.moved),
-            (queue_full_ends, dropped.ends, crate::model::Sum::default()),
-            (given_up, refused.records, refused.moved),
-            (spool_damaged, damaged.records, damaged.moved),
-        ];
-        let doubts = vec![(spool_missing, report.missing)];
-        let unwritten = vec![(unwritten, left.records, left.moved)];
-        let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
-        SinkLosses { lost, unwritten, spooled, inherited, doubts }
-    }
-}
-
-impl Reasons {
-    fn of(name: &str) -> Self {
-        Self {
-            queue_full: reason(name, "queue_full"),
-            queue_full_ends: reason(name, "queue_full_ends"),
-            given_up: reason(name, "given_up"),
-            unwritten: reason(name, "unwritten"),
-            spool_damaged: reason(name, "spool_damaged"),
-            spool_missing: reason(name, "spool_missing"),
-        }
-    }
-}
-
-/// Reasons are known for as long as the process lives, and there are six for each sink.
-fn reason(sink: &str, what: &str) -> &'static str {
-    Box::leak(format!("{sink}.{what}").into_boxed_str())
-}
-
-fn lock(missed: &Mutex<Missed>) -> MutexGuard<'_, Missed> {
-    missed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod service;
 mod settings;
 mod setup;
 mod signals;
+mod sink_count;
 mod source_report;
 mod sources;
 mod spooling;

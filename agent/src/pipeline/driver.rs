@@ -150,6 +150,7 @@ impl<S: Sink> Driver<S> {
         }
         if !batch.is_empty() {
             batch.note(run.number, run.since);
+            batch.request.in_doubt |= shared.is_inherited(run.number);
         }
         // What comes first is oldest: until it is delivered, that is under way.
         if was_empty && !batch.is_empty() {

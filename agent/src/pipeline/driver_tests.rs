@@ -341,6 +341,18 @@ async fn a_sink_that_hangs_or_panics_does_not_slow_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_earlier_agent_may_have_sent_is_in_doubt_and_what_comes_after_it_is_not() {
+    let script = Script::new([]);
+    let handle = start(&script, &config());
+    let _ = handle.inherit(6, &records(0..4));
+    let _ = handle.inherit(7, &records(4..8));
+    let _ = handle.offer(8, &records(8..12));
+    finish(&handle).await;
+    let doubts: Vec<_> = script.tries().iter().map(|sent| sent.in_doubt).collect();
+    assert_eq!(doubts, [true, true, false]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_too_slow_for_a_request_gets_it_in_parts() {
     let timeout = DeliveryConfig::default().timeout;
     for late in [|timeout| Answer::After(2 * timeout), Answer::Unanswered] {

@@ -73,6 +73,11 @@ impl<F: Fold> Inlet for Folded<F> {
         self.take(number, records, false)
     }
 
+    /// Nobody can tell what of it is in a sum that was sent already.
+    fn inherit(&self, number: u64, records: &Items<Record>) -> Offered {
+        self.take(number, records, true)
+    }
+
     fn admit(&self, number: u64, records: &Items<Record>) -> Offered {
         self.take(number, records, true)
     }

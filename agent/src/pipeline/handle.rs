@@ -38,8 +38,14 @@ impl<I: Item> Handle<I> {
         if self.shared.hand_in(number, items, false) { Offered::Taken } else { Offered::Full }
     }
 
-    /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already, and
-    /// for what waited for room.
+    /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already. That
+    /// one may have sent it, so requests with something of it are in doubt. Its numbers are lower than all others.
+    pub fn inherit(&self, number: u64, items: &Items<I>) -> Offered {
+        self.shared.inherit_up_to(number);
+        self.admit(number, items)
+    }
+
+    /// Hands over all of it, unchanged and whatever room there is: for what waited for room.
     pub fn admit(&self, number: u64, items: &Items<I>) -> Offered {
         if self.has_ended() {
             self.shared.count_dropped(items);

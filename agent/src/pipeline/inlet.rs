@@ -16,6 +16,10 @@ pub trait Inlet: Debug + Send + Sync {
     /// falls.
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered;
 
+    /// Hands over all of it, unchanged and whatever room there is. An earlier agent had taken it in, and may have
+    /// delivered it. Its numbers are lower than all others.
+    fn inherit(&self, number: u64, records: &Items<Record>) -> Offered;
+
     /// Hands over all of it, unchanged and whatever room there is.
     fn admit(&self, number: u64, records: &Items<Record>) -> Offered;
 
@@ -45,6 +49,10 @@ pub trait Inlet: Debug + Send + Sync {
 impl Inlet for Handle<Record> {
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
         Self::offer(self, number, records)
+    }
+
+    fn inherit(&self, number: u64, records: &Items<Record>) -> Offered {
+        Self::inherit(self, number, records)
     }
 
     fn admit(&self, number: u64, records: &Items<Record>) -> Offered {

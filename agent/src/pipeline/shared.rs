@@ -1,6 +1,7 @@
 //! What the two ends of a sink share: the queue, its counters, what is under way.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -14,6 +15,8 @@ use crate::config::QueueConfig;
 /// Shared by the handle and the driver.
 pub(super) struct Shared<I: Item> {
     state: Mutex<State<I>>,
+    /// Behind the numbers of all batches that an earlier agent had.
+    inherited_end: AtomicU64,
     /// Something came, or the input ended.
     pub(super) arrived: Notify,
     /// Something was taken out.
@@ -48,6 +51,7 @@ impl<I: Item> Shared<I> {
         let state = State { queue, is_closed: false, under_way: BTreeMap::new(), report };
         Self {
             state: Mutex::new(state),
+            inherited_end: AtomicU64::new(0),
             arrived: Notify::new(),
             taken_out: Notify::new(),
             closing: Notify::new(),
@@ -74,6 +78,16 @@ impl<I: Item> Shared<I> {
         drop(state);
         self.arrived.notify_one();
         dropped.records == 0
+    }
+
+    /// An earlier agent had this batch, and all before it.
+    pub(super) fn inherit_up_to(&self, number: u64) {
+        self.inherited_end.fetch_max(number.saturating_add(1), Relaxed);
+    }
+
+    /// Whether an earlier agent had this batch.
+    pub(super) fn is_inherited(&self, number: u64) -> bool {
+        number < self.inherited_end.load(Relaxed)
     }
 
     /// Whether so many items may come without anything being dropped; a batch larger than the queue when it is empty.

@@ -156,8 +156,8 @@ impl Elasticsearch {
         outcome
     }
 
-    /// Whether some of it may be stored: a try of it got no answer, or an agent before this one had its records, which
-    /// the state directory or a recording handed on.
+    /// Whether some of it may be stored: a try of it got no answer, an agent before this one had its records, or it is of
+    /// a recording, which may have been replayed before.
     fn is_in_doubt(&self, request: &Request, ids: &[&str]) -> bool {
         let is_older = |id: &&str| moment_of(id).is_none_or(|moment| moment < self.began_boot_ns);
         request.in_doubt || ids.iter().any(is_older)

@@ -1,0 +1,151 @@
+//! What one sink has done, and what was lost there.
+
+use crate::model::{Backlog, Record};
+use crate::pipeline::{self, Inlet, Item, Weight};
+use crate::sinks::stdout::SinkHandle;
+use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What one sink did, which outlives the way to it.
+#[derive(Clone, Debug)]
+pub(super) struct Count {
+    reasons: Reasons,
+    source: CountSource,
+}
+
+#[derive(Clone, Debug)]
+enum CountSource {
+    Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
+    Driven(Arc<dyn Inlet>),
+}
+
+/// What came after nothing could be written any more.
+#[derive(Debug, Default)]
+struct Missed {
+    has_closed: bool,
+    weight: Weight,
+}
+
+/// What a sink's losses are called: as `archive.queue_full`.
+#[derive(Clone, Copy, Debug)]
+struct Reasons {
+    queue_full: &'static str,
+    queue_full_ends: &'static str,
+    given_up: &'static str,
+    unwritten: &'static str,
+    spool_damaged: &'static str,
+    spool_missing: &'static str,
+}
+
+impl Count {
+    /// Of a sink that is standard output.
+    pub(super) fn of_stdout(name: &str, handle: &SinkHandle) -> Self {
+        let (tally, backlog) = (handle.tally(), handle.backlog());
+        Self {
+            reasons: Reasons::of(name),
+            source: CountSource::Stdout { tally, backlog, missed: Arc::default() },
+        }
+    }
+
+    /// Of a sink with a driver.
+    pub(super) fn of_driver(name: &str, inlet: Arc<dyn Inlet>) -> Self {
+        Self { reasons: Reasons::of(name), source: CountSource::Driven(inlet) }
+    }
+
+    /// Notes that standard output takes nothing any more, and says so.
+    pub(super) fn close(&self, name: &str) {
+        let CountSource::Stdout { tally, missed, .. } = &self.source else { return };
+        lock(missed).has_closed = true;
+        if tally.report().broken_pipe {
+            tracing::info!("sink {name}: its reader has gone");
+        } else {
+            tracing::error!("sink {name}: nothing can be written any more");
+        }
+    }
+
+    /// The number of the oldest batch of which something is to be delivered still.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        match &self.source {
+            // It will never write what it has.
+            CountSource::Stdout { missed, .. } if lock(missed).has_closed => None,
+            CountSource::Stdout { backlog, .. } => backlog.oldest(),
+            CountSource::Driven(handle) => handle.oldest(),
+        }
+    }
+
+    /// Counts records that come after nothing could be written any more; `false` as long as it can.
+    pub(super) fn miss(&self, records: &[Record]) -> bool {
+        let CountSource::Stdout { missed, .. } = &self.source else { return false };
+        let mut missed = lock(missed);
+        if missed.has_closed {
+            records.iter().for_each(|record| missed.weight += record.weight());
+        }
+        missed.has_closed
+    }
+
+    /// Records delivered, whether the reader has gone, and what was lost.
+    pub(super) fn report(&self) -> (u64, bool, SinkLosses) {
+        match &self.source {
+            CountSource::Stdout { tally, missed, .. } => {
+                let report = tally.report();
+                let missed = if report.broken_pipe { Weight::default() } else { lock(missed).weight };
+                let losses = self.losses_of_stdout(&report, missed);
+                (report.written, report.broken_pipe, losses)
+            }
+            CountSource::Driven(handle) => {
+                let report = handle.report();
+                (report.delivered.records, false, self.losses_of_driver(&report))
+            }
+        }
+    }
+
+    fn losses_of_stdout(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
+        let Reasons { queue_full, queue_full_ends, unwritten, .. } = self.reasons;
+        let lost = vec![
+            (queue_full, report.dropped, report.dropped_sum),
+            (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
+        ];
+        let sum = report.unwritten_sum + missed.moved;
+        let unwritten = vec![(unwritten, report.unwritten + missed.records, sum)];
+        SinkLosses { lost, unwritten, ..SinkLosses::default() }
+    }
+
+    fn losses_of_driver(&self, report: &pipeline::Report) -> SinkLosses {
+        let Reasons { queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
+        let Reasons { spool_damaged, spool_missing, .. } = self.reasons;
+        let pipeline::Report { dropped, given_up: refused, damaged, .. } = report;
+        let left = report.unwritten();
+        let lost = vec![
+            (queue_full, dropped.records.saturating_sub(dropped.ends), dropped.moved),
+            (queue_full_ends, dropped.ends, crate::model::Sum::default()),
+            (given_up, refused.records, refused.moved),
+            (spool_damaged, damaged.records, damaged.moved),
+        ];
+        let doubts = vec![(spool_missing, report.missing)];
+        let unwritten = vec![(unwritten, left.records, left.moved)];
+        let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
+        SinkLosses { lost, unwritten, spooled, inherited, doubts }
+    }
+}
+
+impl Reasons {
+    fn of(name: &str) -> Self {
+        Self {
+            queue_full: reason(name, "queue_full"),
+            queue_full_ends: reason(name, "queue_full_ends"),
+            given_up: reason(name, "given_up"),
+            unwritten: reason(name, "unwritten"),
+            spool_damaged: reason(name, "spool_damaged"),
+            spool_missing: reason(name, "spool_missing"),
+        }
+    }
+}
+
+/// Reasons are known for as long as the process lives, and there are six for each sink.
+fn reason(sink: &str, what: &str) -> &'static str {
+    Box::leak(format!("{sink}.{what}").into_boxed_str())
+}
+
+fn lock(missed: &Mutex<Missed>) -> MutexGuard<'_, Missed> {
+    missed.lock().unwrap_or_else(PoisonError::into_inner)
+}
