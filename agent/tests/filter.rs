@@ -1,34 +1,19 @@
 //! What a person who filters sees: the records that are wanted, and what the others moved in the audit.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
+#[path = "sights/ports.rs"]
+mod ports_of_flows;
 mod sights;
 
 use std::io::Write;
 use std::process::{Command, Output};
 
-use conntally::flow::Anchor;
-use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
+use conntally::model::ObservationKind;
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
+use ports_of_flows::{SINCE, sight};
 use tempfile::NamedTempFile;
-
-const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
-
-/// The flow with this port moved so many packets of 100 bytes in each direction.
-fn sight(kind: ObservationKind, port: u16, packets: u64) -> Observation {
-    let mut original = Tuple { protocol: protocol::UDP, src_port: port, dst_port: 53, ..Tuple::default() };
-    original.src[..4].copy_from_slice(&[10, 0, 0, 1]);
-    original.dst[..4].copy_from_slice(&[192, 0, 2, 53]);
-    let moved = Counter { packets, bytes: packets * 100 };
-    Observation {
-        conntrack: u64::from(port) << 8,
-        born_ns: SINCE.boot_ns + 1,
-        start_ns: SINCE.real_ns.unsigned_abs() + 1,
-        totals: Totals { original: moved, reply: moved },
-        ..sights::sight(kind, original, SINCE.boot_ns + packets)
-    }
-}
 
 fn file(content: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();

@@ -1,16 +1,12 @@
 //! Instructions that one record takes to become an item of a bulk request, beside what serde_json takes for the same.
 #![expect(clippy::print_stdout, reason = "its result")]
 
-#[path = "../json/derived.rs"]
-mod derived;
-#[path = "../instructions/mod.rs"]
-mod instructions;
-#[path = "../json/samples.rs"]
-mod samples;
+#[path = "../comparison/mod.rs"]
+mod comparison;
 
-use std::{hint::black_box, process::ExitCode, sync::Arc};
+use std::{hint::black_box, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use conntally::{
     model::Record,
     sinks::{
@@ -21,32 +17,10 @@ use conntally::{
 };
 use serde::Serialize;
 
-/// Instructions of an item at most, its Community ID included.
-const LIMIT: u64 = 2_800;
-
-/// How many times as much serde_json must take.
-const TIMES: f64 = 4.0;
-
-/// Records of which the count is made; they differ in their digits.
-const RECORDS: u64 = 512;
+use comparison::{Comparison, buffer, context, derived};
 
 /// Records that the driver has encoded at once.
 const BATCH: usize = 64;
-
-/// One line of the result.
-#[derive(Serialize)]
-struct Line {
-    bench: &'static str,
-    record: &'static str,
-    /// Bytes of the first item of that kind.
-    bytes: usize,
-    instructions: u64,
-    limit: u64,
-    serde_json: u64,
-    times: f64,
-    at_least: f64,
-    ok: bool,
-}
 
 #[derive(Serialize)]
 struct Action {
@@ -71,54 +45,13 @@ struct Stream {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Comparison { bench: "bulk", limit: 2_800, same, own, serde_json }.run()
 }
 
-fn run() -> Result<bool> {
-    if instructions::answer(work)? {
-        return Ok(true);
-    }
-    let mut all_ok = true;
-    for &kind in samples::KINDS {
-        let line = measure(kind)?;
-        println!("{}", serde_json::to_string(&line)?);
-        all_ok &= line.ok;
-    }
-    Ok(all_ok)
-}
-
-fn measure(kind: &'static str) -> Result<Line> {
-    let bytes = same_item(kind)?;
-    let count =
-        |encoder| instructions::per_repetition(&format!("{kind} {encoder}"), RECORDS, 2 * RECORDS, || Ok(()));
-    let (own, serde_json) = (count("own")?, count("serde_json")?);
-    let times = serde_json as f64 / own.max(1) as f64;
-    Ok(Line {
-        bench: "bulk",
-        record: kind,
-        bytes,
-        instructions: own,
-        limit: LIMIT,
-        serde_json,
-        times: (times * 100.0).round() / 100.0,
-        at_least: TIMES,
-        ok: own <= LIMIT && times >= TIMES,
-    })
-}
-
-/// Proves that both write the same, byte for byte.
-fn same_item(kind: &str) -> Result<usize> {
-    let records = samples::of(kind, RECORDS)?;
+fn same(records: &[Record]) -> Result<usize> {
     let (mut own, mut ends, mut other) = (Vec::new(), Vec::new(), Vec::new());
-    encoder().encode(&records, &mut own, &mut ends);
-    for record in &records {
+    encoder().encode(records, &mut own, &mut ends);
+    for record in records {
         derived_item(record, &context(), &mut other)?;
     }
     ensure!(own == other, "not the same items");
@@ -146,32 +79,19 @@ fn encoder() -> BulkEncoder {
     BulkEncoder::new(context(), Counters::Total, &DataStream::of("default"))
 }
 
-fn context() -> EncodeContext {
-    let name: Arc<str> = Arc::from("customer-17");
-    EncodeContext {
-        host: "gw1.example.net".to_owned(),
-        netns_name: Box::new(move |_| Some(Arc::clone(&name))),
-        networks: Arc::default(),
+fn own(records: &[Record]) -> Result<()> {
+    let (mut encoder, mut out, mut ends) = (encoder(), buffer(), Vec::with_capacity(1024));
+    for batch in records.chunks(BATCH) {
+        out.clear();
+        ends.clear();
+        encoder.encode(black_box(batch), &mut out, &mut ends);
+        black_box((&out, &ends));
     }
+    Ok(())
 }
 
-/// The work that is counted: that many records into a buffer that is as big as it will be.
-fn work(what: &str, repetitions: u64) -> Result<()> {
-    let Some((kind, by)) = what.split_once(' ') else { bail!("no such work: {what}") };
-    let records = samples::of(kind, 2 * RECORDS)?;
-    let records = records.get(..usize::try_from(repetitions)?).context("more repetitions than records")?;
-    let (mut out, mut ends) = (Vec::with_capacity(1024 * 1024), Vec::with_capacity(1024));
-    if by == "own" {
-        let mut encoder = encoder();
-        for batch in records.chunks(BATCH) {
-            out.clear();
-            ends.clear();
-            encoder.encode(black_box(batch), &mut out, &mut ends);
-            black_box((&out, &ends));
-        }
-        return Ok(());
-    }
-    let context = context();
+fn serde_json(records: &[Record]) -> Result<()> {
+    let (context, mut out) = (context(), buffer());
     for record in records {
         out.clear();
         derived_item(black_box(record), &context, &mut out)?;

@@ -5,7 +5,7 @@
 mod instructions;
 #[path = "../outcome/mod.rs"]
 mod outcome;
-#[path = "../json/samples.rs"]
+#[path = "../comparison/samples.rs"]
 mod samples;
 
 use std::hint::black_box;

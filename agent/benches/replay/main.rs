@@ -5,12 +5,16 @@
 
 #[path = "../instructions/callgrind.rs"]
 mod callgrind;
+#[path = "../../tests/http/mod.rs"]
+mod http;
 #[path = "../outcome/mod.rs"]
 mod outcome;
 mod process;
 mod recording;
 #[path = "../../tests/deployment/server.rs"]
 mod server;
+#[path = "../../tests/sights/mod.rs"]
+mod sights;
 mod telegraf;
 
 use std::fs::{self, File};

@@ -4,10 +4,12 @@ use std::io::{BufWriter, Write};
 
 use anyhow::Result;
 use conntally::flow::Anchor;
-use conntally::model::{Counter, EndReason, Observation, ObservationKind, Status, Totals, Tuple, protocol};
+use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
+
+use crate::sights;
 
 /// Flows of a wave; of each come three records.
 const WAVE: u64 = 20_000;
@@ -48,27 +50,13 @@ fn sight(number: u64, kind: ObservationKind, packets: u64, now: Anchor) -> Obser
     let mut original = Tuple { protocol: protocol::TCP, src_port: 40_000, dst_port: 443, ..Tuple::default() };
     original.src[..4].copy_from_slice(&[10, a, b, c]);
     original.dst[..4].copy_from_slice(&[192, 0, 2, c]);
-    let reply = Tuple { src: original.dst, dst: original.src, src_port: 443, dst_port: 40_000, ..original };
     let moved = Counter { packets, bytes: packets * 500 };
     Observation {
-        kind,
-        boot_ns: now.boot_ns,
         // The kernel uses the places of ended flows again.
         conntrack: 0xffff_8880_0000_0000 + number % WAVE * 256,
         born_ns: BEGIN.boot_ns + number,
         start_ns: BEGIN.real_ns.unsigned_abs() + number,
-        netns: 1,
-        zone: 0,
-        protocol_state: None,
-        has_counters: true,
-        midlife: false,
-        announced: false,
-        status: Status(Status::CONFIRMED),
-        mark: 0,
-        labels: [0; 16],
-        original,
-        reply,
         totals: Totals { original: moved, reply: moved },
-        end_reason: (kind == ObservationKind::End).then_some(EndReason::Timeout),
+        ..sights::sight(kind, original, now.boot_ns)
     }
 }

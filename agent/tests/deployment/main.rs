@@ -1,6 +1,8 @@
 //! What is shipped beside the program: examples are run, the unit is held against the agent.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+#[path = "../http/mod.rs"]
+mod http;
 #[path = "../sights/mod.rs"]
 mod sights;
 

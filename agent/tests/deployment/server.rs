@@ -1,17 +1,10 @@
 //! A server that takes everything and remembers it: InfluxDB and Elasticsearch as far as writing needs them.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
-/// What was asked of it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
-    pub(crate) path: String,
-    pub(crate) authorization: String,
-    pub(crate) body: String,
-}
+use crate::http::{self, Asked};
 
 /// It listens as long as the process lives.
 pub(crate) struct Server {
@@ -21,17 +14,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let server = Self { address: listener.local_addr()?, asked: Arc::default() };
-        let asked = Arc::clone(&server.asked);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let asked = Arc::clone(&asked);
-                // A client that goes away is served.
-                thread::spawn(move || drop(serve(stream, &asked)));
-            }
-        });
-        Ok(server)
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let all = Arc::clone(&asked);
+        let address = http::serve(move |asked| {
+            let answer = answer(&asked);
+            all.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+            Some(answer)
+        })?;
+        Ok(Self { address, asked })
     }
 
     /// The requests so far to paths that begin so.
@@ -39,39 +29,6 @@ impl Server {
         let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|asked| asked.path.starts_with(path)).cloned().collect()
     }
-}
-
-fn serve(stream: TcpStream, all: &Mutex<Vec<Asked>>) -> io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    while let Some(asked) = read(&mut reader)? {
-        let answer = answer(&asked);
-        all.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-        stream.write_all(answer.as_bytes())?;
-    }
-    Ok(())
-}
-
-fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> {
-    let (mut asked, mut length, mut line) = (Asked::default(), 0, String::new());
-    if reader.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    asked.path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.parse().unwrap_or(0),
-            "authorization" => value.clone_into(&mut asked.authorization),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    asked.body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Some(asked))
 }
 
 fn answer(asked: &Asked) -> String {

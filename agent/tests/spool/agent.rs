@@ -6,17 +6,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use conntally::flow::Anchor;
-use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
+use conntally::model::ObservationKind;
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
 use tempfile::TempDir;
 
 use super::server::Server;
-use super::sights;
-
-const SINCE: Anchor = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 1_000_000_000 };
+use crate::ports_of_flows::{SINCE, sight};
 
 /// Everything of one test: the server's address, the spool, what the agent said.
 pub(crate) struct Lab {
@@ -136,18 +133,4 @@ fn recording(flows: u16) -> Vec<u8> {
         }
     }
     writer.finish().unwrap()
-}
-
-fn sight(kind: ObservationKind, port: u16, packets: u64) -> Observation {
-    let mut original = Tuple { protocol: protocol::UDP, src_port: port, dst_port: 53, ..Tuple::default() };
-    original.src[..4].copy_from_slice(&[10, 0, 0, 1]);
-    original.dst[..4].copy_from_slice(&[192, 0, 2, 53]);
-    let moved = Counter { packets, bytes: packets * 100 };
-    Observation {
-        conntrack: u64::from(port) << 8,
-        born_ns: SINCE.boot_ns + 1,
-        start_ns: SINCE.real_ns.unsigned_abs() + 1,
-        totals: Totals { original: moved, reply: moved },
-        ..sights::sight(kind, original, SINCE.boot_ns + packets)
-    }
 }

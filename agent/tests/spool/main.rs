@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod agent;
+#[path = "../http/mod.rs"]
+mod http;
+#[path = "../sights/ports.rs"]
+mod ports_of_flows;
 mod server;
 #[path = "../sights/mod.rs"]
 mod sights;

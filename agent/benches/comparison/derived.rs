@@ -132,7 +132,7 @@ struct Netns {
 ///
 /// # Errors
 /// When serde_json has one.
-pub(super) fn encode(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn encode(record: &Record, context: &EncodeContext, out: &mut Vec<u8>) -> Result<()> {
     let moments = [Some(record.observed_ns), Some(record.start_ns), record.last_moved_ns];
     let [observed, start, last] = moments.map(|moment| moment.map(rfc3339));
     let (observed, start, last) = (text(&observed)?, text(&start)?, text(&last)?);
