@@ -70,8 +70,7 @@ fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
     let nowhere = Seat { slot: None, born_ns: 0, flags: MIDLIFE, is_new: false };
     let Some(bucket) = slots::bucket(conntrack) else { return nowhere };
     if let Some(slot) = slots::find_any(bucket, conntrack) {
-        // SAFETY: the slot lies in a map value.
-        let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
+        let (born_ns, flags) = (slots::born_ns(slot), slots::flags(slot));
         return Seat { slot: Some(slot), born_ns, flags, is_new: false };
     }
     let wait = interval(0, netns);
@@ -102,7 +101,7 @@ impl Seat {
         // SAFETY: the slot lies in a map value. Volatile, because other CPUs write it.
         unsafe {
             (&raw const (*slot).conntrack).read_volatile() == conntrack.0
-                && (&raw const (*slot).born_ns).read_volatile() == self.born_ns
+                && slots::born_ns(slot) == self.born_ns
         }
     }
 
@@ -113,7 +112,7 @@ impl Seat {
             // SAFETY: the slot lies in a map value. Volatile, because other CPUs write it.
             unsafe {
                 if (&raw const (*slot).conntrack).read_volatile() == conntrack.0
-                    && (&raw const (*slot).born_ns).read_volatile() == self.born_ns
+                    && slots::born_ns(slot) == self.born_ns
                 {
                     (&raw mut (*slot).conntrack).write_volatile(0);
                 }

@@ -36,19 +36,15 @@ pub fn find_any(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> 
     find_address(bucket, conntrack.0).and_then(|slot| forget_place(bucket, slot))
 }
 
-/// Gives an entry its slot: the one it has, or a free one. `None` when the bucket is full.
+/// The slot that an entry has, or else a free one. `None` when the bucket is full.
+///
+/// The entry's own is looked for last: the first look at a bucket takes long when its memory is not at hand, so that a
+/// program is likely to be preempted there, and the entry may have got a slot when it goes on.
 #[inline(always)]
-pub fn claim(
-    bucket: *mut Bucket,
-    conntrack: Conntrack,
-    born_ns: u64,
-    due: u32,
-    flags: u32,
-) -> Option<*mut Slot> {
-    let slot = find_address(bucket, conntrack.0).or_else(|| find_address(bucket, 0))?;
-    let slot = forget_place(bucket, slot)?;
-    fill(slot, conntrack, born_ns, due, flags);
-    Some(slot)
+pub fn own_or_free(bucket: *mut Bucket, conntrack: Conntrack) -> Option<*mut Slot> {
+    let free = find_address(bucket, 0);
+    let slot = find_address(bucket, conntrack.0).or(free)?;
+    forget_place(bucket, slot)
 }
 
 /// Gives an entry a free slot. `None` when the bucket is full.
@@ -63,6 +59,13 @@ pub fn claim_free(
     let slot = forget_place(bucket, find_address(bucket, 0)?)?;
     fill(slot, conntrack, born_ns, due, flags);
     Some(slot)
+}
+
+/// When the flow was met. Another program that met it at the same moment may have set the slot since this one did.
+#[inline(always)]
+pub fn born_ns(slot: *const Slot) -> u64 {
+    // SAFETY: the slot lies in a map value. Volatile, because others write it.
+    unsafe { (&raw const (*slot).born_ns).read_volatile() }
 }
 
 /// All flags of a slot. Each byte of the word has a writer of its own, so that CPUs which set a flag at the same moment
@@ -92,14 +95,14 @@ pub fn set_flag(slot: *mut Slot, byte: FlagByte, flag: u8) {
     unsafe { (&raw mut (*slot).flags).cast::<u8>().add(byte as usize).write_volatile(flag) };
 }
 
-/// Sets a slot. The address goes last: a slot that can be found is complete.
+/// Sets a slot, in this order. The address goes last: a slot that can be found is complete.
 #[inline(always)]
-fn fill(slot: *mut Slot, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) {
+pub fn fill(slot: *mut Slot, conntrack: Conntrack, born_ns: u64, due: u32, flags: u32) {
     // SAFETY: the slot lies in a map value.
     unsafe {
-        (*slot).born_ns = born_ns;
-        (*slot).due = due;
-        (*slot).flags = flags;
+        (&raw mut (*slot).born_ns).write_volatile(born_ns);
+        (&raw mut (*slot).flags).write_volatile(flags);
+        (&raw mut (*slot).due).write_volatile(due);
         (&raw mut (*slot).conntrack).write_volatile(conntrack.0);
     }
 }

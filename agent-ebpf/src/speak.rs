@@ -43,42 +43,56 @@ pub fn on_new(conntrack: Conntrack) {
     if !head.copy(conntrack) {
         return count_loss(LossReason::READ_FAILED);
     }
-    let now_ns = boot_ns();
     if !head.is_live() {
         return;
     }
-    let slot = match just_met(conntrack, now_ns) {
-        Some(slot) if slots::flags(slot) & MIDLIFE != 0 => {
+    let now_ns = boot_ns();
+    let slot = match meet_new(conntrack, now_ns) {
+        Some(Met::Anew(slot)) => slot,
+        Some(Met::Before(slot)) if slots::flags(slot) & MIDLIFE != 0 => {
             // A walk met it between its insertion and this moment.
             slots::set_flag(slot, FlagByte::Given, 0);
-            Some(slot)
+            slot
         }
-        Some(_) => return,
-        None => register(conntrack, now_ns),
+        Some(Met::Before(_)) => return,
+        None => return count_loss(LossReason::NO_SLOT),
     };
-    match slot {
-        Some(slot) => submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true),
-        None => count_loss(LossReason::NO_SLOT),
-    }
+    submit_update(conntrack, &head, slot, now_ns, OwnPacket::NONE, || true);
 }
 
-/// The slot of an entry that was met just now, too young to be left over from an earlier flow at its address. Who met
-/// it announces it, perhaps on another CPU at this very moment; so its birth may even be later than `now_ns`.
+/// The slot of an entry that was confirmed just now.
+enum Met {
+    /// Nobody met it before.
+    Anew(*mut Slot),
+    /// Who met it announces it, perhaps on another CPU at this very moment.
+    Before(*mut Slot),
+}
+
+/// Gives a slot to an entry that has none, or one that is old enough to be left over from an earlier flow at its address.
+/// The birth of one that was met on another CPU at this very moment may even be later than `now_ns`.
+///
+/// Programs can be preempted, and whoever runs meanwhile may meet the same entry: nothing stands between the look at the
+/// bucket and the slot that is not needed there.
 #[inline(always)]
-fn just_met(conntrack: Conntrack, now_ns: u64) -> Option<*mut Slot> {
-    let slot = slots::bucket(conntrack).and_then(|bucket| slots::find_any(bucket, conntrack))?;
+fn meet_new(conntrack: Conntrack, now_ns: u64) -> Option<Met> {
+    let (bucket, due) = (slots::bucket(conntrack)?, jiffies());
+    let slot = slots::own_or_free(bucket, conntrack)?;
     // SAFETY: the slot lies in a map value.
-    let age_ns = now_ns.wrapping_sub(unsafe { (*slot).born_ns }) as i64;
-    (age_ns < CLASH_NS).then_some(slot)
+    let owner = unsafe { (&raw const (*slot).conntrack).read_volatile() };
+    if owner == conntrack.0 && (now_ns.wrapping_sub(slots::born_ns(slot)) as i64) < CLASH_NS {
+        return Some(Met::Before(slot));
+    }
+    slots::fill(slot, conntrack, now_ns, due, 0);
+    Some(if slots::born_ns(slot) == now_ns { Met::Anew(slot) } else { Met::Before(slot) })
 }
 
 /// A flow may be about to enter the table.
 #[inline(always)]
 pub fn on_registration(conntrack: Conntrack) {
     let born_ns = boot_ns();
-    if register(conntrack, born_ns).is_none() {
-        return count_loss(LossReason::NO_SLOT);
-    }
+    let slot = slots::bucket(conntrack).and_then(|bucket| slots::own_or_free(bucket, conntrack));
+    let Some(slot) = slot else { return count_loss(LossReason::NO_SLOT) };
+    slots::fill(slot, conntrack, born_ns, jiffies(), 0);
     // A full queue is no loss: the flow is due, so its next packet announces it.
     let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
 }
@@ -100,7 +114,7 @@ pub extern "C" fn announce_next() -> u32 {
     // SAFETY: the slot lies in a map value.
     let is_same = || unsafe {
         (&raw const (*slot).conntrack).read_volatile() == next.conntrack
-            && (&raw const (*slot).born_ns).read_volatile() == next.born_ns
+            && slots::born_ns(slot) == next.born_ns
             && slots::flags(slot) & ANNOUNCED == 0
     };
     let mut head = Head::room();
@@ -184,12 +198,6 @@ fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns:
     Some(slot)
 }
 
-/// Gives a new flow its slot, due at once.
-#[inline(always)]
-fn register(conntrack: Conntrack, born_ns: u64) -> Option<*mut Slot> {
-    slots::claim(slots::bucket(conntrack)?, conntrack, born_ns, jiffies(), 0)
-}
-
 /// Submits a new flow or an update if `still_valid` after the entry was read, and says when the flow may speak
 /// again.
 #[inline(always)]
@@ -201,8 +209,7 @@ fn submit_update(
     own: OwnPacket,
     still_valid: impl FnOnce() -> bool,
 ) {
-    // SAFETY: the slot lies in a map value.
-    let (born_ns, flags) = (unsafe { (*slot).born_ns }, slots::flags(slot));
+    let (born_ns, flags) = (slots::born_ns(slot), slots::flags(slot));
     let Some(control) = CONTROL.get_ptr(0) else { return };
     let is_known = flags & (ANNOUNCED | MIDLIFE) != 0;
     let kind = if is_known { EventKind::UPDATE } else { EventKind::NEW };

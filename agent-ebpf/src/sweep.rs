@@ -91,7 +91,7 @@ unsafe fn look(visit: *const Visit, visits: *mut Visits, index: u32) -> u32 {
     };
     // SAFETY: as above; the slot lies in a map value.
     unsafe {
-        if (&raw const (*slot).born_ns).read_volatile() != (*visit).born_ns {
+        if slots::born_ns(slot) != (*visit).born_ns {
             return VisitVerdict::GONE;
         }
         if (*visits).sweeps == 0 && !is_due((&raw const (*slot).due).read_volatile()) {
@@ -189,7 +189,7 @@ unsafe fn is_same(slot: *const Slot, visit: *const Visit) -> bool {
     // SAFETY: the caller's promise. Volatile, because other CPUs write it.
     unsafe {
         (&raw const (*slot).conntrack).read_volatile() == (*visit).conntrack
-            && (&raw const (*slot).born_ns).read_volatile() == (*visit).born_ns
+            && slots::born_ns(slot) == (*visit).born_ns
     }
 }
 
