@@ -34,6 +34,13 @@ pub(crate) fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The same for what nobody waits for yet: it takes the time that others leave.
+pub(crate) fn patient_cargo() -> Command {
+    let mut command = program("nice");
+    command.args(["-n", "19"]).arg(cargo().get_program());
+    command
+}
+
 /// Whether a program of that name can be run.
 pub(crate) fn exists(name: &str) -> bool {
     std::env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())

@@ -4,13 +4,16 @@
 
 use std::{
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
+    process::Command,
+    thread,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::{
-    command::{cargo, program, run as run_command},
+    command::{cargo, patient_cargo, program, run as run_command},
     paths::Paths,
 };
 
@@ -41,7 +44,7 @@ pub(crate) struct Options {
 
 /// Builds the fuzzers and runs what is asked for; fails at the first crash.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    let fuzzers = build(paths)?;
+    let fuzzers = build(paths, cargo())?;
     if let (Some(target), Some(input)) = (&options.target, &options.input) {
         return run_command(program(fuzzers.join(target)).arg(input));
     }
@@ -54,13 +57,23 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Every fuzzer for so long; returns how many there are.
+/// Every fuzzer for so long, as many at once as there are CPUs; returns how many there are.
 pub(crate) fn all(paths: &Paths, seconds: u32) -> Result<u64> {
-    let fuzzers = build(paths)?;
-    for target in TARGETS {
-        fuzz(paths, &fuzzers, target, seconds)?;
+    let fuzzers = build(paths, cargo())?;
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    for targets in TARGETS.chunks(at_once) {
+        thread::scope(|scope| {
+            let run = |target: &'static str| scope.spawn(|| fuzz(paths, &fuzzers, target, seconds));
+            let running: Vec<_> = targets.iter().copied().map(run).collect();
+            running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a thread panicked"))?)
+        })?;
     }
     Ok(TARGETS.len() as u64)
+}
+
+/// Builds the fuzzers for a later step.
+pub(crate) fn build_ahead(paths: &Paths) -> Result<PathBuf> {
+    build(paths, patient_cargo())
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static str>> {
@@ -70,10 +83,9 @@ fn chosen(options: &Options) -> Result<Vec<&'static str>> {
 }
 
 /// Builds all fuzzers; returns the folder they are in.
-fn build(paths: &Paths) -> Result<PathBuf> {
+fn build(paths: &Paths, mut build: Command) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let folder = paths.target.join("fuzz");
-    let mut build = cargo();
     build.current_dir(paths.root.join("agent/fuzz")).env("RUSTFLAGS", FLAGS);
     build.args(["build", "--quiet", "--locked", "--release", "--bins"]);
     // Named, so that build scripts and macros are left uninstrumented.

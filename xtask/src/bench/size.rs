@@ -5,10 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use crate::{
-    guest::{Binaries, Profile},
-    paths::Paths,
-};
+use crate::{guest::Binaries, paths::Paths};
 
 /// What is promised, in bytes.
 const LIMIT: u64 = 12_000_000;
@@ -26,7 +23,7 @@ struct Line {
 
 /// Builds the agent for release and prints a JSON line; fails if it is too big.
 pub(crate) fn run(paths: &Paths) -> Result<()> {
-    let agent = Binaries::build_agent(paths, Profile::Release)?.path("conntally");
+    let agent = Binaries::release_agent(paths)?.path("conntally");
     let size = |file| fs::metadata(file).map(|of| of.len()).with_context(|| "cannot measure the agent");
     let bytes = size(agent)?;
     let object = size(paths.root.join("agent/src/kernel/conntally.bpf.o"))?;

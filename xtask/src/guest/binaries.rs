@@ -1,11 +1,11 @@
 //! The project's own programs, built for guests.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
 use crate::{
-    command::{cargo, run},
+    command::{cargo, patient_cargo, run},
     paths::Paths,
 };
 
@@ -32,6 +32,9 @@ pub(crate) struct Binaries {
     folder: PathBuf,
 }
 
+/// The agent, and the tests' programs.
+const ALL: &[&str] = &["conntally", "conntally-tests"];
+
 /// The programs that guests get.
 const NAMES: &[&str] = &["conntally", "conntally-e2e", "conntally-pps", "conntally-flows"];
 
@@ -39,17 +42,21 @@ impl Binaries {
     /// Builds the agent and the tests' programs.
     pub(crate) fn build(paths: &Paths, profile: Profile) -> Result<Self> {
         eprintln!("building the agent and the test programs ({})", profile.name());
-        Self::of(paths, profile, &["conntally", "conntally-tests"])
+        Self::of(paths, profile, ALL, cargo())
     }
 
-    /// Builds the agent alone.
-    pub(crate) fn build_agent(paths: &Paths, profile: Profile) -> Result<Self> {
-        eprintln!("building the agent ({})", profile.name());
-        Self::of(paths, profile, &["conntally"])
+    /// The same for tests that come later.
+    pub(crate) fn build_ahead(paths: &Paths) -> Result<Self> {
+        Self::of(paths, Profile::Quick, ALL, patient_cargo())
     }
 
-    fn of(paths: &Paths, profile: Profile, packages: &[&str]) -> Result<Self> {
-        let mut build = cargo();
+    /// Builds the agent as users get it, with no feature of a dependency that only the tests' programs ask for.
+    pub(crate) fn release_agent(paths: &Paths) -> Result<Self> {
+        eprintln!("building the agent (release)");
+        Self::of(paths, Profile::Release, &["conntally"], cargo())
+    }
+
+    fn of(paths: &Paths, profile: Profile, packages: &[&str], mut build: Command) -> Result<Self> {
         build.current_dir(&paths.root).args(["build", "--quiet", "--locked", "--bins"]);
         build.args(["--profile", profile.name()]);
         build.args(packages.iter().flat_map(|package| ["-p", package]));

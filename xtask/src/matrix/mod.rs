@@ -1,15 +1,14 @@
 //! `cargo xtask vm matrix`: the scenarios on all kernels, with all hooks and modes, with one and two CPUs.
 
+mod crowd;
 mod markdown;
 mod plan;
 mod progress;
 mod report;
 
 use std::{
-    num::NonZero,
     path::Path,
     sync::Mutex,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +24,7 @@ use crate::{
     kernels::{Kernel, SUPPORTED, Series},
     paths::Paths,
 };
-use plan::{MODES, Piece, Scenario, Updates, all, selection, side_by_side};
+use plan::{MODES, Piece, Scenario, Updates, all, selection};
 use progress::Progress;
 use report::{CaseResult, Report, ScenarioResult};
 
@@ -98,12 +97,10 @@ pub(crate) fn tally(paths: &Paths, options: &Options) -> Result<Tally> {
         drop(std::fs::remove_file(&state));
     }
     let progress = Mutex::new(Progress::open(state, &binaries.all())?);
-    let host_cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut report = Report::default();
-    for group in side_by_side(&pieces, host_cpus) {
-        report.cases.extend(run_group(&group, |piece| done_or_run(paths, &binaries, piece, &progress)));
-        write(paths, &report)?;
-    }
+    let mut written = Ok(());
+    let work = |piece: &Piece| done_or_run(paths, &binaries, piece, &progress);
+    let report = crowd::run(&pieces, crowd::room(), work, |report| written = write(paths, report));
+    written?;
     report.print();
     println!("\n{}", markdown::table(&report));
     println!("written to {0}/matrix.json and {0}/matrix.md", paths.target.display());
@@ -140,16 +137,6 @@ fn list(tests: &Path) -> Result<Vec<Scenario>> {
     let scenarios = parsed.context("conntally-e2e lists something that is no scenario")?;
     ensure!(!scenarios.is_empty(), "conntally-e2e lists no scenario");
     Ok(scenarios)
-}
-
-/// Runs the guests of a group at once; each line they print begins with the guest's name.
-fn run_group(group: &[&Piece], work: impl Fn(&Piece) -> CaseResult + Sync) -> Vec<CaseResult> {
-    thread::scope(|scope| {
-        let work = &work;
-        let guests: Vec<_> = group.iter().map(|&piece| (piece, scope.spawn(move || work(piece)))).collect();
-        let panicked = |piece: &Piece| CaseResult::failed(&piece.case, "its thread panicked".to_owned());
-        guests.into_iter().map(|(piece, guest)| guest.join().unwrap_or_else(|_| panicked(piece))).collect()
-    })
 }
 
 fn done_or_run(paths: &Paths, binaries: &Binaries, piece: &Piece, progress: &Mutex<Progress>) -> CaseResult {

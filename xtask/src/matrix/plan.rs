@@ -155,13 +155,6 @@ fn pairwise(kernels: &[Series], modes: &[Updates]) -> Vec<Case> {
     chosen
 }
 
-/// Groups of pieces that run at once: two guests with one CPU each where the host has two for them, others alone.
-pub(crate) fn side_by_side(pieces: &[Piece], host_cpus: usize) -> Vec<Vec<&Piece>> {
-    let (small, big): (Vec<_>, Vec<_>) = pieces.iter().partition(|piece| piece.case.cpus == 1);
-    let pairs = small.chunks(if host_cpus > 1 { 2 } else { 1 }).map(<[_]>::to_vec);
-    pairs.chain(big.into_iter().map(|piece| vec![piece])).collect()
-}
-
 fn of_kernel(series: &Series, modes: &[Updates]) -> impl Iterator<Item = Case> {
     let cpus = |hook: Hook| [1, 2].map(|cpus| (hook, cpus));
     let attached = Hook::of(series).iter().copied().flat_map(cpus);
@@ -219,18 +212,6 @@ mod tests {
             for hook in [Hook::Fentry, Hook::Kprobe] {
                 assert!(places.iter().any(|piece| piece.case.hook == hook), "{} {hook}", scenario.name);
             }
-        }
-    }
-
-    #[test]
-    fn guests_run_at_once_only_where_each_of_their_cpus_has_one_of_the_host() {
-        let pieces = all(&supported(), PACKET, &scenarios());
-        for host_cpus in [1, 2, 8] {
-            let groups = side_by_side(&pieces, host_cpus);
-            assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), pieces.len());
-            let crowded = |group: &&Vec<&Piece>| group.iter().map(|piece| piece.case.cpus).sum::<u32>() > 2;
-            assert_eq!(groups.iter().find(crowded), None);
-            assert_eq!(groups.len(), if host_cpus == 1 { 18 } else { 14 });
         }
     }
 }

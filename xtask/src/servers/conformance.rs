@@ -47,10 +47,9 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<Count> {
         let usual: Result<Vec<_>> = ONE_OF_EACH.iter().map(|name| known(name)).collect();
         build(paths, &usual?)?;
     }
-    let packages = ["--package", "conntally", "--package", "conntally-sink-tests"];
-    run_command(
-        cargo().current_dir(&paths.root).args(["build", "--quiet", "--locked"]).args(packages).arg("--bins"),
-    )?;
+    // Of the whole workspace with a test, as `cargo xtask test` does: dependencies that have other features are built anew.
+    let whole = ["build", "--quiet", "--locked", "--workspace", "--bins", "--test", own::ELASTICSEARCH];
+    run_command(cargo().current_dir(&paths.root).args(whole))?;
     let programs = paths.target.join("debug");
     let mut suite = program(programs.join("conntally-sinks"));
     suite.arg("--agent").arg(programs.join("conntally")).arg("--cache").arg(&paths.cache);

@@ -13,6 +13,9 @@ use crate::{
 /// All that speak as Elasticsearch does, but for the distribution with security, which takes minutes.
 const SPEAK_ELASTICSEARCH: &str = "elasticsearch-small-8,elasticsearch-small-9,opensearch-2,opensearch-3";
 
+/// The test that starts its servers itself.
+pub(super) const ELASTICSEARCH: &str = "elasticsearch";
+
 /// Runs them; with `full` against all servers instead of one of each kind.
 pub(crate) fn run(paths: &Paths, full: bool) -> Result<Count> {
     let mut counted = influxdb(paths)?;
@@ -34,7 +37,7 @@ fn influxdb(paths: &Paths) -> Result<Count> {
 
 fn elasticsearch(paths: &Paths, full: bool) -> Result<Count> {
     let servers = [("CONNTALLY_TEST_SERVERS", SPEAK_ELASTICSEARCH.to_owned())];
-    tests(paths, &["--test", "elasticsearch"], if full { &servers } else { &[] })
+    tests(paths, &["--test", ELASTICSEARCH], if full { &servers } else { &[] })
 }
 
 fn started(paths: &Paths, name: &str) -> Result<Server> {
@@ -46,7 +49,7 @@ fn started(paths: &Paths, name: &str) -> Result<Server> {
 
 fn tests(paths: &Paths, arguments: &[&str], variables: &[(&str, String)]) -> Result<Count> {
     let mut command = cargo();
-    command.current_dir(&paths.root).args(["test", "--quiet", "--locked", "--package", "conntally"]);
+    command.current_dir(&paths.root).args(["test", "--quiet", "--locked", "--workspace"]);
     command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
     let (text, success) = followed(&mut command)?;
     let mut counted = Count::of_cargo_test(&text);

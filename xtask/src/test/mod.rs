@@ -7,6 +7,7 @@ pub(crate) use count::Count;
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    thread,
     time::Instant,
 };
 
@@ -14,14 +15,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
-    ebpf, fuzz, matrix,
+    ebpf, fuzz,
+    guest::Binaries,
+    matrix,
     paths::Paths,
     servers::conformance,
     vm::play_service,
 };
 
 /// How long each fuzzer runs.
-const FUZZ_SECONDS: u32 = 15;
+const FUZZ_SECONDS: u32 = 30;
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -37,7 +40,7 @@ pub(crate) struct Options {
     full: bool,
 }
 
-/// Runs all steps and prints how many tests passed and failed; a step that cannot count its tests is one test.
+/// Runs all steps, in their order, and prints how many tests passed and failed; a step that cannot count its tests is one test.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let mut count = Count::default();
     step(&mut count, "formatting", || format(paths));
@@ -45,15 +48,20 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "lints of the kernel programs", || ebpf::clippy(paths));
     step(&mut count, "kernel object", || ebpf::check(paths));
     step(&mut count, "dependencies", || dependencies(paths));
-    step(&mut count, "host tests", || host_tests(paths));
-    step(&mut count, "fuzzers", || fuzzers(paths));
-    if !options.no_servers {
-        step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
-    }
-    if !options.no_vm {
-        step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
-        step(&mut count, "guests", || guests(paths, options.full));
-    }
+    thread::scope(|scope| {
+        step(&mut count, "build of the host tests", || build_host_tests(paths));
+        // Tests mostly wait. A step whose programs are not ready by then waits for them; it tells, too, if they fail.
+        scope.spawn(|| build_ahead(paths, options));
+        step(&mut count, "host tests", || host_tests(paths));
+        if !options.no_servers {
+            step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
+        }
+        step(&mut count, "fuzzers", || fuzzers(paths));
+        if !options.no_vm {
+            step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
+            step(&mut count, "guests", || guests(paths, options.full));
+        }
+    });
     for failed in &count.failures {
         println!("FAILED: {failed}");
     }
@@ -102,9 +110,24 @@ fn dependencies(paths: &Paths) -> Result<Count> {
     Ok(Count::success())
 }
 
+const HOST_TESTS: &[&str] = &["test", "--locked", "--workspace"];
+
+fn build_host_tests(paths: &Paths) -> Result<Count> {
+    run_command(cargo().current_dir(&paths.root).args(HOST_TESTS).args(["--quiet", "--no-run"]))?;
+    Ok(Count::success())
+}
+
+/// Builds what later steps need, with the time that others leave.
+fn build_ahead(paths: &Paths, options: &Options) {
+    if !options.no_vm {
+        drop(Binaries::build_ahead(paths));
+    }
+    drop(fuzz::build_ahead(paths));
+}
+
 fn host_tests(paths: &Paths) -> Result<Count> {
     let mut tests = cargo();
-    tests.current_dir(&paths.root).args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    tests.current_dir(&paths.root).args(HOST_TESTS).arg("--no-fail-fast");
     have_root(&mut tests)?;
     let (text, success) = followed(&mut tests)?;
     let mut counted = Count::of_cargo_test(&text);

@@ -35,7 +35,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 /// Boots the guest and counts what `service.sh` tests there.
 pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
     setup::ensure(&["systemd"])?;
-    let binaries = Binaries::build_agent(paths, Profile::Quick)?;
+    let binaries = Binaries::build(paths, Profile::Quick)?;
     let kernel = Kernel::find(paths, series)?;
     let configs = paths.root.join("configs");
     let guest = Guest {
