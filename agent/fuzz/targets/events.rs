@@ -36,7 +36,11 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn check_line(record: &Record) {
-    let context = EncodeContext { host: "fuzz".to_owned(), netns_name: Box::new(|_| None), networks: Default::default() };
+    let context = EncodeContext {
+        host: "fuzz".to_owned(),
+        netns_name: Box::new(|_| None),
+        networks: Default::default(),
+    };
     let mut line = Vec::new();
     json::Encoder::new(context).encode(std::slice::from_ref(record), &mut line);
     assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);

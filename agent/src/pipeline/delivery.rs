@@ -132,11 +132,11 @@ impl<S: Sink> Delivery<S> {
                 self.pause(pause, &reason, origin).await;
                 parts.push_front(request);
             }
-            Next::These { positions, pause } => {
+            Next::These { positions, pause, reason } => {
                 let is_left = |position| positions.binary_search(&position).is_ok();
                 self.count_delivered(&request, |position| !is_left(position) && !is_given_up(position));
-                let (left, all) = (positions.len(), request.items.len());
-                let reason = format!("the server refused {left} of {all} records for now");
+                // Without their number, as what changes is news each time.
+                let reason = format!("some records of a request are not stored: {reason}");
                 self.pause(pause, &reason, origin).await;
                 parts.push_front(request.only(&positions));
             }
@@ -201,7 +201,7 @@ impl<S: Sink> Delivery<S> {
     /// Waits until the next try, which comes sooner when the agent is about to end.
     async fn pause(&self, pause: Duration, reason: &str, origin: Origin) {
         let report = self.shared.report();
-        let waiting = report.unwritten().records + report.spooled.records;
+        let waiting = report.unwritten().records.saturating_add(report.spooled.records);
         let closing = self.shared.closing.notified();
         tokio::pin!(closing);
         closing.as_mut().enable();
@@ -252,7 +252,12 @@ fn after_panic(request: &Request, panics: u32, panicked: &str) -> Outcome {
     }
     let reason = format!("it panicked {panics} times: {panicked}");
     let given_up = (0..request.items.len()).map(|position| GivenUp { position, reason: reason.clone() });
-    Outcome::Partly { again: Vec::new(), given_up: given_up.collect(), retry_after: None }
+    Outcome::Partly {
+        again: Vec::new(),
+        reason: String::new(),
+        given_up: given_up.collect(),
+        retry_after: None,
+    }
 }
 
 fn say(line: Option<Line>) {

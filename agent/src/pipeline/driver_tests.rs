@@ -131,7 +131,8 @@ fn not_now(retry_after: Option<Duration>) -> Answer {
 
 fn partly(again: &[usize], given_up: &[usize]) -> Answer {
     let given_up = given_up.iter().map(|position| GivenUp { position: *position, reason: "bad".into() });
-    Answer::Say(Outcome::Partly { again: again.to_vec(), given_up: given_up.collect(), retry_after: None })
+    let (again, reason, given_up) = (again.to_vec(), "full".into(), given_up.collect());
+    Answer::Say(Outcome::Partly { again, reason, given_up, retry_after: None })
 }
 
 #[tokio::test(start_paused = true)]

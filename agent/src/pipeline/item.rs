@@ -18,9 +18,10 @@ pub struct Weight {
 }
 
 impl AddAssign for Weight {
+    /// A spool's file may claim any number.
     fn add_assign(&mut self, other: Self) {
-        self.records += other.records;
-        self.ends += other.ends;
+        self.records = self.records.saturating_add(other.records);
+        self.ends = self.ends.saturating_add(other.ends);
         self.moved += other.moved;
     }
 }

@@ -20,6 +20,8 @@ pub enum Outcome {
     Partly {
         /// Positions to send again.
         again: Vec<usize>,
+        /// Why those are not stored, as a person can act on it; free of secrets. Empty if there are none.
+        reason: String,
         /// Items that the server will never take.
         given_up: Vec<GivenUp>,
         /// How long the server wants to be left alone.

@@ -47,6 +47,8 @@ pub(super) enum Next {
         positions: Vec<usize>,
         /// How long to wait before.
         pause: Duration,
+        /// Why.
+        reason: String,
     },
     /// Send both halves, one after the other, at once.
     Halves {
@@ -98,30 +100,27 @@ pub(super) fn decide(outcome: Outcome, at: Circumstances) -> Decision {
             let reason = format!("a single record is too large for the server: {reason}");
             Decision { next: Next::Done, given_up: vec![GivenUp { position: 0, reason }] }
         }
-        Outcome::Partly { again, given_up, retry_after } => partly(again, given_up, retry_after, at),
+        Outcome::Partly { again, reason, given_up, retry_after } => {
+            let (positions, given_up) = apart(again, given_up, at.items);
+            let pause = pause(retry_after, at);
+            let next =
+                if positions.is_empty() { Next::Done } else { Next::These { positions, pause, reason } };
+            Decision { next, given_up }
+        }
     }
 }
 
-/// A server that names an item twice, or one that is not there, must not have anything sent or counted twice.
-fn partly(
-    mut again: Vec<usize>,
-    mut given_up: Vec<GivenUp>,
-    retry_after: Option<Duration>,
-    at: Circumstances,
-) -> Decision {
+/// What is to be sent again, ascending, and what never. A server that names an item twice, or one that is not there,
+/// must not have anything sent or counted twice.
+fn apart(mut again: Vec<usize>, mut given_up: Vec<GivenUp>, items: usize) -> (Vec<usize>, Vec<GivenUp>) {
     given_up.sort_by_key(|item| item.position);
     given_up.dedup_by_key(|item| item.position);
-    given_up.retain(|item| item.position < at.items);
+    given_up.retain(|item| item.position < items);
     again.sort_unstable();
     again.dedup();
     let is_given_up = |position| given_up.binary_search_by_key(&position, |item| item.position).is_ok();
-    again.retain(|position| *position < at.items && !is_given_up(*position));
-    let next = if again.is_empty() {
-        Next::Done
-    } else {
-        Next::These { positions: again, pause: pause(retry_after, at) }
-    };
-    Decision { next, given_up }
+    again.retain(|position| *position < items && !is_given_up(*position));
+    (again, given_up)
 }
 
 /// Exponential with full jitter and a cap. What the server asks for is a lower bound, so that many agents do not come
@@ -159,7 +158,7 @@ mod tests {
 
     fn partly(again: &[usize], given_up: &[usize], retry_after: Option<Duration>) -> Outcome {
         let given_up = given_up.iter().map(|position| gone(*position)).collect();
-        Outcome::Partly { again: again.to_vec(), given_up, retry_after }
+        Outcome::Partly { again: again.to_vec(), reason: "full".into(), given_up, retry_after }
     }
 
     fn all(pause: Duration, in_doubt: bool) -> Next {
@@ -167,7 +166,7 @@ mod tests {
     }
 
     fn these(positions: &[usize], pause: Duration) -> Next {
-        Next::These { positions: positions.to_vec(), pause }
+        Next::These { positions: positions.to_vec(), pause, reason: "full".into() }
     }
 
     #[test]

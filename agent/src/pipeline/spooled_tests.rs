@@ -74,7 +74,7 @@ impl Sink for Server {
                 let again = (2..request.items.len()).collect();
                 let given_up = vec![GivenUp { position: 1, reason: "bad".into() }];
                 self.become_(Mood::Away);
-                Outcome::Partly { again, given_up, retry_after: None }
+                Outcome::Partly { again, reason: "full".into(), given_up, retry_after: None }
             }
         }
     }

@@ -62,6 +62,11 @@ impl Feed {
         self.recording.pass(time);
     }
 
+    /// Somebody sets the wall clock, by so many seconds.
+    pub const fn step_clock(&mut self, seconds: i64) {
+        self.recording.step_clock(seconds);
+    }
+
     /// All that was written.
     #[must_use]
     pub const fn ledger(&self) -> Sum {

@@ -100,6 +100,11 @@ impl Recording {
         self.real_ns += i64::try_from(ns).unwrap_or(0);
     }
 
+    /// Somebody sets the wall clock, by so many seconds.
+    pub const fn step_clock(&mut self, seconds: i64) {
+        self.real_ns += seconds * 1_000_000_000;
+    }
+
     fn add_clocks(&self, bytes: &mut Vec<u8>) {
         bytes.extend(self.boot_ns.to_le_bytes());
         bytes.extend(self.real_ns.to_le_bytes());

@@ -88,7 +88,9 @@ fn step(total: &mut Count, name: &str, work: impl FnOnce() -> Result<Count>) {
 
 fn format(paths: &Paths) -> Result<Count> {
     run_command(cargo().current_dir(&paths.root).args(["fmt", "--all", "--check"]))?;
-    run_command(cargo().current_dir(paths.root.join("agent-ebpf")).args(["fmt", "--check"]))?;
+    for workspace in ["agent-ebpf", "agent/fuzz"] {
+        run_command(cargo().current_dir(paths.root.join(workspace)).args(["fmt", "--check"]))?;
+    }
     Ok(Count::success())
 }
 

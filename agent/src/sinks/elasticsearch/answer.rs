@@ -125,7 +125,10 @@ pub(super) fn outcome(fates: &[Fate], positions: &[usize]) -> Outcome {
         Some(reason) if stored == 0 && given_up.is_empty() => {
             Outcome::NotNow { reason: advised(reason), retry_after: None, in_doubt: false }
         }
-        _ => Outcome::Partly { again, given_up, retry_after: None },
+        why => {
+            let reason = why.map(|reason| advised(reason)).unwrap_or_default();
+            Outcome::Partly { again, reason, given_up, retry_after: None }
+        }
     }
 }
 

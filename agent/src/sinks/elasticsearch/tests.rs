@@ -125,7 +125,8 @@ async fn only_failed_items_are_named_and_refused_ones_are_kept_with_their_reason
     ]});
     let bench = Bench::new(vec![indices(1..=1), say(200, answer)]).await;
     let outcome = bench.sink.deliver(&request(&bench.sink, 0..4)).await;
-    let Outcome::Partly { again, given_up, .. } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Partly { again, reason, given_up, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("rejected_execution") && reason.contains("more to do than it can"), "{reason}");
     let positions: Vec<_> = given_up.iter().map(|GivenUp { position, .. }| *position).collect();
     assert_eq!((again, positions), (vec![1], vec![2, 3]));
     let kept = std::fs::read_to_string(bench.dir.path().join("rejected")).unwrap();

@@ -70,7 +70,7 @@ impl Datagrams {
         if given_up.is_empty() {
             return Outcome::Delivered;
         }
-        Outcome::Partly { again: Vec::new(), given_up, retry_after: None }
+        Outcome::Partly { again: Vec::new(), reason: String::new(), given_up, retry_after: None }
     }
 }
 

@@ -100,7 +100,8 @@ fn whole(told: &str, lines: &[&[u8]], reason: String) -> Verdict {
 fn outcome(again: Vec<usize>, mut refused: Vec<usize>, reason: &str) -> Outcome {
     refused.sort_unstable();
     let given_up = |position| GivenUp { position, reason: reason.to_owned() };
-    Outcome::Partly { again, given_up: refused.into_iter().map(given_up).collect(), retry_after: None }
+    let given_up = refused.into_iter().map(given_up).collect();
+    Outcome::Partly { again, reason: reason.to_owned(), given_up, retry_after: None }
 }
 
 /// Positions of the lines that the server says it cannot read.

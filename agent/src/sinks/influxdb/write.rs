@@ -64,26 +64,31 @@ impl Writer {
     /// same points.
     async fn search(&self, lines: &[&[u8]], reason: &str) -> Outcome {
         let (mut again, mut given_up, mut wait) = (Vec::new(), Vec::new(), None);
+        let mut why = String::new();
         let mut ranges = halves(0..lines.len(), reason, &mut given_up);
         while let Some(range) = ranges.pop() {
             let part = lines.get(range.clone()).unwrap_or_default();
             match self.attempt(&part.concat(), part).await {
                 Verdict::Known(Outcome::Delivered) => {}
-                Verdict::Known(Outcome::Partly { again: more, given_up: gone, .. }) => {
+                Verdict::Known(Outcome::Partly { again: more, reason, given_up: gone, .. }) => {
+                    why = reason;
                     again.extend(more.into_iter().map(|at| at + range.start));
                     let shifted = |gone: GivenUp| GivenUp { position: gone.position + range.start, ..gone };
                     given_up.extend(gone.into_iter().map(shifted));
                 }
-                Verdict::Known(Outcome::NotNow { retry_after, .. }) => {
-                    wait = retry_after;
+                Verdict::Known(Outcome::NotNow { reason, retry_after, .. }) => {
+                    (why, wait) = (reason, retry_after);
                     again.extend(range);
                     again.extend(ranges.drain(..).flatten());
                 }
-                Verdict::Known(Outcome::TooLarge { .. } | Outcome::NoAnswer { .. }) => again.extend(range),
+                Verdict::Known(Outcome::TooLarge { reason } | Outcome::NoAnswer { reason }) => {
+                    why = reason;
+                    again.extend(range);
+                }
                 Verdict::Search { reason } => ranges.extend(halves(range, &reason, &mut given_up)),
             }
         }
-        Outcome::Partly { again, given_up, retry_after: wait }
+        Outcome::Partly { again, reason: why, given_up, retry_after: wait }
     }
 
     /// Says which server it is of that there is no answer.

@@ -26,6 +26,19 @@ pub(super) fn delivers(scene: &mut Scene<'_>) -> Result<()> {
     scene.expect_stored(ledger, &ended)
 }
 
+/// A step back brings the same intervals once more, and one forth skips some.
+pub(super) fn clock_step(scene: &mut Scene<'_>) -> Result<()> {
+    const STEPS: [i64; 5] = [-3, -65, 40, -7, 3];
+    let mut run = scene.start("")?;
+    for seconds in STEPS {
+        run.feed.wave(flows(scene) / STEPS.len() as u64)?;
+        run.feed.step_clock(seconds);
+    }
+    run.feed.wave(1)?;
+    let (ended, ledger) = scene.finish(run)?;
+    scene.expect_stored(ledger, &ended)
+}
+
 pub(super) fn batches(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("batch_records = 100000\nbatch_bytes = \"16MiB\"\nbatch_age = \"2s\"\n")?;
     run.feed.wave(FLOWS)?;

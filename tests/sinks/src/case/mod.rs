@@ -49,6 +49,7 @@ pub const ALL: &[Case] = &[
     case("soon", "a record can be found soon after it was made", soon::is_found),
     local("accounts", "says in the end that nothing was lost", basics::accounts),
     local("delivers", "every flow arrives once, to the byte", basics::delivers),
+    case("clock-step", "a wall clock that is set back or forth costs nothing", basics::clock_step),
     case("batches", "many records travel in few requests", basics::batches),
     case("keeps-limits", "no request is larger than it may be", limits::keeps_limits),
     case("halves", "a request that is too large for the server is sent in parts", limits::halves),

@@ -2,6 +2,7 @@
 //!
 //! It reads an answer whole, however long it is, which is why it delivers no records.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use elasticsearch::auth::{ClientCertificate, Credentials};
@@ -25,6 +26,8 @@ const LONGEST: u64 = 16 << 20;
 /// A cluster, asked at the first of its nodes that can be reached.
 pub(super) struct Api {
     nodes: Vec<(String, Transport)>,
+    /// The one that answered last.
+    current: AtomicUsize,
     login: Login,
 }
 
@@ -51,13 +54,15 @@ impl Said {
 }
 
 impl Api {
+    /// All nodes together have `timeout`, so that one which drops packets leaves time for the others.
     pub(super) fn new(options: &Options, timeout: Duration) -> Result<Self, SetupError> {
         let login = Login::new(&options.login);
+        let timeout = timeout / u32::try_from(options.urls.len().max(1)).unwrap_or(u32::MAX);
         let mut nodes = Vec::new();
         for endpoint in &options.urls {
             nodes.push((endpoint.to_string(), transport(endpoint, options, &login, timeout)?));
         }
-        Ok(Self { nodes, login })
+        Ok(Self { nodes, current: AtomicUsize::new(0), login })
     }
 
     /// Asks, and takes any answer.
@@ -68,10 +73,14 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<Said, SetupError> {
         let mut unreachable = SetupError::Unreachable("no node is configured".into());
-        for (name, transport) in &self.nodes {
+        let nodes = self.nodes.iter().enumerate().cycle().skip(self.current.load(Relaxed));
+        for (at, (name, transport)) in nodes.take(self.nodes.len()) {
             let body = body.map(JsonBody::new);
             match transport.send(method, path, HeaderMap::new(), None::<&()>, body, None).await {
-                Ok(response) => return self.read(response).await,
+                Ok(response) => {
+                    self.current.store(at, Relaxed);
+                    return self.read(response).await;
+                }
                 Err(error) => {
                     unreachable = SetupError::Unreachable(format!("{name}: {}", chain(&error)));
                 }

@@ -187,3 +187,17 @@ async fn refusals_and_absence_are_told_with_what_to_do() {
     let error = install(&options, Duration::from_secs(5)).await.unwrap_err();
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 }
+
+#[tokio::test]
+async fn a_node_that_never_answers_leaves_time_for_the_next_which_is_asked_from_then_on() {
+    let silent = Double::plain(vec![Reply::Hang]).await;
+    let lifecycle = installed(1, r#"{"lifecycle":{"data_retention":"30d"}}"#);
+    let replies =
+        [ok(VERSION_9), ok(&lifecycle), ok(STREAM), ok(ACKNOWLEDGED), ok(ACKNOWLEDGED), ok(ACKNOWLEDGED)];
+    let answering = Double::plain(replies.to_vec()).await;
+    let options = Options::new(vec![silent.endpoint(""), answering.endpoint("")]);
+    let installed = tokio::time::timeout(Duration::from_secs(2), install(&options, Duration::from_secs(2)));
+    installed.await.unwrap().unwrap();
+    assert_eq!(silent.asked().len(), 1);
+    assert!(answering.asked().len() >= 3);
+}
