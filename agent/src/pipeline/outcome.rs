@@ -20,7 +20,7 @@ pub enum Outcome {
     Partly {
         /// Positions to send again.
         again: Vec<usize>,
-        /// Why those are not stored, as a person can act on it; free of secrets. Empty if there are none.
+        /// Why those are not stored, as a person can act on it; free of secrets. Not asked for if there are none.
         reason: String,
         /// Items that the server will never take.
         given_up: Vec<GivenUp>,

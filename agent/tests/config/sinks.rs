@@ -7,6 +7,7 @@ use conntally::config::{
 };
 use conntally::sinks::influxdb::Target;
 use std::time::Duration;
+
 #[test]
 fn a_sink_has_what_all_have_and_what_its_type_has() {
     let text = r#"
