@@ -7,6 +7,8 @@
 
 pub mod model;
 
+mod causes;
+
 mod folder;
 
 pub mod pipeline;

@@ -3,39 +3,28 @@
 
 #[path = "sights/ports.rs"]
 mod ports_of_flows;
+mod replaying;
 mod sights;
 
-use std::io::Write;
 use std::process::{Command, Output};
 
 use conntally::model::ObservationKind;
-use conntally::source::Batch;
-use conntally::source::replay::RecordingWriter;
-use conntally::source::replay::format::Header;
-use ports_of_flows::{SINCE, sight};
+use ports_of_flows::sight;
+use replaying::{file, recording};
 use tempfile::NamedTempFile;
 
-fn file(content: &[u8]) -> NamedTempFile {
-    let mut file = NamedTempFile::new().unwrap();
-    file.write_all(content).unwrap();
-    file
-}
-
 /// Two flows: from port 1001 with 7 packets each way, from port 1002 with 4.
-fn recording() -> NamedTempFile {
+fn two_flows() -> NamedTempFile {
     use ObservationKind::{End, New};
-    let mut writer =
-        RecordingWriter::new(Vec::new(), &Header { boot_id: [7; 16], accounting_since: SINCE }).unwrap();
-    for observations in
-        [vec![sight(New, 1001, 1), sight(New, 1002, 2)], vec![sight(End, 1002, 4)], vec![sight(End, 1001, 7)]]
-    {
-        writer.write(&Batch { observations, settled: true, look: None }, SINCE).unwrap();
-    }
-    file(&writer.finish().unwrap())
+    recording([
+        vec![sight(New, 1001, 1), sight(New, 1002, 2)],
+        vec![sight(End, 1002, 4)],
+        vec![sight(End, 1001, 7)],
+    ])
 }
 
 fn replay(config: &str) -> Output {
-    let (config, recording) = (file(config.as_bytes()), recording());
+    let (config, recording) = (file(config.as_bytes()), two_flows());
     let mut command = Command::new(env!("CARGO_BIN_EXE_conntally"));
     command.arg("-c").arg(config.path()).arg("replay").arg(recording.path());
     let output = command.output().expect("the agent could not be started");

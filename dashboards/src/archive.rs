@@ -1,11 +1,13 @@
 //! The board of finished flows, from Elasticsearch or OpenSearch.
 
+use conntally::model::EndReason;
+use conntally::sinks::names::{FIRST_SEEN_MIDLIFE, NO_COUNTERS};
 use serde_json::{Value, json};
 
 use crate::board::{Board, choice, source, text};
 use crate::lucene::{Metric, every, largest, newest, of_agents, of_ends, of_flows, over_time};
 use crate::names::document;
-use crate::panel::Panel;
+use crate::panel::{AGE, Panel};
 
 /// How an address is looked for on this same board.
 const HERE: &str = "/d/conntally-archive?${__url_time_range}&var-address=${__value.text}";
@@ -20,7 +22,7 @@ pub(crate) fn board() -> Value {
         "conntally: finished flows",
         "Flows one by one, by the time at which they ended, with the totals of their life.",
     );
-    let board = variables(board).link("Live flows", "conntally-live");
+    let board = variables(board).link("Live flows", "conntally-live").empty("no flows in this time");
     let board = completeness(board.row("Is anything missing?"));
     let board = traffic(board.row("What ended when"));
     let board = talkers(board.row("Who and what"));
@@ -50,7 +52,7 @@ fn variables(board: Board) -> Board {
 fn completeness(board: Board) -> Board {
     let number = |title, filter: &str| {
         let target = over_time(&of_ends(filter), Metric::Count, None);
-        Panel::number(title, "short", target).size(3, 6).empty("0")
+        Panel::number(title, "short", vec![target]).size(8, 4)
     };
     let number = |title, filter: String| number(title, &format!(" AND {filter}")).sums().red_from(1.0);
     let [reason, flags] = ["conntally.end_reason", "conntally.flags"].map(document);
@@ -60,38 +62,41 @@ fn completeness(board: Board) -> Board {
         Metric::Min("conntally.audit.completeness.flows"),
         Metric::Max("conntally.audit.lost.bytes"),
         Metric::Max("conntally.audit.doubts"),
+        Metric::Max("@timestamp"),
     ];
     let agents = Panel::table("Completeness by agent", vec![largest(&of_agents(), &metrics, &["host.name"], 100)])
         .says(
             "The least that each agent told in this time: which part of what the kernel counted since its start was \
-             delivered, or will be when it is due. With losses of unknown amount the parts are upper bounds. An agent \
+             delivered, or will be when it is due. \"at most\": something of unknown amount was lost, too. An agent \
              without a row has told nothing in this time.",
         )
-        .size(15, 6)
+        .size(24, 5)
+        .empty("no status in this time")
         .renamed(&[
             ("host.name", "Agent"),
             ("Min conntally.audit.completeness.bytes", "Bytes"),
             ("Min conntally.audit.completeness.packets", "Packets"),
             ("Min conntally.audit.completeness.flows", "Flows"),
             ("Max conntally.audit.lost.bytes", "Lost"),
-            ("Max conntally.audit.doubts", "Of unknown amount"),
-        ]);
-    let agents = ["Bytes", "Packets", "Flows"].into_iter().fold(agents, |agents, name| {
-        agents.column(name, &[("unit", json!("percentunit")), ("decimals", json!(6))])
-    });
+            ("Max conntally.audit.doubts", "Parts are"),
+            ("Max @timestamp", "Told"),
+        ])
+        .parts(&["Bytes", "Packets", "Flows"])
+        .doubts("Parts are")
+        .column_unit("Told", AGE);
     board
         .panel(agents.column_unit("Lost", "bytes"))
         .panel(
-            number("Ends that were missed", format!("{reason}:missed"))
-                .says("Flows that were found gone: what they moved last may be missing."),
+            number("Ends that were missed", format!("{reason}:{}", EndReason::Missed.name()))
+                .says("Flows that were found gone: what they moved last may be missing. 0 also where no flow came."),
         )
         .panel(
-            number("Flows without counters", format!("{flags}:no_counters"))
-                .says("They began while accounting was off: nothing is known of what they moved."),
+            number("Flows without counters", format!("{flags}:{NO_COUNTERS}"))
+                .says("They began while accounting was off: nothing is known of what they moved. 0 also where no flow came."),
         )
         .panel(
-            number("Met in mid-life", format!("{flags}:first_seen_midlife"))
-                .says("They were there before the agent. Their totals are the kernel's and complete."),
+            number("Met in mid-life", format!("{flags}:{FIRST_SEEN_MIDLIFE}"))
+                .says("They were there before the agent. Their totals are the kernel's and complete. 0 also where no flow came."),
         )
 }
 
@@ -157,7 +162,25 @@ fn flows(board: Board) -> Board {
             ("conntally.flags", "Flags"),
             ("flow.id", "Flow"),
         ])
-        .column("Ended", &[("custom.width", json!(190))])
+        .widths(&[
+            ("Ended", 180),
+            ("Agent", 100),
+            ("Protocol", 95),
+            ("Opener", 140),
+            ("From port", 105),
+            ("Answerer", 140),
+            ("Port", 65),
+            ("Opener seen as", 145),
+            ("Answerer seen as", 155),
+            ("Bytes out", 105),
+            ("Bytes back", 110),
+            ("Packets out", 120),
+            ("Packets back", 130),
+            ("Duration", 105),
+            ("End", 80),
+        ])
+        // What follows them is text.
+        .at_left(&["From port", "Port", "Duration"])
         .column_unit("From port", "none")
         .column_unit("Port", "none")
         .column_unit("Bytes out", "bytes")

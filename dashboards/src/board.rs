@@ -18,12 +18,20 @@ pub(crate) struct Board {
     panels: Vec<Value>,
     at: (u32, u32),
     row: u32,
+    /// What stands in panels that say nothing of their own when they are empty.
+    empty: &'static str,
 }
 
 impl Board {
     pub(crate) fn new(uid: &'static str, title: &'static str, description: &'static str) -> Self {
         let (variables, links, panels) = (Vec::new(), Vec::new(), Vec::new());
-        Self { uid, title, description, variables, links, panels, at: (0, 0), row: 0 }
+        Self { uid, title, description, variables, links, panels, at: (0, 0), row: 0, empty: "" }
+    }
+
+    /// What stands in panels that say nothing of their own when they are empty.
+    pub(crate) const fn empty(mut self, text: &'static str) -> Self {
+        self.empty = text;
+        self
     }
 
     pub(crate) fn variable(mut self, variable: Value) -> Self {
@@ -60,7 +68,7 @@ impl Board {
             self.end_line();
         }
         let id = self.next_id();
-        self.panels.push(panel.json(id, self.at));
+        self.panels.push(panel.else_empty(self.empty).json(id, self.at));
         self.at.0 += width;
         self.row = self.row.max(height);
         self

@@ -1,12 +1,15 @@
 //! Queries in InfluxQL, which InfluxDB 1 and 2 answer alike.
 
-use conntally::sinks::influxdb::schema::{LOSS, STATUS};
+use conntally::sinks::influxdb::schema::{LOSS, STATUS, STATUS_FIELDS};
 use serde_json::{Value, json};
 
 use crate::names::{loss, status, status_tag, tag};
 
 /// The measurement is a constant of the board, as the agent's configuration may name another.
 const FLOWS: &str = "$measurement";
+
+/// A statement that is older says nothing of the present. Agents make one every ten seconds.
+const RECENT: &str = "5m";
 
 /// Which points of groups are meant, by the board's variables. A tag that a point lacks is empty, which `.*` matches.
 fn of_flows() -> String {
@@ -65,17 +68,28 @@ pub(crate) fn gauge_over_time(field: &'static str, by: &'static str) -> String {
     )
 }
 
-/// What statements said last, of each agent.
+/// What statements said last, of each agent, and when.
 pub(crate) fn status_now(what: &[(String, &str)]) -> String {
     format!(
-        "SELECT {} FROM \"{STATUS}\" WHERE {} GROUP BY \"{}\"",
+        "SELECT {} FROM ({}) WHERE $timeFilter GROUP BY \"{}\"",
         columns(what),
+        last_statements(""),
+        status_tag("host")
+    )
+}
+
+/// The last statement of each agent, whole: its fields are of one moment, which is the time of the row.
+fn last_statements(more: &str) -> String {
+    let [first, rest @ ..] = STATUS_FIELDS;
+    let rest: String = rest.iter().map(|field| format!(", \"{field}\"")).collect();
+    format!(
+        "SELECT last(\"{first}\") AS \"{first}\"{rest} FROM \"{STATUS}\" WHERE {}{more} GROUP BY \"{}\"",
         of_agents(),
         status_tag("host")
     )
 }
 
-/// The same over time.
+/// What statements said over time.
 pub(crate) fn status_over_time(what: &[(String, &str)]) -> String {
     format!(
         "SELECT {} FROM \"{STATUS}\" WHERE {} GROUP BY time($__interval), \"{}\" fill(none)",
@@ -85,23 +99,48 @@ pub(crate) fn status_over_time(what: &[(String, &str)]) -> String {
     )
 }
 
-/// The least of something over all agents.
-pub(crate) fn status_least(what: &str) -> String {
-    format!(
-        "SELECT min(\"part\") FROM (SELECT {what} AS \"part\" FROM \"{STATUS}\" WHERE {} GROUP BY \"{}\") \
-         WHERE $timeFilter",
-        of_agents(),
+/// Whether figures are to be told that are known, or that are bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Known {
+    /// No agent lost anything of unknown amount.
+    Exactly,
+    /// One of them did.
+    AtMost,
+}
+
+/// The least of something over all agents that said something within the last minutes of the time shown, if it is
+/// as well known as that.
+pub(crate) fn status_least(what: &str, known: Known) -> String {
+    let doubts = status("doubts");
+    let is_known = match known {
+        Known::Exactly => "= 0",
+        Known::AtMost => "> 0",
+    };
+    let of_each = format!(
+        "SELECT {what} AS \"part\", \"{doubts}\" FROM ({}) WHERE $timeFilter GROUP BY \"{}\"",
+        last_statements(&format!(" AND time > ${{__to}}ms - {RECENT}")),
         status_tag("host")
+    );
+    format!(
+        "SELECT \"part\" FROM (SELECT min(\"part\") AS \"part\", max(\"{doubts}\") AS \"{doubts}\" \
+         FROM ({of_each}) WHERE $timeFilter) WHERE \"{doubts}\" {is_known} AND $timeFilter"
     )
 }
 
-/// What was lost by reason and agent.
+/// The last statement of the agent that has been silent for longest: its time is what matters.
+pub(crate) fn status_oldest() -> String {
+    let [first, ..] = STATUS_FIELDS;
+    format!("SELECT first(\"{first}\") AS \"told\" FROM ({}) WHERE $timeFilter", last_statements(""))
+}
+
+/// What was lost by reason and agent; and in all, without a reason, of every agent that said something: where nothing
+/// was lost, zeros.
 pub(crate) fn losses_now() -> String {
     let what =
         [("lost_bytes", "Bytes"), ("lost_packets", "Packets"), ("lost_flows", "Flows"), ("unknown", "Times")];
     let what = what.map(|(field, name)| (last(loss(field)), name));
     format!(
-        "SELECT {} FROM \"{LOSS}\" WHERE {} GROUP BY \"{}\", \"{}\"",
+        "SELECT {} FROM \"{LOSS}\", \"{STATUS}\" WHERE {} GROUP BY \"{}\", \"{}\"",
         columns(&what),
         of_agents(),
         status_tag("reason"),
@@ -114,9 +153,15 @@ pub(crate) fn last(field: &'static str) -> String {
     format!("last(\"{field}\")")
 }
 
-/// Which part of a figure is not lost.
+/// A field of a whole statement.
+pub(crate) fn stated(field: &'static str) -> String {
+    format!("\"{}\"", status(field))
+}
+
+/// Which part of a figure of a whole statement is not lost.
 pub(crate) fn part(lost: &'static str, counted: &'static str) -> String {
-    format!("1 - last(\"{}\") / last(\"{}\")", status(lost), status(counted))
+    // Of fields as they are, and not of their sums, a quotient of integers is an integer.
+    format!("1.0 - {} * 1.0 / {}", stated(lost), stated(counted))
 }
 
 fn columns(what: &[(String, &str)]) -> String {

@@ -5,11 +5,17 @@ use serde_json::{Value, json};
 
 use crate::board::{Board, choice, constant, source};
 use crate::influxql::{
-    flows_in_all, flows_over_time, gauge_over_time, last, losses_now, part, per_second, rows, series,
-    status_least, status_now, status_over_time, sum,
+    Known, flows_in_all, flows_over_time, gauge_over_time, last, losses_now, part, per_second, rows, series,
+    stated, status_least, status_now, status_oldest, status_over_time, sum,
 };
 use crate::names::{delta, status, status_tag, tag};
-use crate::panel::Panel;
+use crate::panel::{AGE, Panel};
+
+/// What panels say where no agent said how complete it is.
+const NO_STATUS: &str = "no status in this time";
+
+/// What panels say where no point came.
+const NO_POINTS: &str = "no points in this time";
 
 /// How what a value names is looked for in the archive.
 const ARCHIVE: &str = "/d/conntally-archive?${__url_time_range}";
@@ -18,6 +24,9 @@ fn moved() -> [&'static str; 2] {
     [delta("source_bytes"), delta("destination_bytes")]
 }
 
+/// What a completeness is called that is an upper bound.
+const AT_MOST: &str = "unknown, at most";
+
 /// The board.
 pub(crate) fn board() -> Value {
     let board = Board::new(
@@ -25,7 +34,7 @@ pub(crate) fn board() -> Value {
         "conntally: live flows",
         "What flows now, by networks, protocols and services. Sums are exact: every point says what is new.",
     );
-    let board = variables(board).link("Archive: finished flows", "conntally-archive");
+    let board = variables(board).link("Archive: finished flows", "conntally-archive").empty(NO_POINTS);
     let board = completeness(board.row("Is anything missing?"));
     let board = traffic(board.row("Traffic"));
     let board = flows(board.row("How many flows"));
@@ -52,45 +61,70 @@ fn completeness(board: Board) -> Board {
         (part("lost_bytes", "counted_bytes"), "Bytes"),
         (part("lost_packets", "counted_packets"), "Packets"),
         (part("lost_flows", "counted_flows"), "Flows"),
-        (last(status("lost_bytes")), "Lost"),
-        (last(status("doubts")), "Of unknown amount"),
-        (last(status("live_flows")), "Open flows"),
+        (stated("lost_bytes"), "Lost"),
+        (stated("doubts"), "Parts are"),
+        (stated("live_flows"), "Open flows"),
     ];
-    let least = status_least(&part("lost_bytes", "counted_bytes"));
+    let least = |known, alias| {
+        let query = status_least(&part("lost_bytes", "counted_bytes"), known);
+        series(query, alias)
+    };
     let agents = Panel::table("Completeness by agent", vec![rows(status_now(&parts))])
         .says(
             "Since the start of each agent: which part of what the kernel counted was delivered, or will be when it \
-             is due. With losses of unknown amount the parts are upper bounds. An agent without a row has told nothing \
+             is due. \"at most\": something of unknown amount was lost, too. An agent without a row has told nothing \
              in this time.",
         )
-        .size(14, 6)
-        .renamed(&[(status_tag("host"), "Agent")])
-        .hidden("Time");
-    let agents = ["Bytes", "Packets", "Flows"].into_iter().fold(agents, |agents, name| {
-        agents.column(name, &[("unit", json!("percentunit")), ("decimals", json!(6))])
-    });
+        .size(24, 5)
+        .empty(NO_STATUS)
+        .renamed(&[(status_tag("host"), "Agent"), ("Time", "Told")])
+        .column("Told", &[("unit", json!(AGE)), ("custom.minWidth", json!(110))])
+        .parts(&["Bytes", "Packets", "Flows"])
+        .doubts("Parts are");
     let lost = vec![(format!("non_negative_difference({})", last(status("lost_bytes"))), "lost")];
     board
         .panel(
-            Panel::number("Completeness", "percentunit", series(least, "bytes"))
-                .says("The least complete agent, in bytes. Red as soon as a byte is missing.")
-                .size(3, 6)
-                .decimals(4)
-                .red_below(1.0)
-                .empty("no status"),
+            Panel::number(
+                "Completeness",
+                "percentunit",
+                vec![least(Known::Exactly, "exact"), least(Known::AtMost, AT_MOST)],
+            )
+            .says(
+                "The least complete agent, in bytes. Red as soon as a byte is missing; yellow, and an upper bound, where \
+                 an agent lost something of unknown amount. Of agents that told something in the last five minutes.",
+            )
+            .size(4, 5)
+            .part(4)
+            .named()
+            .red_below(1.0)
+            .yellow_at_best(AT_MOST, 1.0)
+            .empty("no status for 5 min"),
         )
-        .panel(agents.column_unit("Lost", "bytes"))
+        .panel(
+            Panel::number("Last status", AGE, vec![rows(status_oldest())])
+                .says("Of the agent that has been silent for longest. Agents tell every ten seconds how complete they are.")
+                .size(4, 5)
+                .age()
+                .empty("none"),
+        )
         .panel(
             Panel::table("Lost, by reason", vec![rows(losses_now())])
-                .says("Since the start of each agent. Empty: nothing was lost. \"Times\" counts losses of unknown amount.")
-                .size(7, 6)
+                .says(
+                    "Since the start of each agent. Zeros and no other row: nothing was lost. \"Times\" counts losses of \
+                     unknown amount.",
+                )
+                .size(16, 5)
+                .empty(NO_STATUS)
+                .blank("Reason", "in all")
                 .renamed(&[(status_tag("reason"), "Reason"), (status_tag("host"), "Agent")])
                 .hidden("Time")
                 .column_unit("Bytes", "bytes"),
         )
+        .panel(agents.column_unit("Lost", "bytes"))
         .panel(
             Panel::bars("Lost within each interval", "bytes", vec![series(status_over_time(&lost), "$tag_host")])
                 .says("What was lost since the interval before. The first interval of the time shown has none before.")
+                .empty("no two statuses in this time")
                 .size(24, 5),
         )
 }

@@ -24,6 +24,24 @@ pub(crate) struct Panel {
 /// How wide a board is.
 pub(crate) const WHOLE: u32 = 24;
 
+/// The unit of moments that are shown as ages: "3 minutes ago".
+pub(crate) const AGE: &str = "dateTimeFromNow";
+
+/// Digits after the point of percentages in tables.
+const TABLE_DIGITS: u32 = 6;
+
+/// All but one byte of a petabyte; no number with more nines is read back from JSON as it was written.
+const ALL_BUT_A_BIT: f64 = 0.999_999_999_999_999;
+
+/// What is shown of a part between all and the last value that so many digits after the point tell from all.
+fn less_than_all(digits: u32) -> Value {
+    let from = 1.0 - 0.01 / 10_f64.powi(digits.cast_signed());
+    json!([{
+        "type": "range",
+        "options": { "from": from, "to": ALL_BUT_A_BIT, "result": { "text": "< 100 %", "color": "red", "index": 0 } },
+    }])
+}
+
 impl Panel {
     fn new(kind: &'static str, title: &'static str, unit: &'static str, targets: Vec<Value>) -> Self {
         Self {
@@ -85,14 +103,21 @@ impl Panel {
 
     /// Rows.
     pub(crate) fn table(title: &'static str, targets: Vec<Value>) -> Self {
-        Self::new("table", title, "short", targets)
+        let mut panel = Self::new("table", title, "short", targets)
             .options(json!({ "showHeader": true, "cellHeight": "sm", "footer": { "show": false } }))
-            .default("custom", json!({ "align": "auto", "filterable": true }))
+            // Else a column takes 150 pixels, and the last ones are cut off.
+            .default("custom", json!({ "align": "auto", "filterable": true, "minWidth": 70 }));
+        // What a table without rows says would stand in each empty cell, too.
+        panel.overrides.push(json!({
+            "matcher": { "id": "byRegexp", "options": "/.*/" },
+            "properties": [{ "id": "noValue", "value": "–" }],
+        }));
+        panel
     }
 
-    /// One number.
-    pub(crate) fn number(title: &'static str, unit: &'static str, target: Value) -> Self {
-        Self::new("stat", title, unit, vec![target]).options(json!({
+    /// One number, of the first query that returns one.
+    pub(crate) fn number(title: &'static str, unit: &'static str, targets: Vec<Value>) -> Self {
+        Self::new("stat", title, unit, targets).options(json!({
             "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
             "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "textMode": "auto",
         }))
@@ -110,9 +135,14 @@ impl Panel {
         self
     }
 
-    /// What stands in place of a number that is not there.
+    /// What stands in place of numbers and rows that are not there.
     pub(crate) fn empty(self, text: &str) -> Self {
         self.default("noValue", json!(text))
+    }
+
+    /// The same, unless the panel has its own words.
+    pub(crate) fn else_empty(self, text: &str) -> Self {
+        if self.defaults.contains_key("noValue") { self } else { self.empty(text) }
     }
 
     /// Red below a value, green from it on.
@@ -130,6 +160,85 @@ impl Panel {
     /// A fixed number of digits after the point.
     pub(crate) fn decimals(self, digits: u32) -> Self {
         self.default("decimals", json!(digits))
+    }
+
+    /// A number is shown with the name of its series.
+    pub(crate) fn named(self) -> Self {
+        self.option("textMode", json!("value_and_name"))
+    }
+
+    /// The time of the point that a query returns, and not its value, as an age.
+    pub(crate) fn age(self) -> Self {
+        let options = json!({ "calcs": ["lastNotNull"], "fields": "/^Time$/", "values": false });
+        self.option("reduceOptions", options)
+            .option("colorMode", json!("none"))
+            .column("Time", &[("unit", json!(AGE))])
+    }
+
+    /// A series that is red below a value, yellow from it on: it is a bound and nothing to be glad of.
+    pub(crate) fn yellow_at_best(self, series: &str, value: f64) -> Self {
+        let steps = json!([{ "color": "red", "value": null }, { "color": "yellow", "value": value }]);
+        self.column(series, &[("thresholds", json!({ "mode": "absolute", "steps": steps }))])
+    }
+
+    /// A part of a whole: what is just less than all is not rounded to all.
+    pub(crate) fn part(self, digits: u32) -> Self {
+        self.decimals(digits).default("mappings", less_than_all(digits))
+    }
+
+    /// Columns with parts of a whole; red where something is missing.
+    pub(crate) fn parts(self, columns: &[&str]) -> Self {
+        let steps = json!([{ "color": "red", "value": null }, { "color": "text", "value": 1.0 }]);
+        columns.iter().fold(self, |panel, column| {
+            panel.column(
+                column,
+                &[
+                    ("unit", json!("percentunit")),
+                    ("decimals", json!(TABLE_DIGITS)),
+                    ("mappings", less_than_all(TABLE_DIGITS)),
+                    ("thresholds", json!({ "mode": "absolute", "steps": steps })),
+                    ("custom.cellOptions", json!({ "type": "color-text" })),
+                ],
+            )
+        })
+    }
+
+    /// The column that says for how many reasons more may be missing than is counted, and so whether the other figures
+    /// are exact or bounds.
+    pub(crate) fn doubts(self, column: &str) -> Self {
+        let range = |from, to: Option<u32>, text, color| {
+            json!({
+                "type": "range",
+                "options": { "from": from, "to": to, "result": { "text": text, "color": color, "index": from } },
+            })
+        };
+        let mappings = [range(0, Some(0), "exact", "text"), range(1, None, "at most", "yellow")];
+        self.column(
+            column,
+            &[
+                ("mappings", json!(mappings)),
+                ("custom.cellOptions", json!({ "type": "color-text" })),
+                ("custom.align", json!("left")),
+            ],
+        )
+    }
+
+    /// What stands in cells of a column that are empty.
+    pub(crate) fn blank(self, column: &str, text: &str) -> Self {
+        let options = json!({ "match": "empty", "result": { "text": text, "index": 0 } });
+        self.column(column, &[("mappings", json!([{ "type": "special", "options": options }]))])
+    }
+
+    /// How wide columns are, in pixels.
+    pub(crate) fn widths(self, columns: &[(&str, u32)]) -> Self {
+        columns
+            .iter()
+            .fold(self, |panel, (column, width)| panel.column(column, &[("custom.width", json!(width))]))
+    }
+
+    /// Numbers at the left edge of their column: text follows in the next one.
+    pub(crate) fn at_left(self, columns: &[&str]) -> Self {
+        columns.iter().fold(self, |panel, column| panel.column(column, &[("custom.align", json!("left"))]))
     }
 
     /// Properties of one column.

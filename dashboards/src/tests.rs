@@ -43,7 +43,7 @@ fn every_variable_that_is_used_is_there_and_every_one_that_is_there_is_used() {
         let text: String = targets(&board).map(|(_, target)| target.to_string()).collect();
         let queries: String = list.iter().map(|one| one["query"].to_string()).collect();
         let mut used = variables_in(&(text + &queries));
-        used.retain(|name| !["timeFilter", "__interval", "__interval_ms"].contains(&name.as_str()));
+        used.retain(|name| !["timeFilter", "__interval", "__interval_ms", "__to"].contains(&name.as_str()));
         used.retain(|name| !name.starts_with("tag_"));
         assert_eq!(used, there, "{name}");
     }
@@ -79,6 +79,111 @@ fn nothing_that_counts_from_a_start_on_is_summed() {
                     assert!(query.contains("flow.final:true"), "{name}: {}", panel["title"]);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn panels_without_data_say_what_is_not_there_and_not_that_nothing_was_lost() {
+    for (name, board) in boards() {
+        for (panel, _) in targets(&board) {
+            let empty = panel["fieldConfig"]["defaults"]["noValue"].as_str().unwrap_or_default();
+            assert!(empty.starts_with("no"), "{name}: {}: {empty:?}", panel["title"]);
+        }
+    }
+}
+
+/// The properties of a column or series with its own, or else of the panel.
+fn properties<'a>(panel: &'a Value, column: &str) -> Vec<(&'a str, &'a Value)> {
+    let overrides = panel["fieldConfig"]["overrides"].as_array().unwrap().iter();
+    let own = overrides.filter(|one| one["matcher"]["options"] == column);
+    let own = own.flat_map(|one| one["properties"].as_array().unwrap());
+    let own = own.map(|property| (property["id"].as_str().unwrap(), &property["value"]));
+    let defaults = panel["fieldConfig"]["defaults"].as_object().unwrap();
+    defaults.iter().map(|(id, value)| (id.as_str(), value)).chain(own).collect()
+}
+
+fn property<'a>(panel: &'a Value, column: &str, id: &str) -> Option<&'a Value> {
+    properties(panel, column).into_iter().rfind(|(known, _)| *known == id).map(|(_, value)| value)
+}
+
+#[test]
+fn what_is_not_complete_is_not_rounded_to_100_percent_and_what_is_unknown_is_not_green() {
+    let mut parts = 0;
+    for (name, board) in boards() {
+        for panel in panels(&board).iter().filter(|panel| panel["type"] != "row") {
+            let columns: &[&str] = if panel["type"] == "stat" {
+                &["exact", "unknown, at most"]
+            } else {
+                &["Bytes", "Packets", "Flows"]
+            };
+            for column in columns {
+                if property(panel, column, "unit") != Some(&Value::from("percentunit")) {
+                    continue;
+                }
+                parts += 1;
+                let at = format!("{name}: {}: {column}", panel["title"]);
+                let digits = property(panel, column, "decimals").unwrap().as_u64().unwrap();
+                let range = &property(panel, column, "mappings").unwrap()[0]["options"];
+                let (from, to) = (range["from"].as_f64().unwrap(), range["to"].as_f64().unwrap());
+                let shown = |part: f64| format!("{:.*}", usize::try_from(digits).unwrap(), 100.0 * part);
+                assert!(!shown(from).starts_with("100") && to < 1.0 && shown(to).starts_with("100"), "{at}");
+                assert!(1.0 - to < 2e-15, "{at}");
+                assert_eq!(range["result"]["text"], "< 100 %", "{at}");
+                let steps = property(panel, column, "thresholds").unwrap()["steps"].as_array().unwrap();
+                let best = match *column {
+                    "exact" => "green",
+                    "unknown, at most" => "yellow",
+                    _ => "text",
+                };
+                let colors: Vec<_> =
+                    steps.iter().map(|step| (step["value"].as_f64(), step["color"].as_str())).collect();
+                assert_eq!(colors, [(None, Some("red")), (Some(1.0), Some(best))], "{at}");
+            }
+        }
+    }
+    assert_eq!(parts, 2 + 3 + 3);
+}
+
+#[test]
+fn tables_of_agents_say_whether_their_figures_are_exact_and_how_old_they_are() {
+    for (name, board) in boards() {
+        let panel = panels(&board).iter().find(|panel| panel["title"] == "Completeness by agent").unwrap();
+        let mappings = property(panel, "Parts are", "mappings").unwrap();
+        let shown = |at: usize, of: &str| mappings[at]["options"][of].clone();
+        assert_eq!((shown(0, "from"), shown(0, "to")), (0.into(), 0.into()), "{name}");
+        assert_eq!((shown(1, "from"), shown(1, "to")), (1.into(), Value::Null), "{name}");
+        assert_eq!(shown(0, "result")["text"], "exact", "{name}");
+        assert_eq!(
+            (&shown(1, "result")["text"], &shown(1, "result")["color"]),
+            (&"at most".into(), &"yellow".into())
+        );
+        assert_eq!(property(panel, "Told", "unit"), Some(&"dateTimeFromNow".into()), "{name}");
+    }
+}
+
+#[test]
+fn the_columns_of_tables_fit_into_the_panel() {
+    for (name, board) in boards() {
+        for panel in panels(&board).iter().filter(|panel| panel["type"] == "table") {
+            let least = panel["fieldConfig"]["defaults"]["custom"]["minWidth"].as_u64().unwrap();
+            // Of a narrow screen; the columns of the widest table are the longest there are.
+            let width = panel["gridPos"]["w"].as_u64().unwrap() * 48;
+            let names = panel["transformations"][0]["options"]["renameByName"].as_object();
+            let columns = names.map_or(0, |names| names.len() as u64);
+            assert!(panel["title"] == "Flows" || columns * least <= width, "{name}: {}", panel["title"]);
+        }
+    }
+}
+
+/// What a panel says when it is empty is said by its cells, too, unless they have words of their own.
+#[test]
+fn empty_cells_do_not_say_that_the_table_is_empty() {
+    for (name, board) in boards() {
+        for panel in panels(&board).iter().filter(|panel| panel["type"] == "table") {
+            let of_all = &panel["fieldConfig"]["overrides"][0];
+            assert_eq!(of_all["matcher"]["options"], "/.*/", "{name}: {}", panel["title"]);
+            assert_eq!(of_all["properties"][0]["value"], "–", "{name}: {}", panel["title"]);
         }
     }
 }

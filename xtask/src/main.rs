@@ -56,8 +56,8 @@ enum Task {
     /// Real servers that sinks deliver to: start, stop, test
     #[command(subcommand)]
     Servers(servers::Task),
-    /// Write the Grafana boards anew after a change of them or of names in the encoders
-    Dashboards,
+    /// Write the Grafana boards anew after a change of them or of names in the encoders; `draw` their pictures
+    Dashboards(dashboards::Options),
     /// Run everything that CI runs; ends with `N passed, N failed`
     Test(test::Options),
     /// Measure
@@ -86,7 +86,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ebpf(options) => ebpf::run(&paths, &options),
         Task::Vm(task) => vm::run(&paths, task),
         Task::Servers(task) => servers::run(&paths, task),
-        Task::Dashboards => dashboards::run(&paths),
+        Task::Dashboards(options) => dashboards::run(&paths, &options),
         Task::Test(options) => test::run(&paths, &options),
         Task::Bench(task) => bench::run(&paths, task),
         Task::Fuzz(options) => fuzz::run(&paths, &options),

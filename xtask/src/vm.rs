@@ -1,10 +1,11 @@
 //! `cargo xtask vm`: one guest, or all of them.
 
 mod service;
+mod unloaded;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -13,9 +14,11 @@ use crate::{
     kernels::{Kernel, Series},
     matrix,
     paths::Paths,
+    test::Count,
 };
 
 pub(crate) use service::play as play_service;
+pub(crate) use unloaded::play as play_unloaded;
 
 /// What to do with guests.
 #[derive(Subcommand)]
@@ -25,7 +28,17 @@ pub(crate) enum Task {
     /// Run the scenarios on all kernels, with all hooks, with one and two CPUs
     Matrix(matrix::Options),
     /// Have a systemd start, watch and stop the service in a guest
-    Service(service::Options),
+    Service(Which),
+    /// Have `check` and `run` meet a guest in which conntrack is not loaded
+    Unloaded(Which),
+}
+
+/// Which guest.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// The kernel's series
+    #[arg(long, default_value = "6.12")]
+    kernel: Series,
 }
 
 /// One guest.
@@ -71,8 +84,23 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
             std::process::exit(outcome.code);
         }
         Task::Matrix(options) => matrix::run(paths, &options),
-        Task::Service(options) => service::run(paths, &options),
+        Task::Service(which) => all_passed(&service::play(paths, &which.kernel)?),
+        Task::Unloaded(which) => all_passed(&unloaded::play(paths, &which.kernel)?),
     }
+}
+
+fn all_passed(count: &Count) -> Result<()> {
+    ensure!(count.failed == 0, "{} tests failed", count.failed);
+    Ok(())
+}
+
+/// Boots the guest and counts what the script tests there: see `test_that.sh`.
+fn play_script(paths: &Paths, guest: &Guest<'_>, script: &str) -> Result<Count> {
+    let outcome = guest.run(paths, script, |line| println!("{line}"))?;
+    let count = Count::of_tests(&outcome.printed);
+    ensure!(outcome.code == 0 || count.failed > 0, "the tests broke off, see {}", guest.out.display());
+    ensure!(count.passed + count.failed > 0, "no test was played");
+    Ok(count)
 }
 
 impl Run {

@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     assert!(table.len() <= 64);
 });
 
-/// Writes the checksums of header and blocks where the format has them; see `replay/format.rs`.
+/// Writes the checksums of header and blocks where the format has them; see `docs/recording.md`.
 fn seal(file: &mut [u8]) {
     let Some((header, mut rest)) = file.split_at_mut_checked(64) else { return };
     header[..8].copy_from_slice(b"CTALLYRC");

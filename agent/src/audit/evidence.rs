@@ -21,6 +21,8 @@ pub struct Evidence {
     pub dropped: Sum,
     /// Deltas of records that the output will not write any more; 0 while it works.
     pub unwritten: Sum,
+    /// Whether the output will not write them because its reader has gone, as it may.
+    pub reader_gone: bool,
     /// What each configured sink has lost, by reason.
     pub sinks: Vec<Vec<Loss>>,
     /// The most that one of the sinks has lost of what an earlier agent had told of.

@@ -26,4 +26,4 @@ mod tests;
 pub use auditor::Auditor;
 pub use completeness::{Completeness, Figures};
 pub use evidence::{Doubt, Evidence, doubts};
-pub use statement::{Loss, Statement};
+pub use statement::{Loss, OUTPUT_READER_GONE, READER_GONE, Statement, is_of_reader};

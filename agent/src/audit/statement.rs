@@ -7,6 +7,18 @@ use crate::model::Sum;
 /// So much was lost for this reason.
 pub type Loss = (&'static str, Sum);
 
+/// What is called so was not written because who read it has gone; of a sink the sink's name stands before it.
+pub const READER_GONE: &str = "reader_gone";
+
+/// The same of the output that needs no sink.
+pub const OUTPUT_READER_GONE: &str = "output_reader_gone";
+
+/// Whether that is why something was not written: no error, as a reader may have seen enough.
+#[must_use]
+pub fn is_of_reader(reason: &str) -> bool {
+    reason == OUTPUT_READER_GONE || reason.rsplit_once('.').is_some_and(|(_, what)| what == READER_GONE)
+}
+
 /// The identity, figure by figure, and what follows from it. All sums since the start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
@@ -47,7 +59,7 @@ impl Statement {
             ("end_lost", ends.lost),
             ("missed", ends.forgone),
             ("output_queue_full", *dropped),
-            ("output_unwritten", *unwritten),
+            (if evidence.reader_gone { OUTPUT_READER_GONE } else { "output_unwritten" }, *unwritten),
             ("unexplained", overdue),
         ];
         lost.retain(|(_, sum)| !sum.is_zero());
@@ -82,6 +94,13 @@ impl Statement {
     #[must_use]
     pub fn lost_sum(&self) -> Sum {
         total(&self.lost) + worst(&self.sinks)
+    }
+
+    /// Whether something was lost, and all of it because readers have gone, which may go.
+    #[must_use]
+    pub fn lacks_only_readers(&self) -> bool {
+        let mut lost = self.lost.iter().chain(self.sinks.iter().flatten()).peekable();
+        lost.peek().is_some() && self.doubts.is_empty() && lost.all(|(reason, _)| is_of_reader(reason))
     }
 
     /// Whether ended + living − baseline is what the other side adds up to. Where it is not, and there is no doubt

@@ -80,6 +80,20 @@ fn what_the_output_dropped_is_lost_and_what_the_user_does_not_want_is_not() {
 }
 
 #[test]
+fn what_a_reader_that_has_gone_did_not_take_is_not_delivered_and_its_own_reason() {
+    let gone = Evidence { unwritten: sum(1, 7), reader_gone: true, ..evidence() };
+    let statement = audit(&gone);
+    assert_eq!(statement.lost, [("output_reader_gone", sum(1, 7))]);
+    assert_eq!((statement.delivered, statement.lacks_only_readers()), (sum(10, 1018), true));
+    let sink = |reason| vec![vec![("screen.reader_gone", sum(1, 7)), (reason, sum(0, 1))]];
+    let lacks_only_readers = |sinks| audit(&Evidence { sinks, ..evidence() }).lacks_only_readers();
+    assert!(lacks_only_readers(sink("log.reader_gone")));
+    assert!(!lacks_only_readers(sink("screen.queue_full")));
+    assert!(!audit(&evidence()).lacks_only_readers(), "nothing was lost");
+    assert!(!audit(&Evidence { doubts: vec![("hook_skipped", 1)], ..gone }).lacks_only_readers());
+}
+
+#[test]
 fn what_sinks_lost_counts_as_it_is_where_the_most_is_missing() {
     let live = vec![("live.queue_full", sum(0, 3)), ("live.unwritten", sum(2, 1))];
     let archive = vec![("archive.queue_full", sum(1, 7)), ("archive.given_up", Sum::default())];

@@ -1,6 +1,7 @@
 //! What is so on this machine, as plain values: everything that a verdict rests on.
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 /// Everything that is known before anything is judged.
 #[derive(Clone, Debug, Serialize)]
@@ -13,9 +14,8 @@ pub struct Facts {
     pub btf_vmlinux: Presence,
     /// Types of the module `nf_conntrack`.
     pub btf_module: Presence,
-    /// Whether conntrack entries can be read by these types; `Err` names what is missing, `None` means that there
-    /// are no types to look at.
-    pub layout: Option<Result<(), String>>,
+    /// Whether conntrack entries can be read by these types; else what is missing.
+    pub layout: Possibility,
     /// What the kernel keeps even root from doing.
     pub lockdown: Lockdown,
     /// `net.core.bpf_jit_enable`: typed hooks (fentry) need the compiler. `None` when it cannot be read.
@@ -30,14 +30,56 @@ pub struct Facts {
     pub functions: Vec<FunctionFact>,
     /// Whether kernel programs work here.
     pub tracing: TracingSupport,
-    /// Whether conntrack answers by netlink; `Err` says what it said.
-    pub netlink: Result<(), String>,
+    /// Whether conntrack answers by netlink; else what it said.
+    pub netlink: Possibility,
     /// What new network namespaces start with.
     pub new_namespaces: NewNamespaces,
     /// Every network namespace that can be reached.
     pub namespaces: Vec<NamespaceFact>,
     /// Kernel programs that outlive their agent, or would.
     pub pinned: Vec<PinnedFact>,
+}
+
+impl Facts {
+    /// Whether conntrack is not in the kernel: what depends on it cannot be told until it is.
+    #[must_use]
+    pub const fn lacks_conntrack(&self) -> bool {
+        self.conntrack.is_absent()
+    }
+
+    /// Whether this process may not change the network, which asking conntrack or nftables takes.
+    #[must_use]
+    pub fn lacks_net_admin(&self) -> bool {
+        self.missing_capabilities.contains(&"CAP_NET_ADMIN")
+    }
+}
+
+/// Whether something is possible here. In JSON an object: `{"possible":true}`, or `{"possible":false,"reason":"…"}`,
+/// or, where it was not found out, `{"possible":null,"reason":"…"}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Possibility {
+    /// It is.
+    Yes,
+    /// It is not; says why.
+    No(String),
+    /// It was not tried; says why.
+    Untried(String),
+}
+
+impl Serialize for Possibility {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (possible, reason) = match self {
+            Self::Yes => (Some(true), None),
+            Self::No(why) => (Some(false), Some(why)),
+            Self::Untried(why) => (None, Some(why)),
+        };
+        let mut fields = serializer.serialize_struct("Possibility", 1 + usize::from(reason.is_some()))?;
+        fields.serialize_field("possible", &possible)?;
+        if let Some(reason) = reason {
+            fields.serialize_field("reason", reason)?;
+        }
+        fields.end()
+    }
 }
 
 /// Kernel programs with a name in the bpf file system.
@@ -93,6 +135,14 @@ pub enum ConntrackState {
     Unknown,
 }
 
+impl ConntrackState {
+    /// Whether it is not in the kernel, for now or for good.
+    #[must_use]
+    pub const fn is_absent(self) -> bool {
+        matches!(self, Self::Loadable | Self::Missing)
+    }
+}
+
 /// A function that the agent hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FunctionFact {
@@ -129,8 +179,8 @@ pub struct HookPlan {
     pub life: Vec<String>,
     /// What is not used, and why.
     pub passed_over: Vec<String>,
-    /// Whether packets of the agent's own were each seen exactly once; `Err` says why that could not be tried.
-    pub proven: Result<(), String>,
+    /// Why it could not be tried whether packets of the agent's own are each seen exactly once; `None` when they were.
+    pub unproven: Option<String>,
 }
 
 /// What new network namespaces start with: the parameters of the module; `None` where there is none to read.
@@ -166,6 +216,18 @@ pub struct NamespaceFact {
     pub tracking: Tracking,
     /// Its flowtables; `None` when they could not be listed.
     pub flowtables: Option<Vec<Flowtable>>,
+    /// Why they could not be.
+    pub unlisted: Option<Unlisted>,
+}
+
+/// Why the rules of a namespace could not be listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unlisted {
+    /// There is no program `nft`.
+    NoNft,
+    /// It failed; its words.
+    Refused(String),
 }
 
 /// Whether a namespace tracks connections.

@@ -51,6 +51,7 @@ mod tests {
             count: None,
             tracking: Tracking::Active,
             flowtables: flowtables.map(|all| all.iter().enumerate().map(table).collect()),
+            unlisted: None,
         }
     }
 

@@ -23,6 +23,13 @@ pub fn text(verdict: &Verdict) -> String {
 
 /// The verdict with the facts that it rests on, as one JSON object on one line.
 ///
+/// | key | what |
+/// |---|---|
+/// | `outcome` | `works`, `degraded` or `cannot_account` |
+/// | `exit_code` | that of `conntally check`: 0, 3 or 1 |
+/// | `lines` | one for each topic: `level` (`ok`, `warn`, `fail`), `what`, `detail`; where there are any, `notes` and `mend` (lists) and `advice` (a text) |
+/// | `facts` | the fields of [`Facts`] by their names; `layout` and `netlink` are of the form of [`Possibility`](super::facts::Possibility) |
+///
 /// # Errors
 /// When it cannot be expressed, which would be a mistake of this program.
 pub fn json(facts: &Facts, verdict: &Verdict) -> serde_json::Result<String> {
@@ -61,9 +68,12 @@ fn topic(out: &mut String, line: &Line) {
     let head = format!("{level:<5} {:<16}", line.what);
     wrapped(out, &head, &line.detail);
     line.notes.iter().for_each(|note| wrapped(out, &format!("{:INDENT$}- ", ""), note));
+    if let Some(advice) = &line.advice {
+        wrapped(out, &format!("{:INDENT$}mend: ", ""), advice);
+    }
     // Commands are never wrapped: they are there to be copied.
     for (index, command) in line.mend.iter().enumerate() {
-        let label = if index == 0 { "mend:" } else { "" };
+        let label = if index == 0 && line.advice.is_none() { "mend:" } else { "" };
         push(out, &format!("{:INDENT$}{label:<5} {command}", ""));
     }
 }

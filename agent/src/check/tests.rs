@@ -15,7 +15,7 @@ fn healthy() -> Facts {
         machine: "x86_64".to_owned(),
         btf_vmlinux: Presence::Present,
         btf_module: Presence::Present,
-        layout: Some(Ok(())),
+        layout: Possibility::Yes,
         lockdown: Lockdown::None,
         jit: Some(true),
         ftrace: Some(true),
@@ -23,7 +23,7 @@ fn healthy() -> Facts {
         conntrack: ConntrackState::Loaded,
         functions: vec![FunctionFact { name: "nf_ct_delete", present: true, variants: Vec::new() }],
         tracing: TracingSupport::Works(plan("fentry")),
-        netlink: Ok(()),
+        netlink: Possibility::Yes,
         new_namespaces: NewNamespaces { acct: Some(true), timestamp: Some(true) },
         namespaces: vec![namespace(1, "init", "")],
         pinned: Vec::new(),
@@ -36,7 +36,7 @@ fn plan(kind: &'static str) -> HookPlan {
         packet: vec!["nf_ct_acct_add".to_owned()],
         life: vec!["nf_ct_destroy".to_owned(), "__nf_conntrack_confirm".to_owned()],
         passed_over: Vec::new(),
-        proven: Ok(()),
+        unproven: None,
     }
 }
 
@@ -52,6 +52,7 @@ fn namespace(inode: u32, name: &str, enter: &str) -> NamespaceFact {
         count: Some(12),
         tracking: Tracking::Active,
         flowtables: Some(Vec::new()),
+        unlisted: None,
     }
 }
 
@@ -111,7 +112,7 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
     ),
     (
         "unknown layout",
-        |facts| facts.layout = Some(Err("the kernel has no nf_conn.ext".to_owned())),
+        |facts| facts.layout = Possibility::No("the kernel has no nf_conn.ext".to_owned()),
         "BTF",
         Level::Warn,
         Level::Warn,
@@ -160,8 +161,8 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
     (
         "hooks are not proven",
         |facts| {
-            let proven = Err("no namespace could be made".to_owned());
-            facts.tracing = TracingSupport::Works(HookPlan { proven, ..plan("fentry") });
+            let unproven = Some("no namespace could be made".to_owned());
+            facts.tracing = TracingSupport::Works(HookPlan { unproven, ..plan("fentry") });
         },
         "hooks",
         Level::Warn,
@@ -170,11 +171,41 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
     ),
     (
         "netlink does not answer",
-        |facts| facts.netlink = Err("EPROTONOSUPPORT".to_owned()),
+        |facts| facts.netlink = Possibility::No("EPROTONOSUPPORT".to_owned()),
         "netlink",
         Level::Warn,
         Level::Warn,
         "modprobe nf_conntrack_netlink",
+    ),
+    (
+        "netlink may not be asked",
+        |facts| {
+            facts.netlink = Possibility::No("EPERM".to_owned());
+            facts.missing_capabilities = vec!["CAP_NET_ADMIN"];
+        },
+        "netlink",
+        Level::Warn,
+        Level::Warn,
+        "sudo conntally check",
+    ),
+    (
+        "netlink was not asked",
+        |facts| facts.netlink = Possibility::Untried("conntrack is not loaded".to_owned()),
+        "netlink",
+        Level::Warn,
+        Level::Warn,
+        "modprobe nf_conntrack",
+    ),
+    (
+        "programs fail for want of BTF",
+        |facts| {
+            facts.btf_vmlinux = Presence::Absent;
+            facts.tracing = TracingSupport::Failed("no BTF".to_owned());
+        },
+        "hooks",
+        Level::Warn,
+        Level::Warn,
+        "CONFIG_DEBUG_INFO_BTF=y",
     ),
     (
         "counters off",
@@ -238,7 +269,8 @@ fn everything_that_can_be_wrong_is_told_by_its_topic_with_what_mends_it() {
         for (settings, level) in [(DEFAULTS, managed), (UNMANAGED, unmanaged)] {
             let line = line(&facts, settings, topic);
             assert_eq!(line.level, *level, "{case}: {line:?}");
-            assert!(*level == Level::Ok || line.mend.iter().any(|it| it.contains(mend)), "{case}: {line:?}");
+            let told = line.mend.iter().chain(&line.advice).any(|it| it.contains(mend));
+            assert!(*level == Level::Ok || told, "{case}: {line:?}");
         }
     }
 }
@@ -248,9 +280,81 @@ fn every_warning_and_failure_names_what_mends_it() {
     for (case, change, ..) in CASES {
         for settings in [DEFAULTS, UNMANAGED] {
             let verdict = Verdict::of(&with(change), settings);
-            let silent = verdict.lines.iter().find(|line| line.level != Level::Ok && line.mend.is_empty());
+            let is_silent = |line: &&Line| line.mend.is_empty() && line.advice.is_none();
+            let silent = verdict.lines.iter().filter(|line| line.level != Level::Ok).find(is_silent);
             assert_eq!(silent, None, "{case}");
         }
+    }
+}
+
+#[test]
+fn what_no_command_does_is_told_as_text() {
+    for (case, change, ..) in CASES {
+        let verdict = Verdict::of(&with(change), DEFAULTS);
+        let comments: Vec<_> =
+            verdict.lines.iter().flat_map(|line| &line.mend).filter(|it| it.starts_with('#')).collect();
+        assert!(comments.is_empty(), "{case}: {comments:?}");
+    }
+}
+
+/// A machine on which nobody has used conntrack since it was started.
+fn without_conntrack() -> Facts {
+    let untried = "conntrack is not loaded".to_owned();
+    with(|facts| {
+        facts.conntrack = ConntrackState::Loadable;
+        facts.btf_module = Presence::Absent;
+        facts.tracing = TracingSupport::Untried(untried.clone());
+        facts.netlink = Possibility::Untried(untried);
+        facts.new_namespaces = NewNamespaces::default();
+        let off =
+            NamespaceFact { acct: None, timestamp: None, max: None, count: None, ..namespace(1, "init", "") };
+        facts.namespaces = vec![NamespaceFact { tracking: Tracking::Idle, ..off }];
+    })
+}
+
+#[test]
+fn nothing_is_claimed_of_a_conntrack_that_is_not_loaded() {
+    let facts = without_conntrack();
+    for settings in [DEFAULTS, UNMANAGED] {
+        let verdict = Verdict::of(&facts, settings);
+        assert_eq!(verdict.outcome, Outcome::Degraded, "it can be loaded");
+        for topic in ["accounting", "timestamps", "new namespaces", "limits"] {
+            let line = line(&facts, settings, topic);
+            assert!(line.detail.starts_with("not known before conntrack is loaded"), "{line:?}");
+        }
+    }
+    let hooks = line(&facts, DEFAULTS, "hooks");
+    assert!(hooks.notes.iter().any(|note| note.starts_with("fentry: not known before")), "{hooks:?}");
+    assert!(!hooks.notes.iter().any(|note| note.contains("not possible")), "{hooks:?}");
+    let netlink = line(&facts, DEFAULTS, "netlink");
+    assert_eq!((netlink.level, netlink.detail.as_str()), (Level::Warn, "not tried: conntrack is not loaded"));
+}
+
+#[test]
+fn what_keeps_fentry_away_with_any_conntrack_is_told_before_it_is_loaded() {
+    let mut facts = without_conntrack();
+    facts.jit = Some(false);
+    let notes = line(&facts, DEFAULTS, "hooks").notes.join("\n");
+    assert!(notes.contains("fentry: not possible, net.core.bpf_jit_enable is 0"), "{notes}");
+}
+
+#[test]
+fn why_flowtables_are_not_listed_is_told_as_it_is() {
+    let unlisted = |why: Unlisted| {
+        with(|facts| {
+            facts.namespaces[0].flowtables = None;
+            facts.namespaces[0].unlisted = Some(why);
+        })
+    };
+    let refused = || Unlisted::Refused("Operation not permitted (you must be root)".to_owned());
+    let unprivileged = Facts { missing_capabilities: vec!["CAP_NET_ADMIN"], ..unlisted(refused()) };
+    for (facts, note) in [
+        (unlisted(Unlisted::NoNft), "install nftables"),
+        (unlisted(refused()), "nft says: Operation not permitted"),
+        (unprivileged, "sudo conntally check"),
+    ] {
+        let line = line(&facts, DEFAULTS, "flowtables");
+        assert!(line.notes.len() == 1 && line.notes[0].contains(note), "{line:?}");
     }
 }
 
@@ -258,7 +362,7 @@ fn every_warning_and_failure_names_what_mends_it() {
 fn without_programs_and_without_netlink_nothing_can_be_accounted() {
     let facts = with(|facts| {
         facts.tracing = TracingSupport::NotPermitted("EPERM".to_owned());
-        facts.netlink = Err("EPERM".to_owned());
+        facts.netlink = Possibility::No("EPERM".to_owned());
     });
     let verdict = Verdict::of(&facts, DEFAULTS);
     assert_eq!(verdict.outcome, Outcome::CannotAccount);
@@ -345,14 +449,14 @@ fn text_is_what_a_stranger_reads() {
     ok    privileges      all that the agent uses
     ok    kernel          6.12.117 x86_64
     WARN  lockdown        confidentiality: the kernel refuses tracing programs, only netlink is left
-                          mend: # boot with lockdown=integrity, or with Secure Boot off
+                          mend: boot with lockdown=integrity, or with Secure Boot off
     ok    BTF             of the kernel image and of nf_conntrack
     ok    conntrack       loaded
     WARN  hooks           tracing is not permitted (operation not permitted); the agent uses netlink
                           instead
                           - netlink: updates only as often as the whole table is dumped; ends that the
                             socket has no room for are found by a dump, without their last totals
-                          mend: # boot with lockdown=integrity, or with Secure Boot off
+                          mend: boot with lockdown=integrity, or with Secure Boot off
     ok    netlink         conntrack answers
     ok    tracking        connections are tracked in 2 of 2 namespaces: init, blue
     WARN  accounting      off in 1 of 2 namespaces: blue; the agent turns it on while it runs, but flows
@@ -378,6 +482,21 @@ fn json_is_one_line_with_verdict_and_facts() {
         value["lines"].as_array().unwrap().iter().find(|line| line["what"] == "accounting").unwrap();
     assert_eq!(accounting["level"], "fail");
     assert_eq!(accounting["mend"][0], "sysctl -w net.netfilter.nf_conntrack_acct=1");
+}
+
+#[test]
+fn json_says_what_is_possible_in_plain_words() {
+    let facts = with(|facts| {
+        facts.netlink = Possibility::No("EPERM".to_owned());
+        facts.layout = Possibility::Untried("no types".to_owned());
+    });
+    let value: serde_json::Value =
+        serde_json::from_str(&render::json(&facts, &Verdict::of(&facts, DEFAULTS)).unwrap()).unwrap();
+    assert_eq!(value["facts"]["netlink"], serde_json::json!({ "possible": false, "reason": "EPERM" }));
+    assert_eq!(value["facts"]["layout"], serde_json::json!({ "possible": null, "reason": "no types" }));
+    let healthy = serde_json::to_value(healthy()).unwrap();
+    assert_eq!(healthy["netlink"], serde_json::json!({ "possible": true }));
+    assert_eq!(healthy["tracing"]["works"]["unproven"], serde_json::Value::Null);
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Line {
     /// More for whoever wants to know why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What is to be done where no command does it alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Commands that mend it, to be pasted into a shell of root.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mend: Vec<String>,
@@ -100,11 +103,15 @@ impl Verdict {
 
 impl Line {
     pub(super) fn new(level: Level, what: &'static str, detail: impl Into<String>) -> Self {
-        Self { level, what, detail: detail.into(), notes: Vec::new(), mend: Vec::new() }
+        Self { level, what, detail: detail.into(), notes: Vec::new(), advice: None, mend: Vec::new() }
     }
 
     pub(super) fn notes(self, notes: Vec<String>) -> Self {
         Self { notes, ..self }
+    }
+
+    pub(super) fn advice(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
     }
 
     pub(super) fn mend(self, mend: impl IntoIterator<Item = impl Into<String>>) -> Self {

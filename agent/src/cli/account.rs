@@ -1,9 +1,13 @@
 //! The account given at exit: what was seen, what was delivered, what was lost.
 
 use super::loss_watch::list;
+use crate::audit::{OUTPUT_READER_GONE, is_of_reader};
 use crate::flow::FlowTableStats;
 use crate::sinks::tally::SinkReport;
 use crate::source::Losses;
+
+/// A reader may go when it has seen enough.
+const NOT_TAKEN: &str = "lost is only what a reader that has gone did not take";
 
 /// What went through the agent.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +28,8 @@ impl Account {
         let (flows, mut losses) = table;
         losses.extend(source);
         losses.extend(queue_losses(output));
-        losses.push(("output_unwritten", output.unwritten));
+        let unwritten = if output.broken_pipe { OUTPUT_READER_GONE } else { "output_unwritten" };
+        losses.push((unwritten, output.unwritten));
         let unwritten = output.sinks.iter().flat_map(|sink| &sink.unwritten);
         losses.extend(unwritten.map(|(reason, records, _)| (*reason, *records)));
         let spooled = output.sinks.iter().map(|sink| sink.spooled).sum();
@@ -38,6 +43,9 @@ impl Account {
         let written = self.written;
         if self.losses.is_empty() {
             tracing::info!(flows, ends, live, records, written, bytes, "account: nothing was lost");
+        } else if self.losses.iter().all(|(reason, _)| is_of_reader(reason)) {
+            let left = list(&self.losses);
+            tracing::info!(flows, ends, live, records, written, bytes, "account: {NOT_TAKEN}: {left}");
         } else {
             let lost = list(&self.losses);
             tracing::warn!(flows, ends, live, records, written, bytes, "account: lost {lost}");

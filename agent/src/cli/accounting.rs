@@ -26,7 +26,7 @@ pub(super) struct Accounting {
 #[derive(Debug)]
 struct Follower {
     stop: Sender<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Switches>,
 }
 
 impl Accounting {
@@ -57,21 +57,35 @@ impl Accounting {
 impl Drop for Accounting {
     fn drop(&mut self) {
         // First, because it changes switches, too.
-        if let Some(Follower { stop, thread }) = self.follower.take() {
+        let switches = self.follower.take().and_then(|Follower { stop, thread }| {
             drop(stop);
             // It can only have panicked, which was reported.
-            let _ = thread.join();
-        }
-        if let Some(sysctls) = self.sysctls.take() {
-            give_back(&sysctls);
+            thread.join().ok()
+        });
+        if let Some(sysctls) = self.sysctls.take()
+            && give_back(&sysctls) == NewOnes::Changed
+            && let Some(switches) = switches
+        {
+            report_made_meanwhile(&switches.made_meanwhile());
         }
     }
+}
+
+/// With what namespaces begin that are made from now on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NewOnes {
+    /// With other switches than those made before.
+    Changed,
+    /// With the same.
+    AsBefore,
 }
 
 /// Puts back what agents changed, if none runs.
 pub(super) fn put_back(run_dir: &Path) {
     match Sysctls::hold(run_dir) {
-        Ok(sysctls) => give_back(&sysctls),
+        Ok(sysctls) => {
+            give_back(&sysctls);
+        }
         Err(error) => {
             tracing::warn!("nf_conntrack_acct and nf_conntrack_timestamp stay as they are: {error}")
         }
@@ -79,13 +93,16 @@ pub(super) fn put_back(run_dir: &Path) {
 }
 
 /// Kernel programs that outlive their agent need the counters on.
-fn give_back(sysctls: &Sysctls) {
+fn give_back(sysctls: &Sysctls) -> NewOnes {
     if pins::are_left() {
         sysctls.keep();
         tracing::info!("accounting stays on for the kernel programs that stay");
-    } else {
-        report_restored(sysctls.release());
+        return NewOnes::AsBefore;
     }
+    let restored = sysctls.release();
+    let has_module = restored.as_ref().is_ok_and(|restored| restored.has_module);
+    report_restored(restored);
+    if has_module { NewOnes::Changed } else { NewOnes::AsBefore }
 }
 
 fn follow(mut switches: Switches) -> std::io::Result<Follower> {
@@ -94,6 +111,7 @@ fn follow(mut switches: Switches) -> std::io::Result<Follower> {
         while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
             switches.look();
         }
+        switches
     };
     Ok(Follower { stop, thread: thread::Builder::new().name("sysctls".into()).spawn(body)? })
 }
@@ -166,6 +184,18 @@ impl Switches {
         report_adopted(adopted);
     }
 
+    /// What a person calls the namespaces in which something is on since their beginning: they were made while new ones
+    /// began so.
+    fn made_meanwhile(&self) -> Vec<String> {
+        let is_new = |namespace: &&Namespace| !self.namespaces.contains(&namespace.inode);
+        let label = |namespace: &Namespace| {
+            namespace.name.clone().unwrap_or_else(|| format!("net:[{}]", namespace.inode))
+        };
+        let reachable = netns::reachable();
+        let on = reachable.iter().filter(is_new).filter(|namespace| self.sysctls.is_any_on(namespace));
+        on.map(label).collect()
+    }
+
     /// The kernel gives the number of a namespace that is gone to the next one, in which nothing was changed.
     fn forget_gone(&mut self) {
         let moved: Vec<u32> =
@@ -208,6 +238,27 @@ fn report_adopted(adopted: Result<Adopted, SysctlError>) {
     }
 }
 
+/// Namespaces named in the log before the rest is only counted.
+const NAMED: usize = 5;
+
+/// They began with the module's parameters, which is not the agent's doing: only their owner knows what is right.
+fn report_made_meanwhile(names: &[String]) {
+    if let Some(sentence) = made_meanwhile(names) {
+        tracing::info!("{sentence}");
+    }
+}
+
+fn made_meanwhile(names: &[String]) -> Option<String> {
+    let count = names.len();
+    let named = names.get(..NAMED.min(count)).filter(|named| !named.is_empty())?.join(", ");
+    let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    let noun = if count == 1 { "network namespace that was" } else { "network namespaces that were" };
+    Some(format!(
+        "accounting stays on in {count} {noun} made meanwhile ({named}{more}); in each, `sysctl -w \
+         net.netfilter.nf_conntrack_acct=0 net.netfilter.nf_conntrack_timestamp=0` turns it off"
+    ))
+}
+
 fn report_restored(restored: Result<Restored, SysctlError>) {
     let restored = match restored {
         Ok(restored) => restored,
@@ -224,5 +275,22 @@ fn report_restored(restored: Result<Restored, SysctlError>) {
     }
     for (name, error) in restored.failed {
         tracing::error!("cannot turn {name} off again: {error}; do it by hand");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_made_meanwhile_are_counted_and_some_are_named() {
+        assert_eq!(made_meanwhile(&[]), None);
+        let one = made_meanwhile(&["blue".to_owned()]).unwrap();
+        assert!(
+            one.starts_with("accounting stays on in 1 network namespace that was made meanwhile (blue); ")
+        );
+        let names: Vec<String> = (0..7).map(|number| format!("pod{number}")).collect();
+        let many = made_meanwhile(&names).unwrap();
+        assert!(many.contains("in 7 network namespaces") && many.contains("pod4 and 2 more)"), "{many}");
     }
 }

@@ -1,5 +1,6 @@
 //! What may be typed.
 
+use super::manual;
 use crate::config::Override;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
@@ -9,30 +10,8 @@ use std::path::PathBuf;
 
 const SOURCES: [&str; 3] = ["auto", "bpf", "netlink"];
 const HOOKS: [&str; 3] = ["auto", "fentry", "kprobe"];
-const OUTPUTS: [&str; 4] = ["auto", "table", "json", "null"];
+const OUTPUTS: [&str; 6] = ["auto", "table", "json", "logfmt", "line_protocol", "null"];
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done, stopped by a signal in good order, or the reader of the output has gone
-  1    it could not start, or could not go on, or did not finish its shutdown in time
-  2    the command line is wrong
-  3    `check`: it works, with the limits that the warnings tell; `check --live`: something is missing
-  129, 130, 143
-       a second SIGHUP, SIGINT or SIGTERM ended it at once
-
-Configuration:
-  The first of ./conntally.toml, $XDG_CONFIG_HOME/conntally/conntally.toml and
-  /etc/conntally/conntally.toml is read, or FILE; none is needed. Each key can be set in the
-  environment (CONNTALLY_SOURCE__HOOK=kprobe); flags win over the environment, it over the file.
-  `conntally config default` prints every option with its explanation, `config schema` the same
-  for editors. As a service of systemd it tells when it is ready (Type=notify, WatchdogSec=), and
-  files of secrets may be named as $CREDENTIALS_DIRECTORY/NAME (LoadCredential=NAME).
-
-Examples:
-  conntally                                 show live flows on the terminal
-  conntally run --output json | jq .        the same as JSON lines
-  conntally check                           what is missing on this machine, and how to mend it";
 
 /// Exact flow accounting from the kernel's connection tracking.
 ///
@@ -40,7 +19,7 @@ Examples:
 /// output, a table on a terminal and JSON lines in a pipe. Logs go to standard error. Needs root, or what
 /// `conntally check` tells.
 #[derive(Debug, Parser)]
-#[command(name = "conntally", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "conntally", version, after_help = manual::help(), max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,

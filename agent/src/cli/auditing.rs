@@ -69,7 +69,7 @@ impl Auditing {
         if let Some(file) = &mut self.file {
             file.write(&statement, self.window.as_ref(), gauges, true);
         }
-        if statement.completeness.is_whole() && statement.balances() {
+        if (statement.completeness.is_whole() || statement.lacks_only_readers()) && statement.balances() {
             tracing::info!("audit: {statement}");
         } else {
             tracing::warn!("audit: {statement}");

@@ -40,7 +40,7 @@ fn tracing(config: &Config) -> TracingSupport {
                 packet: report.packet,
                 life: report.life,
                 passed_over: report.passed_over,
-                proven: report.proven,
+                unproven: report.proven.err(),
             })
         }
         Err(error @ StartError::NotPermitted(_)) => {

@@ -2,6 +2,7 @@
 
 use super::account::queue_losses;
 use super::auditing::Auditing;
+use super::counter_watch::CounterWatch;
 use super::filtering::Filtering;
 use super::loss_watch::LossWatch;
 use super::netns_names::NetnsNames;
@@ -13,19 +14,21 @@ use super::resume::Resumed;
 use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
 use crate::audit::{Evidence, Loss, doubts};
-use crate::config::{Config, OutputFormat, RecordEvent};
+use crate::config::{Config, OutputFormat, RecordEvent, Stream};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
 use crate::model::{Backlog, RateCurve, Record, Records, Sum, Visit};
 use crate::pipeline::Networks;
+use crate::pipeline::Offered;
 use crate::sinks::json::EncodeContext;
-use crate::sinks::stdout::{Offered, Output, SinkHandle, StdoutSink};
+use crate::sinks::stdio::{Output, SinkHandle, StdioSink};
 use crate::sinks::tally::{SinkLosses, SinkReport};
 use crate::source::{Batch, LongestRuns, Losses, Source};
 use crate::state::{BATCH_RECORDS, State};
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, fcntl};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// Why it ends when a pipe breaks.
@@ -65,6 +68,8 @@ pub(super) struct Consumer {
     unread: Losses,
     /// Only for flows of this machine, whose rules can be asked.
     offload_watch: Option<OffloadWatch>,
+    /// Likewise: what a recording holds cannot be mended any more.
+    counter_watch: Option<CounterWatch>,
 }
 
 impl Consumer {
@@ -95,11 +100,12 @@ impl Consumer {
         Ok(consumer.of_this_machine(config, place))
     }
 
-    /// With a status file and an eye on offloaded flows.
+    /// With a status file, and an eye on flows that are not counted.
     fn of_this_machine(self, config: &Config, place: &str) -> Self {
         let file = StatusFile::new(&config.run_dir, &host(), place);
         let offload_watch = Some(OffloadWatch::default());
-        Self { auditing: Auditing::new(Some(file)), offload_watch, ..self }
+        let counter_watch = Some(CounterWatch::default());
+        Self { auditing: Auditing::new(Some(file)), offload_watch, counter_watch, ..self }
     }
 
     fn with(table: FlowTable, config: &Config) -> anyhow::Result<Self> {
@@ -115,6 +121,7 @@ impl Consumer {
             gap_ms: 0,
             unread: Losses::new(),
             offload_watch: None,
+            counter_watch: None,
         })
     }
 
@@ -199,7 +206,8 @@ impl Consumer {
         let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs, real_ns);
         let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
         let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
-        auditing.finish(&Evidence { sinks, unwritten, is_final: true, ..now }, gauges);
+        let reader_gone = output.broken_pipe;
+        auditing.finish(&Evidence { sinks, unwritten, reader_gone, is_final: true, ..now }, gauges);
         let (stats, mut losses) = table.finish();
         losses.extend(unread);
         if let Some(state) = self.state {
@@ -225,6 +233,9 @@ impl Consumer {
         self.table.apply(batch, &mut self.records);
         if let Some(watch) = &mut self.offload_watch {
             watch.flag(&mut self.records);
+        }
+        if let Some(watch) = &mut self.counter_watch {
+            watch.look(&self.records);
         }
     }
 
@@ -352,32 +363,50 @@ fn why_closed(sink: &Outlets) -> &'static str {
     if sink.tally().report().broken_pipe { READER_GONE } else { OUTPUT_FAILED }
 }
 
-/// Starts to write to standard output.
-pub(super) fn stdout(format: OutputFormat, queue_records: u32, networks: Arc<Networks>) -> SinkHandle {
-    StdoutSink::spawn(output(format), context(networks), roomy_stdout(), queue_records)
-}
-
-/// Standard output. A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
-fn roomy_stdout() -> io::Stdout {
-    let stdout = io::stdout();
-    if fcntl(&stdout, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
-        // Where no more is allowed it stays as it is.
-        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+/// Starts to write to a standard stream.
+pub(super) fn stdio(
+    stream: Stream,
+    format: OutputFormat,
+    queue_records: u32,
+    networks: Arc<Networks>,
+) -> SinkHandle {
+    let context = context(networks);
+    match stream {
+        Stream::Stdout => to(io::stdout(), format, context, queue_records),
+        // Who writes to it holds its lock, so that no line of the log stands within a line of a record.
+        Stream::Stderr => to(io::stderr(), format, context, queue_records),
     }
-    stdout
 }
 
-fn output(format: OutputFormat) -> Output {
+fn to<W>(out: W, format: OutputFormat, context: EncodeContext, queue_records: u32) -> SinkHandle
+where
+    W: Write + AsFd + Send + 'static,
+{
+    make_roomy(&out);
+    StdioSink::spawn(output(format, &out), context, out, queue_records)
+}
+
+/// A pipe gets room for more than its 64 KiB, so that writer and reader take turns less often.
+fn make_roomy(out: &impl AsFd) {
+    if fcntl(out, FcntlArg::F_GETPIPE_SZ).is_ok_and(|bytes| bytes < PIPE_BYTES) {
+        // Where no more is allowed it stays as it is.
+        let _ = fcntl(out, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    }
+}
+
+fn output(format: OutputFormat, out: &impl AsFd) -> Output {
     match format {
-        OutputFormat::Auto if io::stdout().is_terminal() => Output::Table { width: width() },
+        OutputFormat::Auto if out.as_fd().is_terminal() => Output::Table { width: width(out) },
         OutputFormat::Auto | OutputFormat::Json => Output::Json,
-        OutputFormat::Table => Output::Table { width: width() },
+        OutputFormat::Table => Output::Table { width: width(out) },
+        OutputFormat::Logfmt => Output::Logfmt,
+        OutputFormat::LineProtocol => Output::LineProtocol,
         OutputFormat::Null => Output::Null,
     }
 }
 
-fn width() -> usize {
-    let terminal = terminal_size::terminal_size_of(io::stdout());
+fn width(out: &impl AsFd) -> usize {
+    let terminal = terminal_size::terminal_size_of(out);
     terminal.map_or(DEFAULT_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
 }
 

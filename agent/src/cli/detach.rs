@@ -1,8 +1,7 @@
 //! `conntally detach`: removes the kernel programs that outlive agents.
 
-use super::accounting;
 use super::args::Cli;
-use super::settings;
+use super::{AskedOfKernel, accounting, settings};
 use crate::kernel::bpf::pins::{self, Left, PinError, Place};
 use anyhow::{Context, ensure};
 use std::io::{self, Write};
@@ -12,7 +11,7 @@ use std::process::ExitCode;
 /// Removes those of one state directory, or all.
 pub(super) fn run(cli: &Cli, state_dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = settings::start(cli)?;
-    let mut found = pins::left().context("cannot read what agents have pinned")?;
+    let mut found = pins::left().context(AskedOfKernel("cannot read what agents have pinned".to_owned()))?;
     if let Some(state_dir) = state_dir {
         let meant = Place::of(state_dir);
         found.retain(|left| meant.left().is_some_and(|one| one.path == left.path));

@@ -1,6 +1,6 @@
 //! Hands each batch to all configured sinks, and knows which batches not all of them have delivered.
 
-use super::consumer::{context, stdout};
+use super::consumer::{context, stdio};
 use super::filtering::{filter, networks};
 use super::influxdb;
 use super::outlets::Pace;
@@ -10,10 +10,10 @@ use super::spooling;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
-use crate::pipeline::{self, Handle, Inlet, Items, Status};
+use crate::pipeline::{Handle, Inlet, Items, Offered, Status};
 use crate::sinks::elasticsearch::Elasticsearch;
 use crate::sinks::null::NullSink;
-use crate::sinks::stdout::{Offered, SinkHandle};
+use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::SinkReport;
 use anyhow::Context as _;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ struct Outlet {
 /// The way to a sink.
 #[derive(Debug)]
 enum Way {
-    Stdout(SinkHandle),
+    Stdio(SinkHandle),
     Driven(Arc<dyn Inlet>),
 }
 
@@ -100,7 +100,7 @@ impl Fanout {
     /// Memory of a batch that was written, if there is any.
     pub(super) fn spare(&self) -> Vec<Record> {
         let spare = self.outlets.iter().find_map(|outlet| match &outlet.way {
-            Way::Stdout(handle) => Some(handle.spare()),
+            Way::Stdio(handle) => Some(handle.spare()),
             Way::Driven(_) => None,
         });
         spare.unwrap_or_default()
@@ -109,25 +109,15 @@ impl Fanout {
     /// Hands over all of a batch as soon as each sink has room: for a replay. Cancel safe.
     pub(super) async fn send(&self, number: u64, records: &Items<Record>) -> Offered {
         for outlet in &self.outlets {
-            if let Way::Driven(handle) = &outlet.way {
-                handle.room_for(records.len()).await;
+            match &outlet.way {
+                Way::Stdio(handle) => handle.room_for(records.len()).await,
+                Way::Driven(handle) => handle.room_for(records.len()).await,
             }
         }
-        let mut written = None;
-        // There is one at most: before it has taken the batch nobody has, and after that nothing waits.
-        for outlet in &self.outlets {
-            if let Way::Stdout(handle) = &outlet.way {
-                let wanted = outlet.wanted(records);
-                written = Some(match outlet.without(&wanted) {
-                    Some(offered) => offered,
-                    None => outlet.note_closed(handle.send(number, wanted).await),
-                });
-            }
-        }
+        // Until here nobody has any of it, and from here on nothing waits.
         self.note(number, records);
-        let driven = self.outlets.iter().filter(|outlet| matches!(outlet.way, Way::Driven(_)));
-        let driven = driven.map(|outlet| outlet.admit(number, records));
-        written.into_iter().chain(driven).reduce(together).unwrap_or(Offered::Closed)
+        let sent = self.outlets.iter().map(|outlet| outlet.put(number, records));
+        sent.reduce(together).unwrap_or(Offered::Closed)
     }
 
     /// Tells the time by the wall clock, for those that make something of the records of an interval.
@@ -143,7 +133,7 @@ impl Fanout {
     pub(super) async fn closed(&self) {
         for outlet in &self.outlets {
             match &outlet.way {
-                Way::Stdout(handle) => handle.closed().await,
+                Way::Stdio(handle) => handle.closed().await,
                 Way::Driven(handle) => handle.ended().await,
             }
         }
@@ -179,7 +169,7 @@ impl Fanout {
         let mut driven = Vec::new();
         for outlet in self.outlets {
             match outlet.way {
-                Way::Stdout(handle) => error = handle.finish().await.error,
+                Way::Stdio(handle) => error = handle.finish().await.error.or(error),
                 Way::Driven(handle) => driven.push(handle),
             }
         }
@@ -241,7 +231,9 @@ impl Outlet {
     fn open(whole: &Config, config: &SinkConfig) -> anyhow::Result<Self> {
         let mut status = None;
         let way = match &config.kind {
-            SinkKind::Stdout(format) => Way::Stdout(stdout(*format, config.queue.records, networks(whole)?)),
+            SinkKind::Stdio(stream, format) => {
+                Way::Stdio(stdio(*stream, *format, config.queue.records, networks(whole)?))
+            }
             SinkKind::Influxdb(options) => {
                 status = reporters::influxdb(config, options)?;
                 Way::Driven(influxdb::open(whole, config, options)?)
@@ -260,7 +252,7 @@ impl Outlet {
             SinkKind::Null => Way::Driven(Arc::new(spooling::start(config, NullSink)?)),
         };
         let count = match &way {
-            Way::Stdout(handle) => Count::of_stdout(&config.name, handle),
+            Way::Stdio(handle) => Count::of_stdio(&config.name, handle),
             Way::Driven(inlet) => Count::of_driver(&config.name, Arc::clone(inlet)),
         };
         let (name, events) = (config.name.clone(), config.events.clone());
@@ -272,8 +264,8 @@ impl Outlet {
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
         let wanted = self.wanted(records);
         match &self.way {
-            Way::Driven(handle) => offered(handle.offer(number, &wanted)),
-            Way::Stdout(handle) => {
+            Way::Driven(handle) => handle.offer(number, &wanted),
+            Way::Stdio(handle) => {
                 self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.offer(number, wanted)))
             }
         }
@@ -282,23 +274,26 @@ impl Outlet {
     /// Hands over what an earlier agent may have delivered, whatever room there is.
     fn inherit(&self, number: u64, records: &Items<Record>) -> Offered {
         match &self.way {
-            Way::Driven(handle) => offered(handle.inherit(number, &self.wanted(records))),
-            Way::Stdout(_) => self.admit(number, records),
-        }
-    }
-
-    /// Hands over all of it, whatever room there is.
-    fn admit(&self, number: u64, records: &Items<Record>) -> Offered {
-        let wanted = self.wanted(records);
-        match &self.way {
-            Way::Driven(handle) => offered(handle.admit(number, &wanted)),
-            Way::Stdout(handle) => {
+            Way::Driven(handle) => handle.inherit(number, &self.wanted(records)),
+            Way::Stdio(handle) => {
+                let wanted = self.wanted(records);
                 self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.admit(number, wanted)))
             }
         }
     }
 
-    /// What comes of it where standard output is not to be handed any.
+    /// Hands over all of it; there is room.
+    fn put(&self, number: u64, records: &Items<Record>) -> Offered {
+        let wanted = self.wanted(records);
+        match &self.way {
+            Way::Driven(handle) => handle.admit(number, &wanted),
+            Way::Stdio(handle) => {
+                self.without(&wanted).unwrap_or_else(|| self.note_closed(handle.put(number, wanted)))
+            }
+        }
+    }
+
+    /// What comes of it where a standard stream is not to be handed any.
     fn without(&self, wanted: &[Record]) -> Option<Offered> {
         if self.count.miss(wanted) {
             return Some(Offered::Closed);
@@ -306,7 +301,7 @@ impl Outlet {
         wanted.is_empty().then_some(Offered::Taken)
     }
 
-    /// Standard output notes what it is handed even then: it must not be handed more.
+    /// A standard stream notes what it is handed even then: it must not be handed more.
     fn note_closed(&self, offered: Offered) -> Offered {
         if offered == Offered::Closed {
             self.count.close(&self.name);
@@ -323,14 +318,6 @@ impl Outlet {
             return Arc::clone(records);
         }
         records.iter().filter(|record| is_wanted(record)).copied().collect::<Vec<_>>().into()
-    }
-}
-
-fn offered(offered: pipeline::Offered) -> Offered {
-    match offered {
-        pipeline::Offered::Taken => Offered::Taken,
-        pipeline::Offered::Full => Offered::Full,
-        pipeline::Offered::Closed => Offered::Closed,
     }
 }
 

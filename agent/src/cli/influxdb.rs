@@ -30,7 +30,7 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
             let now_ns = i64::try_from(since).unwrap_or(i64::MAX);
             let groups = Groups::open(config, &sink.name, aggregate, now_ns)?;
             let database = database::<Point>(sink, options, aggregate.interval, now)?;
-            let handle = spooling::start(sink, database)?;
+            let handle = spooling::start_with(sink, database, config.state_dir.is_some())?;
             Ok(Arc::new(Folded::new(groups, handle, now_ns)))
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> any
 
 /// The same database for what tells how complete the accounting is.
 pub(super) fn status(sink: &SinkConfig, options: &Options) -> anyhow::Result<InfluxDb<Status>> {
-    database(sink, options, Duration::ZERO, SystemTime::now())
+    Ok(database(sink, options, Duration::ZERO, SystemTime::now())?.beside_another())
 }
 
 fn database<I: ToLine>(

@@ -6,6 +6,7 @@ mod args;
 mod auditing;
 mod check;
 mod consumer;
+mod counter_watch;
 mod deadline;
 mod detach;
 mod fanout;
@@ -17,6 +18,7 @@ mod live;
 mod logging;
 mod loss_watch;
 mod machine;
+mod manual;
 mod netns_names;
 mod offload_watch;
 mod outlets;
@@ -37,8 +39,11 @@ mod sources;
 mod spooling;
 mod status_file;
 
+use crate::causes::told;
+use crate::kernel::bpf::StartError;
 use args::{Cli, Command, ConfigCommand};
 use clap::Parser;
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -89,11 +94,29 @@ fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let refused = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_refusal);
-    let hint = if refused { "\nit needs root, or what `conntally check` names" } else { "" };
+    let hint = if lacks_privilege(error) { "\nit needs root, or what `conntally check` names" } else { "" };
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr(), "conntally: {}{hint}", message(error));
     ExitCode::FAILURE
+}
+
+/// What was asked of the kernel and failed, as the context of an error. A refusal below it is a matter of privilege;
+/// elsewhere it is a matter of the file that the message names.
+#[derive(Debug)]
+struct AskedOfKernel(String);
+
+impl fmt::Display for AskedOfKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn lacks_privilege(error: &anyhow::Error) -> bool {
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(StartError::NotPermitted(_)))) {
+        return true;
+    }
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    error.downcast_ref::<AskedOfKernel>().is_some() && causes.any(is_refusal)
 }
 
 fn is_refusal(error: &io::Error) -> bool {
@@ -102,15 +125,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 /// The error and its causes, less those that the error before already tells.
 fn message(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    tell_once(&text)
+    tell_once(&told(error))
 }
 
 /// Each way to hook that fails says that tracing is not permitted: once is enough.
@@ -132,8 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
-        let twice = anyhow::anyhow!("denied").context("cannot read: denied").context("start");
-        assert_eq!(message(&twice), "start: cannot read: denied");
+    fn only_what_the_kernel_refuses_is_a_matter_of_privilege() {
+        let denied = || anyhow::Error::new(io::Error::from_raw_os_error(libc::EACCES));
+        let asked = || AskedOfKernel("asked".to_owned());
+        assert!(!lacks_privilege(&denied().context("c.toml: cannot read the configuration")));
+        assert!(lacks_privilege(&denied().context(asked()).context("start")));
+        let absent = anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOENT));
+        assert!(!lacks_privilege(&absent.context(asked())));
+        let refused = anyhow::Error::new(StartError::NotPermitted(denied()));
+        assert!(lacks_privilege(&refused.context("start")));
     }
 }

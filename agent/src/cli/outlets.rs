@@ -1,12 +1,13 @@
 //! Where records go: to all configured sinks, or to standard output where there are none.
 
-use super::consumer::stdout;
+use super::consumer::stdio;
 use super::fanout::{Fanout, FanoutTally};
 use super::filtering::networks;
 use super::reporters::Reporters;
-use crate::config::Config;
+use crate::config::{Config, Stream};
 use crate::model::{Backlog, Record, Records};
-use crate::sinks::stdout::{Offered, SinkHandle};
+use crate::pipeline::Offered;
+use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::{SinkReport, Tally};
 use std::sync::Arc;
 
@@ -42,7 +43,8 @@ impl Outlets {
     /// When one cannot be started as it is configured.
     pub(super) fn open(config: &Config, pace: Pace) -> anyhow::Result<Self> {
         if config.sinks.is_empty() {
-            return Ok(Self::Output(stdout(
+            return Ok(Self::Output(stdio(
+                Stream::Stdout,
                 config.output.format,
                 config.output.queue_records,
                 networks(config)?,

@@ -17,6 +17,7 @@ use crate::source::replay::RecordingWriter;
 use crate::source::replay::format::Header;
 use crate::source::{Batch, Losses, Source};
 use anyhow::Context;
+use nix::unistd::{AccessFlags, access};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,7 +32,7 @@ pub(super) fn run(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
 
 async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<()> {
     let cannot = || format!("cannot record to {}", file.display());
-    refuse_existing(file).with_context(cannot)?;
+    refuse_unwritable(file).with_context(cannot)?;
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place, .. } = sources::open(config, None)?;
     let since = Anchor::now().context("cannot read the clocks")?;
@@ -74,12 +75,15 @@ fn log_account(observations: u64, mut losses: Losses) {
     }
 }
 
-/// Before anything is changed for it; [`create`] decides.
-fn refuse_existing(file: &Path) -> io::Result<()> {
-    match file.symlink_metadata() {
-        Ok(_) => Err(io::Error::from_raw_os_error(libc::EEXIST)),
-        Err(_) => Ok(()),
+/// A file that is there, or whose folder takes none: told before anything is changed for it. [`create`] decides.
+fn refuse_unwritable(file: &Path) -> io::Result<()> {
+    if file.symlink_metadata().is_ok() {
+        return Err(io::Error::from_raw_os_error(libc::EEXIST));
     }
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    // The dot makes it a folder, also where the name has none before it.
+    access(&Path::new(folder).join("."), AccessFlags::W_OK | AccessFlags::X_OK)?;
+    Ok(())
 }
 
 /// A new file, and never one that is there already. It tells who talked to whom: readable by its owner alone.
@@ -118,5 +122,23 @@ impl Recorder {
         let out = writer.finish()?;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_takes_no_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.rec");
+        refuse_unwritable(&file).unwrap();
+        refuse_unwritable(Path::new("no-such-file-here.rec")).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let code = |file: &Path| refuse_unwritable(file).unwrap_err().raw_os_error();
+        assert_eq!(code(&file), Some(libc::EEXIST));
+        assert_eq!(code(Path::new("/nonexist/x")), Some(libc::ENOENT));
+        assert_eq!(code(&file.join("x")), Some(libc::ENOTDIR));
     }
 }

@@ -63,7 +63,8 @@ impl Legacy {
     ) -> anyhow::Result<Resumed> {
         let (directory, Found { past, losses }) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
-        let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch: 0, clock: Vec::new() };
+        let next_batch = u64::try_from(now.real_ns).unwrap_or_default();
+        let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch, clock: Vec::new() };
         let continuity = source.continuity();
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
         // What happened meanwhile the programs kept.
@@ -97,7 +98,8 @@ fn take_over_from(past: &Past, made: Made<'_>, begin: Begin) -> (FlowTable, Begi
     tell_damage(past);
     let unwritten = unwritten(past);
     let now = begin.accounting_since;
-    let begin = Begin { next_batch: past.next_batch, ..begin };
+    // Numbers rise over all agents, also when the state of one is lost: a spool remembers them.
+    let begin = Begin { next_batch: begin.next_batch.max(past.next_batch), ..begin };
     if past.boot_id != begin.boot_id {
         let (begin, unwritten) = bury(made.config, past, begin, unwritten);
         return (made.empty(&begin), begin, unwritten);

@@ -32,17 +32,12 @@ async fn set_up(sink: &SinkConfig) -> anyhow::Result<Vec<String>> {
         SinkKind::Influxdb(_) => {
             Ok(vec!["nothing is done here: with create = true the agent makes bucket or database".to_owned()])
         }
-        SinkKind::Stdout(_) | SinkKind::Null => Ok(vec!["there is nothing to set up".to_owned()]),
+        SinkKind::Stdio(..) | SinkKind::Null => Ok(vec!["there is nothing to set up".to_owned()]),
     }
 }
 
-fn type_of(sink: &SinkConfig) -> &'static str {
-    match sink.kind {
-        SinkKind::Elasticsearch(_) => "elasticsearch",
-        SinkKind::Influxdb(_) => "influxdb",
-        SinkKind::Stdout(_) => "stdout",
-        SinkKind::Null => "null",
-    }
+const fn type_of(sink: &SinkConfig) -> &'static str {
+    sink.kind.type_name()
 }
 
 fn nothing_meant(sinks: &[SinkConfig], sink: &str) -> String {

@@ -1,8 +1,9 @@
 //! What one sink has done, and what was lost there.
 
+use crate::audit::READER_GONE;
 use crate::model::{Backlog, Record};
 use crate::pipeline::{self, Inlet, Item, Weight};
-use crate::sinks::stdout::SinkHandle;
+use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,7 @@ pub(super) struct Count {
 
 #[derive(Clone, Debug)]
 enum CountSource {
-    Stdout { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
+    Stdio { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
     Driven(Arc<dyn Inlet>),
 }
 
@@ -33,17 +34,18 @@ struct Reasons {
     queue_full_ends: &'static str,
     given_up: &'static str,
     unwritten: &'static str,
+    reader_gone: &'static str,
     spool_damaged: &'static str,
     spool_missing: &'static str,
 }
 
 impl Count {
-    /// Of a sink that is standard output.
-    pub(super) fn of_stdout(name: &str, handle: &SinkHandle) -> Self {
+    /// Of a sink that is a standard stream.
+    pub(super) fn of_stdio(name: &str, handle: &SinkHandle) -> Self {
         let (tally, backlog) = (handle.tally(), handle.backlog());
         Self {
             reasons: Reasons::of(name),
-            source: CountSource::Stdout { tally, backlog, missed: Arc::default() },
+            source: CountSource::Stdio { tally, backlog, missed: Arc::default() },
         }
     }
 
@@ -52,9 +54,9 @@ impl Count {
         Self { reasons: Reasons::of(name), source: CountSource::Driven(inlet) }
     }
 
-    /// Notes that standard output takes nothing any more, and says so.
+    /// Notes that a standard stream takes nothing any more, and says so.
     pub(super) fn close(&self, name: &str) {
-        let CountSource::Stdout { tally, missed, .. } = &self.source else { return };
+        let CountSource::Stdio { tally, missed, .. } = &self.source else { return };
         lock(missed).has_closed = true;
         if tally.report().broken_pipe {
             tracing::info!("sink {name}: its reader has gone");
@@ -67,15 +69,15 @@ impl Count {
     pub(super) fn oldest(&self) -> Option<u64> {
         match &self.source {
             // It will never write what it has.
-            CountSource::Stdout { missed, .. } if lock(missed).has_closed => None,
-            CountSource::Stdout { backlog, .. } => backlog.oldest(),
+            CountSource::Stdio { missed, .. } if lock(missed).has_closed => None,
+            CountSource::Stdio { backlog, .. } => backlog.oldest(),
             CountSource::Driven(handle) => handle.oldest(),
         }
     }
 
     /// Counts records that come after nothing could be written any more; `false` as long as it can.
     pub(super) fn miss(&self, records: &[Record]) -> bool {
-        let CountSource::Stdout { missed, .. } = &self.source else { return false };
+        let CountSource::Stdio { missed, .. } = &self.source else { return false };
         let mut missed = lock(missed);
         if missed.has_closed {
             records.iter().for_each(|record| missed.weight += record.weight());
@@ -86,10 +88,9 @@ impl Count {
     /// Records delivered, whether the reader has gone, and what was lost.
     pub(super) fn report(&self) -> (u64, bool, SinkLosses) {
         match &self.source {
-            CountSource::Stdout { tally, missed, .. } => {
+            CountSource::Stdio { tally, missed, .. } => {
                 let report = tally.report();
-                let missed = if report.broken_pipe { Weight::default() } else { lock(missed).weight };
-                let losses = self.losses_of_stdout(&report, missed);
+                let losses = self.losses_of_stdio(&report, lock(missed).weight);
                 (report.written, report.broken_pipe, losses)
             }
             CountSource::Driven(handle) => {
@@ -99,14 +100,15 @@ impl Count {
         }
     }
 
-    fn losses_of_stdout(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, unwritten, .. } = self.reasons;
+    fn losses_of_stdio(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
+        let Reasons { queue_full, queue_full_ends, unwritten, reader_gone, .. } = self.reasons;
         let lost = vec![
             (queue_full, report.dropped, report.dropped_sum),
             (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
         ];
         let sum = report.unwritten_sum + missed.moved;
-        let unwritten = vec![(unwritten, report.unwritten + missed.records, sum)];
+        let reason = if report.broken_pipe { reader_gone } else { unwritten };
+        let unwritten = vec![(reason, report.unwritten + missed.records, sum)];
         SinkLosses { lost, unwritten, ..SinkLosses::default() }
     }
 
@@ -135,13 +137,14 @@ impl Reasons {
             queue_full_ends: reason(name, "queue_full_ends"),
             given_up: reason(name, "given_up"),
             unwritten: reason(name, "unwritten"),
+            reader_gone: reason(name, READER_GONE),
             spool_damaged: reason(name, "spool_damaged"),
             spool_missing: reason(name, "spool_missing"),
         }
     }
 }
 
-/// Reasons are known for as long as the process lives, and there are six for each sink.
+/// Reasons are known for as long as the process lives, and there are seven for each sink.
 fn reason(sink: &str, what: &str) -> &'static str {
     Box::leak(format!("{sink}.{what}").into_boxed_str())
 }

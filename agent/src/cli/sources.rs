@@ -1,7 +1,7 @@
 //! Opens the source that the configuration asks for.
 
-use super::message;
 use super::resume::Continuity;
+use super::{AskedOfKernel, message};
 use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
 use crate::kernel::bpf::pins::{Left, PinDirectory, Place};
@@ -97,7 +97,7 @@ impl Source for LiveSource {
 /// Opens the source of `source.kind`. With `pins` its kernel programs outlive the agent.
 pub(super) fn open(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
     match config.source.kind {
-        SourceKind::Auto => bpf(config, pins.clone()).or_else(|error| {
+        SourceKind::Auto => any_bpf(config, pins.clone()).or_else(|error| {
             tracing::warn!("netlink is used instead of the kernel programs: {}", message(&error));
             remove_pins(pins);
             netlink(config)
@@ -120,6 +120,20 @@ fn remove_pins(pins: Option<Place>) {
         Ok(Some(_)) => tracing::info!("the kernel programs that an earlier agent left were removed"),
         Ok(None) => {}
         Err(error) => tracing::error!("the kernel programs that an earlier agent left stay: {error}"),
+    }
+}
+
+/// With the hooks that are configured, or with others: all of them cost less than netlink.
+fn any_bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
+    let opened = bpf(config, pins.clone());
+    match (opened, config.source.hook) {
+        (Err(error), Hook::Fentry | Hook::Kprobe) => {
+            tracing::warn!("source.hook cannot be as configured, others are tried: {}", message(&error));
+            let mut config = config.clone();
+            config.source.hook = Hook::Auto;
+            bpf(&config, pins)
+        }
+        (opened, _) => opened,
     }
 }
 
@@ -186,7 +200,11 @@ fn tell(report: &HookReport) {
     }
     match &report.proven {
         Ok(()) => tracing::info!("packets of a test namespace were each seen once: {report}"),
-        Err(why) => tracing::warn!("the hooks could not be proven ({why}): {report}"),
+        Err(why) => tracing::warn!(
+            "the hooks could not be proven ({why}): {report}. They are those that are right for packets which pass \
+             conntrack; where the kernel calls another function for packets of flowtables, these speak only when \
+             their flow is looked at or ends"
+        ),
     }
 }
 
@@ -198,7 +216,11 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         looks: if config.state_dir.is_some() { 2 } else { 0 },
         ..NetlinkOptions::default()
     };
-    let source = LiveSource::Netlink(NetlinkSource::start(options)?);
+    let source = NetlinkSource::start(options).map_err(|SourceError { what, cause }| {
+        // By its type it could be a file that is replayed.
+        cause.context(AskedOfKernel(what))
+    })?;
+    let source = LiveSource::Netlink(source);
     Ok(Opened { source, place: place("netlink", "none"), visits: Visits::Never })
 }
 

@@ -13,8 +13,21 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When its spool cannot be used.
 pub(super) fn start<S: Sink>(config: &SinkConfig, sink: S) -> anyhow::Result<Handle<S::Item>> {
+    start_with(config, sink, false)
+}
+
+/// The same; `in_sets`: its items are made of many records at a time, which an agent after this one may be told of again.
+///
+/// # Errors
+/// When its spool cannot be used.
+pub(super) fn start_with<S: Sink>(
+    config: &SinkConfig,
+    sink: S,
+    in_sets: bool,
+) -> anyhow::Result<Handle<S::Item>> {
     let SinkConfig { name, queue, delivery, kind, spool, .. } = config;
-    let open = |spool| Spool::open(name, spool, kind.type_name(), boot_id()?).map_err(anyhow::Error::from);
+    let open =
+        |spool| Spool::open(name, spool, kind.type_name(), boot_id()?, in_sets).map_err(anyhow::Error::from);
     let spool = spool.as_ref().map(open).transpose();
     let spool = spool.with_context(|| format!("sinks.{name} cannot be used"))?;
     Ok(spawn_with(name, sink, queue, delivery, spool))

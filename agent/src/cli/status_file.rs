@@ -62,8 +62,12 @@ impl StatusFile {
     /// The file of this process in the given directory; those of agents that are gone are removed.
     pub(super) fn new(run_dir: &Path, host: &str, source: &str) -> Self {
         let now = Anchor::now().map_or(0, |now| now.boot_ns);
-        for (path, status) in all(run_dir) {
-            if !is_fresh(&status, now) {
+        for path in paths(run_dir) {
+            let is_gone = match read(&path) {
+                Ok(status) => !is_fresh(&status, now),
+                Err(_) => is_old(&path),
+            };
+            if is_gone {
                 // Whoever cannot remove it cannot be hurt by it either.
                 let _ = fs::remove_file(path);
             }
@@ -109,7 +113,7 @@ impl StatusFile {
 pub(super) fn running(run_dir: &Path) -> io::Result<Vec<Value>> {
     let now = Anchor::now()?.boot_ns;
     let fresh = |status: &Value| is_fresh(status, now) && status.get("final") == Some(&Value::Bool(false));
-    Ok(all(run_dir).map(|(_, status)| status).filter(fresh).collect())
+    Ok(paths(run_dir).filter_map(|path| read(&path).ok()).filter(fresh).collect())
 }
 
 fn is_fresh(status: &Value, now: u64) -> bool {
@@ -117,13 +121,17 @@ fn is_fresh(status: &Value, now: u64) -> bool {
     updated.is_some_and(|updated| updated <= now && now - updated < STALE_NS)
 }
 
-/// All that can be read.
-fn all(run_dir: &Path) -> impl Iterator<Item = (PathBuf, Value)> {
+/// Of a file that says nothing: whether it was last written so long ago that no agent replaces it any more.
+fn is_old(path: &Path) -> bool {
+    let written = path.symlink_metadata().and_then(|file| file.modified()).ok();
+    let age = written.and_then(|written| written.elapsed().ok());
+    age.is_some_and(|age| age.as_nanos() >= STALE_NS.into())
+}
+
+/// The files by their names, whatever is in them.
+fn paths(run_dir: &Path) -> impl Iterator<Item = PathBuf> {
     let paths = fs::read_dir(run_dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.filter(|path| is_status(path)).filter_map(|path| {
-        let status = read(&path).ok()?;
-        Some((path, status))
-    })
+    paths.filter(|path| is_status(path))
 }
 
 fn is_status(path: &Path) -> bool {
@@ -182,6 +190,19 @@ mod tests {
         assert_eq!(running(dir.path()).unwrap().len(), 0);
         StatusFile::new(dir.path(), "gw1", "");
         assert!(!killed.exists());
+    }
+
+    #[test]
+    fn an_old_file_that_says_nothing_is_removed_and_a_new_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("status.5.json"), dir.path().join("status.6.json"));
+        for path in [&old, &new] {
+            fs::write(path, "{").unwrap();
+        }
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(61);
+        fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+        StatusFile::new(dir.path(), "gw1", "");
+        assert_eq!((old.exists(), new.exists()), (false, true));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::mem;
 /// Where the annotated file has what all sinks share, and what only sinks of a type have.
 const SINKS: &str = "sinks.NAME";
 const ELASTICSEARCH: &str = "sinks.archive";
-/// Standard output as a sink has keys that are explained there.
+/// Standard streams as sinks have keys that are explained there.
 const OUTPUT: &str = "output";
 
 /// One option, as annotated.

@@ -1,6 +1,6 @@
 //! The raw configuration: a tree of values of which each remembers where it stands.
 
-use super::{Place, Problems};
+use super::{ANNOTATED, Place, Problems};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -9,6 +9,9 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 /// A file that is no TOML at all has one error for each of its bytes; nobody reads them all.
 const MAX_ERRORS: usize = 1000;
+
+/// What the reader of TOML says of a key that stands twice; a test notices when it has other words.
+const DUPLICATE: &str = "duplicate key";
 
 /// Keys of one table.
 pub(super) type Table = BTreeMap<String, Node>;
@@ -53,25 +56,35 @@ impl Value {
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     pub(super) root: Table,
+    /// Keys that stand twice in the file. They hide nothing else, so they are told with what is wrong with the values.
+    pub(super) twice: Problems,
 }
 
 impl Document {
     /// Reads a TOML text; `path` is where it is said to stand.
     ///
     /// # Errors
-    /// Every line that is no TOML, with the first fault in it: those after it mostly follow from it.
+    /// Every line that is no TOML, with the first fault in it: those after it mostly follow from it. A key that
+    /// stands twice is none of them: [`validate`](super::validate) reports it.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Problems> {
         let source = Source { text, path: Arc::new(path.to_path_buf()) };
         let (table, errors) = DeTable::parse_recoverable(text);
-        let mut problems = Problems::default();
+        let (mut problems, mut twice) = (Problems::default(), Problems::default());
         for error in errors.iter().take(MAX_ERRORS) {
-            let place = source.place(&error.span().unwrap_or(0..0));
-            if problems.0.iter().any(|problem| problem.place == place) {
-                continue;
+            let span = error.span().unwrap_or(0..0);
+            let (start, place) = (span.start, source.place(&span));
+            if error.message() == DUPLICATE {
+                let key = text.get(span).unwrap_or_default();
+                twice.add(&place, key, "stands twice in its table; remove one of the two");
+            } else if !problems.0.iter().any(|problem| problem.place == place) {
+                problems.add(&place, source.key(start), syntax(&error.message().replace('\n', "; ")));
             }
-            problems.add(&place, "", error.message().replace('\n', "; "));
         }
-        problems.into_result(Self { root: source.table(table.get_ref()) })
+        if let Some(last) = problems.0.last_mut() {
+            last.message.push_str("; all else in the file is checked when its syntax is right");
+            problems.0.append(&mut twice.0);
+        }
+        problems.into_result(Self { root: source.table(table.get_ref()), twice })
     }
 
     /// Puts a text over what stands at a path, as in `["source", "hook"]`.
@@ -96,6 +109,23 @@ pub(super) fn parse_value(text: &str, place: &Place) -> Option<Value> {
     Some(convert(value.get_ref(), &|_| place.clone()))
 }
 
+/// What is wrong, in words for somebody who does not know the grammar of TOML.
+fn syntax(message: &str) -> String {
+    /// Beginnings of what the parser says, and what it means.
+    const MEANINGS: [(&str, &str); 6] = [
+        ("string values must be quoted", "a text has to stand in quotes"),
+        // It takes a word for the name of a number or a truth.
+        ("invalid float", "is neither a number nor a text in quotes"),
+        ("invalid boolean", "is neither true or false nor a text in quotes"),
+        ("key with no value", "has no value; an option is written KEY = VALUE"),
+        ("invalid basic string", "the text has no quote at its end"),
+        ("missing escaped value", "a backslash in a text is written twice"),
+    ];
+    let meaning = MEANINGS.iter().find(|(beginning, _)| message.starts_with(beginning));
+    let told = meaning.map_or(message.trim_end_matches(", expected nothing"), |(_, meaning)| meaning);
+    format!("no TOML: {told}")
+}
+
 struct Source<'a> {
     text: &'a str,
     path: Arc<std::path::PathBuf>,
@@ -106,6 +136,21 @@ impl Source<'_> {
         let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         Place::File { path: Arc::clone(&self.path), line }
+    }
+
+    /// The option that is set in the line of this byte. Only a name that is known: where the syntax is wrong, what looks
+    /// like a name may be a piece of a secret.
+    fn key(&self, at: usize) -> &str {
+        let (before, behind) = self.text.split_at_checked(at).unwrap_or((self.text, ""));
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let length = before.len() - start + behind.find('\n').unwrap_or(behind.len());
+        let line = self.text.get(start..).and_then(|rest| rest.get(..length)).unwrap_or_default();
+        let word = line.trim_start().split([' ', '=', ':', '\t']).next().unwrap_or_default();
+        let is_known = |annotated: &str| {
+            let option = annotated.trim_start_matches(['#', ' ']);
+            option.strip_prefix(word).is_some_and(|rest| rest.starts_with(" = "))
+        };
+        if !word.is_empty() && ANNOTATED.lines().any(is_known) { word } else { "" }
     }
 
     fn table(&self, table: &DeTable<'_>) -> Table {
@@ -160,6 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn a_syntax_error_says_what_is_wrong_and_of_which_option_but_repeats_no_value() {
+        let rest = "; all else in the file is checked when its syntax is right";
+        for (text, told) in [
+            ("url = https://x", "url: no TOML: a text has to stand in quotes"),
+            ("  org=noc", "org: no TOML: is neither a number nor a text in quotes"),
+            ("setup = truee", "setup: no TOML: is neither true or false nor a text in quotes"),
+            ("token = \"hunter2", "token: no TOML: the text has no quote at its end"),
+            ("hunter2 = \"hunter2", "no TOML: the text has no quote at its end"),
+            ("hunter2", "no TOML: has no value; an option is written KEY = VALUE"),
+            ("kind: auto", "kind: no TOML: has no value; an option is written KEY = VALUE"),
+            ("org = \"a\\qb\"", "org: no TOML: a backslash in a text is written twice"),
+            ("slots = = 2", "slots: no TOML: extra `=`"),
+            ("[sinks.live", "no TOML: unclosed table, expected `]`"),
+        ] {
+            let problems = Document::parse(&format!("\n{text}\n"), Path::new("x.toml")).unwrap_err();
+            assert_eq!(problems.to_string().trim_end(), format!("x.toml:2: {told}{rest}"));
+        }
+    }
+
+    #[test]
     fn one_fault_is_one_problem() {
         for text in ["a=[[[[[[[[\n", "a={b={c={\n", "a = 1\nb = [[1, 2\n"] {
             let problems = Document::parse(text, Path::new("x.toml")).unwrap_err();
@@ -168,10 +233,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_an_error() {
-        let problems = Document::parse("a = 1\na = 2\n", Path::new("x.toml")).unwrap_err();
-        assert_eq!(problems.0.len(), 1);
-        assert!(problems.to_string().starts_with("x.toml:2: "), "{problems}");
+    fn a_key_that_stands_twice_is_named_and_hides_nothing() {
+        let text = "[log]\nlevel = 3\n[source]\nhook = \"kprobe\"\nhook = \"fentry\"\n[log]\n";
+        let document = Document::parse(text, Path::new("x.toml")).unwrap();
+        let problems = super::super::validate(&document).unwrap_err().to_string();
+        let lines: Vec<_> = problems.lines().collect();
+        assert_eq!(lines.len(), 3, "{problems}");
+        assert!(lines[0].starts_with("x.toml:2: log.level: must be one of"), "{problems}");
+        assert_eq!(lines[1], "x.toml:5: hook: stands twice in its table; remove one of the two");
+        assert!(lines[2].starts_with("x.toml:6: log: stands twice"), "{problems}");
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named_beside_what_is_no_toml() {
+        let problems = Document::parse("a = 1\na = 2\nb = = 2\n", Path::new("x.toml")).unwrap_err();
+        assert_eq!(problems.0.len(), 2, "{problems}");
+        assert!(problems.to_string().starts_with("x.toml:2: a: stands twice"), "{problems}");
     }
 
     #[test]

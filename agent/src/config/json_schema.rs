@@ -17,11 +17,12 @@ rate_curve = [{}]
 any = {}
 [sinks]
 a = { type = "stdout" }
-b = { type = "null" }
-c = { type = "influxdb" }
-d = { type = "influxdb", version = 1 }
-e = { type = "influxdb", version = 1, url = "udp://influx.example:8089" }
-f = { type = "elasticsearch" }
+b = { type = "stderr" }
+c = { type = "null" }
+d = { type = "influxdb" }
+e = { type = "influxdb", version = 1 }
+f = { type = "influxdb", version = 1, url = "udp://influx.example:8089" }
+g = { type = "elasticsearch" }
 "#;
 
 const DURATION: &str = r"^(\d+ *d)?(\d+ *h)?(\d+ *m)?(\d+ *s)?(\d+ *ms)?$";
@@ -190,7 +191,7 @@ mod tests {
         let kinds = schema.pointer("/properties/sinks/additionalProperties/oneOf").unwrap();
         let names: Vec<_> =
             kinds.as_array().unwrap().iter().map(|kind| &kind["properties"]["type"]["enum"]).collect();
-        assert_eq!(json!(names), json!([["stdout"], ["null"], ["influxdb"], ["elasticsearch"]]));
+        assert_eq!(json!(names), json!([["stdout"], ["stderr"], ["null"], ["influxdb"], ["elasticsearch"]]));
     }
 
     proptest! {

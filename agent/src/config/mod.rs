@@ -31,10 +31,11 @@ pub use problem::{Place, Problem, Problems};
 pub(crate) use reader::Section;
 pub use schema::{
     Choice, Config, FlowConfig, Hook, LogConfig, LogFormat, LogLevel, OutputConfig, OutputFormat, RateStep,
-    RecordEvent, Slots, SourceConfig, SourceKind, Updates,
+    RecordEvent, Slots, SourceConfig, SourceKind, Stream, Updates,
 };
 pub use search::{FILE_NAME, LoadError, Loaded, Override, Request, load};
 pub use secret::{Revealed, Secret, SecretError, SecretInUse};
+pub(crate) use sinks::ALL_EVENTS;
 pub use sinks::{DeliveryConfig, QueueConfig, SinkConfig, SinkKind, WhenFull};
 pub use spool::{Fsync, SpoolConfig};
 pub use units::{UnitError, duration, size};

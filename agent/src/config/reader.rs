@@ -15,13 +15,15 @@ pub(crate) struct Section<'a> {
     table: Option<&'a Table>,
     /// The keys that were asked for, and what may be there.
     shape: TableShape,
+    /// Keys that have no place here, which was reported.
+    refused: Vec<&'static str>,
     problems: &'a mut Problems,
 }
 
 impl<'a> Section<'a> {
     /// A table under the path of its keys; empty path for the root, no table where it is absent.
     pub(super) fn new(path: String, table: Option<&'a Table>, problems: &'a mut Problems) -> Self {
-        Self { path, table, shape: TableShape::default(), problems }
+        Self { path, table, shape: TableShape::default(), refused: Vec::new(), problems }
     }
 
     /// Reads the table `key`, by `read`, whether it is there or not.
@@ -237,8 +239,8 @@ impl<'a> Section<'a> {
         match u32::try_from(value) {
             Ok(value) if range.contains(&value) => value,
             _ => {
-                let (least, most) = (range.start() >> 10, range.end() >> 10);
-                let message = format!("{} is not within {least}KiB and {most}KiB", text_of(node));
+                let (least, most) = (size_text(*range.start()), size_text(*range.end()));
+                let message = format!("{} is not within {least} and {most}", text_of(node));
                 self.problem(key, &node.place, message);
                 default
             }
@@ -252,8 +254,8 @@ impl<'a> Section<'a> {
             return default;
         };
         if !range.contains(&value) {
-            let (least, most) = (range.start() >> 20, range.end() >> 20);
-            let message = format!("{} is not within {least}MiB and {most}MiB", text_of(node));
+            let (least, most) = (size_text(*range.start()), size_text(*range.end()));
+            let message = format!("{} is not within {least} and {most}", text_of(node));
             self.problem(key, &node.place, message);
             return default;
         }
@@ -388,6 +390,14 @@ impl<'a> Section<'a> {
         self.shape.require(key);
     }
 
+    /// Notes that `key`, which has its place in other tables of this type, has none in this one, if it stands there.
+    pub(crate) fn refuse(&mut self, key: &'static str, why: &str) {
+        if let Some(place) = self.place(key) {
+            self.problem(key, &place, why);
+            self.refused.push(key);
+        }
+    }
+
     /// Takes all keys that nobody asked for as they are: of a table whose keys cannot be known.
     pub(crate) const fn ignore_rest(&mut self) {
         self.table = None;
@@ -397,7 +407,8 @@ impl<'a> Section<'a> {
     pub(crate) fn finish(self) -> TableShape {
         let asked: Vec<_> = self.shape.names().collect();
         for (key, node) in self.table.into_iter().flatten() {
-            if self.shape.is_free() || asked.contains(&key.as_str()) {
+            let is_refused = self.refused.contains(&key.as_str());
+            if self.shape.is_free() || is_refused || asked.contains(&key.as_str()) {
                 continue;
             }
             let help = closest(key, &asked).map_or_else(
@@ -469,6 +480,15 @@ fn text_of(node: &Node) -> String {
         Value::Boolean(flag) => flag.to_string(),
         other => other.type_name().to_owned(),
     }
+}
+
+/// A size as it is written in the configuration, in the largest unit of which it is a multiple.
+fn size_text(bytes: impl Into<u64>) -> String {
+    let bytes = bytes.into();
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let is_multiple = |shift: u32| bytes != 0 && bytes.trailing_zeros() >= shift;
+    let unit = units.into_iter().find(|(shift, _)| is_multiple(*shift));
+    unit.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
 /// The known name that a person most likely meant.

@@ -280,7 +280,16 @@ impl Choice for RecordEvent {
         &[("new", Self::New), ("update", Self::Update), ("end", Self::End)];
 }
 
-/// What records look like on standard output.
+/// Where lines go that no server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error, where the agent's own log goes, too.
+    Stderr,
+}
+
+/// What records look like on a standard stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
     /// A table on a terminal, JSON lines elsewhere.
@@ -290,13 +299,23 @@ pub enum OutputFormat {
     Table,
     /// One JSON object a line.
     Json,
+    /// The same as pairs of names and values.
+    Logfmt,
+    /// InfluxDB's line protocol, a series for each flow.
+    LineProtocol,
     /// Nothing: for measuring.
     Null,
 }
 
 impl Choice for OutputFormat {
-    const ALL: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("table", Self::Table), ("json", Self::Json), ("null", Self::Null)];
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("table", Self::Table),
+        ("json", Self::Json),
+        ("logfmt", Self::Logfmt),
+        ("line_protocol", Self::LineProtocol),
+        ("null", Self::Null),
+    ];
 }
 
 /// Severity of the log.

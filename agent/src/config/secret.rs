@@ -74,6 +74,14 @@ impl Secret {
         }
     }
 
+    /// The key by which it was configured: the first where it stands in the configuration, the other where in a file.
+    fn key(&self, inline: &'static str, file: &'static str) -> &'static str {
+        match self.origin {
+            Origin::Text(_) => inline,
+            Origin::File(_) => file,
+        }
+    }
+
     /// Whether a service manager has yet to hand over its file.
     pub(super) fn is_awaited(&self) -> bool {
         matches!(&self.origin, Origin::File(path) if credential::is_awaited(path))
@@ -133,6 +141,12 @@ impl SecretInUse {
     #[must_use]
     pub const fn new(secret: Secret) -> Self {
         Self { secret, last: Mutex::new(None) }
+    }
+
+    /// The key by which it was configured: the first where it stands in the configuration, the other where in a file.
+    #[must_use]
+    pub fn key(&self, inline: &'static str, file: &'static str) -> &'static str {
+        self.secret.key(inline, file)
     }
 
     /// The secret as it is now. While its file cannot be read, what stood there last.

@@ -3,7 +3,7 @@
 use super::reader::Section;
 use super::secret::Secret;
 use super::spool::{self, SpoolConfig};
-use super::{Choice, OutputFormat, Place, RecordEvent, filter};
+use super::{Choice, OutputFormat, Place, RecordEvent, Stream, filter};
 use crate::pipeline::Networks;
 use crate::pipeline::filter::FilterLists;
 use crate::sinks::{elasticsearch, influxdb};
@@ -18,6 +18,10 @@ const QUEUE_RECORDS: RangeInclusive<u32> = 1_024..=1 << 24;
 const BATCH_RECORDS: RangeInclusive<u32> = 1..=1 << 20;
 const BATCH_BYTES: RangeInclusive<u32> = 1 << 10..=64 << 20;
 const CONCURRENCY: RangeInclusive<u32> = 1..=64;
+/// Why a sink that is told what is new needs every record.
+pub(crate) const ALL_EVENTS: &str =
+    "must name all: points are of what moved since the flow's record before, and miss what is left out";
+
 const LONGEST_AGE: Duration = Duration::from_secs(60);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -72,8 +76,8 @@ pub struct DeliveryConfig {
 /// What a sink is, with what only this kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkKind {
-    /// Standard output.
-    Stdout(OutputFormat),
+    /// Standard output or standard error.
+    Stdio(Stream, OutputFormat),
     /// InfluxDB.
     Influxdb(Box<influxdb::Options>),
     /// Elasticsearch or OpenSearch.
@@ -86,6 +90,7 @@ pub enum SinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SinkType {
     Stdout,
+    Stderr,
     Influxdb,
     Elasticsearch,
     Null,
@@ -94,6 +99,7 @@ enum SinkType {
 impl Choice for SinkType {
     const ALL: &'static [(&'static str, Self)] = &[
         ("stdout", Self::Stdout),
+        ("stderr", Self::Stderr),
         ("influxdb", Self::Influxdb),
         ("elasticsearch", Self::Elasticsearch),
         ("null", Self::Null),
@@ -109,7 +115,7 @@ struct Defaults {
 impl SinkType {
     fn defaults(self) -> Defaults {
         match self {
-            Self::Stdout | Self::Influxdb | Self::Null => {
+            Self::Stdout | Self::Stderr | Self::Influxdb | Self::Null => {
                 Defaults { events: all_events(), delivery: DeliveryConfig::default() }
             }
             // Sums over totals are only right over ends.
@@ -161,7 +167,8 @@ impl SinkKind {
     #[must_use]
     pub const fn type_name(&self) -> &'static str {
         match self {
-            Self::Stdout(_) => "stdout",
+            Self::Stdio(Stream::Stdout, _) => "stdout",
+            Self::Stdio(Stream::Stderr, _) => "stderr",
             Self::Influxdb(_) => "influxdb",
             Self::Elasticsearch(_) => "elasticsearch",
             Self::Null => "null",
@@ -171,7 +178,7 @@ impl SinkKind {
     /// The secrets that it needs.
     fn secrets(&self) -> Vec<&Secret> {
         match self {
-            Self::Stdout(_) | Self::Null => Vec::new(),
+            Self::Stdio(..) | Self::Null => Vec::new(),
             Self::Influxdb(options) => options.secrets(),
             Self::Elasticsearch(options) => options.secrets(),
         }
@@ -200,19 +207,20 @@ pub(super) fn read(
     known: Known<'_>,
     events: impl Fn(&mut Section<'_>) -> Option<Vec<RecordEvent>>,
 ) -> Vec<SinkConfig> {
-    let (mut stdout, mut dirs) = (None, Vec::new());
+    let (mut stdout, mut stderr, mut dirs) = (None, None, Vec::new());
     top.named("sinks", |name, place, section| {
         check_name(name, place, section);
         let kind = kind(place, section)?;
-        if kind == SinkType::Stdout
-            && let Some(first) = stdout.replace(name.to_owned())
-        {
-            section.problem("type", place, format!("sinks.{first} writes to standard output already"));
+        match kind {
+            SinkType::Stdout => only_one(name, place, section, &mut stdout, "standard output"),
+            SinkType::Stderr => only_one(name, place, section, &mut stderr, "standard error"),
+            _ => {}
         }
         let events = events(section);
         let filter = filter::lists(section, known.networks);
         let sink = match kind {
-            SinkType::Stdout => stdout_sink(name, events, section),
+            SinkType::Stdout => stdio_sink(name, Stream::Stdout, events, section),
+            SinkType::Stderr => stdio_sink(name, Stream::Stderr, events, section),
             SinkType::Influxdb => driven(name, kind, events, known, section, |section, events| {
                 let options = influxdb::Options::read(place, section, events, known.has_networks);
                 // Where there are none, the problem is noted.
@@ -251,9 +259,23 @@ fn driven(
     }
 }
 
+/// Lines of two sinks would stand within each other.
+fn only_one(name: &str, place: &Place, section: &mut Section<'_>, first: &mut Option<String>, stream: &str) {
+    if let Some(first) = first.replace(name.to_owned()) {
+        section.problem("type", place, format!("sinks.{first} writes to {stream} already"));
+    }
+}
+
 /// It is written by a task of its own: nothing is retried.
-fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Section<'_>) -> SinkConfig {
-    let kind = SinkKind::Stdout(section.choice("format", OutputFormat::default()));
+fn stdio_sink(
+    name: &str,
+    stream: Stream,
+    events: Option<Vec<RecordEvent>>,
+    section: &mut Section<'_>,
+) -> SinkConfig {
+    let format = section.choice("format", OutputFormat::default());
+    check_events(format, events.as_deref(), section);
+    let kind = SinkKind::Stdio(stream, format);
     let records = section.count("queue_records", QueueConfig::default().records, QUEUE_RECORDS);
     SinkConfig {
         name: name.to_owned(),
@@ -263,6 +285,16 @@ fn stdout_sink(name: &str, events: Option<Vec<RecordEvent>>, section: &mut Secti
         spool: None,
         delivery: DeliveryConfig::default(),
         kind,
+    }
+}
+
+/// Line protocol is of what is new.
+pub(super) fn check_events(format: OutputFormat, events: Option<&[RecordEvent]>, section: &mut Section<'_>) {
+    if format == OutputFormat::LineProtocol
+        && events.is_some_and(|events| events.len() < RecordEvent::ALL.len())
+        && let Some(place) = section.place("events")
+    {
+        section.problem("events", &place, format!("{ALL_EVENTS}; or choose another format"));
     }
 }
 

@@ -24,7 +24,7 @@ const SHORTEST_RECONCILE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Every problem with its place and key.
 pub fn validate(document: &Document) -> Result<Config, Problems> {
-    let mut problems = Problems::default();
+    let mut problems = document.twice.clone();
     let (config, _) = read(&document.root, &mut problems);
     problems.into_result(config)
 }
@@ -201,9 +201,11 @@ fn flow(section: &mut Section<'_>) -> FlowConfig {
 
 fn output(section: &mut Section<'_>) -> OutputConfig {
     let default = OutputConfig::default();
+    let (format, events) = (section.choice("format", default.format), events(section));
+    sinks::check_events(format, events.as_deref(), section);
     OutputConfig {
-        format: section.choice("format", default.format),
-        events: events(section).unwrap_or(default.events),
+        format,
+        events: events.unwrap_or(default.events),
         queue_records: section.count("queue_records", default.queue_records, 1_024..=1 << 24),
     }
 }

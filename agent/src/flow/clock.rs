@@ -91,9 +91,16 @@ impl WallClock {
 
     /// Wall clock at the given boot time, nanoseconds since the Unix epoch.
     #[must_use]
+    #[inline]
     pub fn to_wall(&self, boot_ns: u64) -> i64 {
-        let period = self.periods().find(|period| boot_ns >= period.noticed).unwrap_or(&self.current);
+        let is_past = boot_ns < self.current.noticed;
+        let period = if is_past { self.past_period(boot_ns) } else { &self.current };
         period.offset.saturating_add_unsigned(boot_ns)
+    }
+
+    #[cold]
+    fn past_period(&self, boot_ns: u64) -> &Period {
+        self.past.iter().find(|period| boot_ns >= period.noticed).unwrap_or(&self.current)
     }
 
     /// Boot time of a wall clock stamp that the kernel took no later than the boot time `observed_ns`; `None` if

@@ -35,6 +35,8 @@ mod books;
 
 mod table;
 
+mod usual;
+
 mod due;
 
 mod look;

@@ -56,7 +56,7 @@ macro_rules! lanes {
                 let start = START.map(|word| $all(word.cast_signed()));
                 let mut state = start;
                 let words = schedule(blocks);
-                for (twenty, (words, constant)) in words.as_flattened().as_chunks::<20>().0.iter().zip(CONSTANTS).enumerate() {
+                for (twenty, (words, constant)) in words.as_chunks::<20>().0.iter().zip(CONSTANTS).enumerate() {
                     let constant = $all(constant.cast_signed());
                     match twenty {
                         0 => rounds(&mut state, words, constant, |b, c, d| $xor(d, $and(b, $xor(c, d)))),
@@ -73,30 +73,20 @@ macro_rules! lanes {
 
             /// The words of all rounds.
             #[target_feature(enable = $feature)]
-            #[expect(
-                clippy::indexing_slicing,
-                reason = "fixed places in arrays of fixed size; nothing is checked at run time"
-            )]
-            fn schedule(blocks: &[Block; $lanes]) -> [[Lanes; 16]; 5] {
-                let first =
-                    std::array::from_fn(|at| $set($(i32::from_be_bytes(blocks[$lane].bytes.as_chunks::<4>().0[at])),*));
-                let second = next(first);
-                let third = next(second);
-                let fourth = next(third);
-                [first, second, third, fourth, next(fourth)]
-            }
-
-            /// The sixteen words after these.
-            #[target_feature(enable = $feature)]
             #[inline]
             #[expect(
                 clippy::indexing_slicing,
                 reason = "fixed places in arrays of fixed size; nothing is checked at run time"
             )]
-            fn next(mut words: [Lanes; 16]) -> [Lanes; 16] {
+            fn schedule(blocks: &[Block; $lanes]) -> [Lanes; 80] {
+                // All in one place, as parts would be copied; and not zeros, which a call would write byte by byte.
+                let mut words = [$all(-2); 80];
                 for at in 0..16 {
-                    let [b, c, d] = [2, 8, 13].map(|later| words[(at + later) % 16]);
-                    words[at] = rotate_left::<1, 31>($xor($xor(words[at], b), $xor(c, d)));
+                    words[at] = $set($(i32::from_be_bytes(blocks[$lane].bytes.as_chunks::<4>().0[at])),*);
+                }
+                for at in 16..80 {
+                    let [a, b, c, d] = [16, 14, 8, 3].map(|before| words[at - before]);
+                    words[at] = rotate_left::<1, 31>($xor($xor(a, b), $xor(c, d)));
                 }
                 words
             }

@@ -45,8 +45,9 @@ impl Facts {
     /// looked for, so it is the same bit as theirs.
     pub(super) const TOLD_BEFORE: u8 = Self::ABSENT;
 
-    pub(super) const fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
+    /// Whether one of these bits is set.
+    pub(super) const fn has(self, bits: u8) -> bool {
+        self.0 & bits != 0
     }
 
     pub(super) const fn set(&mut self, bit: u8, on: bool) {
@@ -156,6 +157,31 @@ impl FlowState {
         change
     }
 
+    /// The same as [`FlowState::merge`] for an update of a living flow that is the same beyond doubt, of which nothing
+    /// is held back, and that goes on from where it was. `None`, and nothing is changed, for any other.
+    #[inline(always)]
+    pub(super) fn merge_usual(&mut self, o: &Observation) -> Option<Change> {
+        let is_known = self.conntrack != 0 && self.born_ns != 0;
+        let is_same =
+            self.conntrack == o.conntrack && self.born_ns == o.born_ns && self.start_ns == o.start_ns;
+        let is_settled = o.midlife || !self.facts.has(Facts::MIDLIFE);
+        let is_unusual = self.facts.has(Facts::NO_COUNTERS | Facts::ENDED | Facts::HELD);
+        let is_later = o.boot_ns >= self.last_seen_ns;
+        if !(is_known && is_same && is_settled && !is_unusual && is_later && o.has_counters) {
+            return None;
+        }
+        let delta = Totals {
+            original: beyond(o.totals.original, self.totals.original)?,
+            reply: beyond(o.totals.reply, self.totals.reply)?,
+        };
+        self.totals = o.totals;
+        self.facts.set(Facts::ABSENT, false);
+        if delta != Totals::default() {
+            self.moved_ns = self.moved_ns.max(o.boot_ns);
+        }
+        Some(Change { delta, described: self.describe(o), regressed: false })
+    }
+
     /// What no record has told, if none has told anything yet.
     pub(super) fn held(&self) -> Option<Totals> {
         let mut billed = self.baseline;
@@ -170,6 +196,7 @@ impl FlowState {
     }
 
     /// The record of what just happened.
+    #[inline(always)]
     pub(super) fn record(
         &self,
         kind: RecordKind,
@@ -228,6 +255,7 @@ impl FlowState {
     }
 
     /// Takes over what describes the flow now, unless the sight is older than what is known.
+    #[inline]
     fn describe(&mut self, o: &Observation) -> bool {
         if o.boot_ns < self.last_seen_ns && o.kind != ObservationKind::End {
             return false;
@@ -289,6 +317,13 @@ fn advance(seen: &mut Totals, now: &Totals) -> (Totals, bool) {
         reply: counter(&mut seen.reply, &now.reply),
     };
     (delta, lower)
+}
+
+/// What is new since `seen`, unless one of the two figures went back.
+#[inline(always)]
+fn beyond(now: Counter, seen: Counter) -> Option<Counter> {
+    let (packets, bytes) = (now.packets.checked_sub(seen.packets)?, now.bytes.checked_sub(seen.bytes)?);
+    Some(Counter { packets, bytes })
 }
 
 fn sum(a: Totals, b: Totals) -> Totals {

@@ -113,8 +113,8 @@ pub struct FlowTable {
     /// What ends now may be forgotten when this many batches are settled.
     forget_at: u64,
     /// The latest moment that anything spoke of.
-    newest_ns: u64,
-    books: Books,
+    pub(super) newest_ns: u64,
+    pub(super) books: Books,
     stats: FlowTableStats,
     counts: Counts,
     /// Each flow as it was at each record of the latest batch, if somebody wants to know.
@@ -154,8 +154,10 @@ impl FlowTable {
         self.journal.iter_mut().for_each(Vec::clear);
         self.forget_at = self.settled_batches + u64::from(batch.settled) + LATE_BATCHES;
         for together in batch.observations.chunks(TOGETHER) {
-            for (o, hash) in together.iter().zip(self.approach(together)) {
-                self.observe(o, hash, records);
+            for (o, (hash, position)) in together.iter().zip(self.approach(together)) {
+                if !self.observe_usual(position, o, records) {
+                    self.observe(o, hash, records);
+                }
             }
         }
         if let Some(look) = &batch.look {
@@ -304,24 +306,25 @@ impl FlowTable {
         (self.stats(), self.losses())
     }
 
-    /// Hashes observations, and brings what is kept of their flows into the processor's cache all at once: one after
-    /// the other, among a million flows, most of the time would be spent waiting for memory.
-    fn approach(&self, observations: &[Observation]) -> [u64; TOGETHER] {
-        let mut hashes = [0; TOGETHER];
-        for (hash, o) in hashes.iter_mut().zip(observations) {
+    /// Hashes observations and tells where their flows most likely lie. Brings what is kept of them into the
+    /// processor's cache all at once: one after the other, among a million flows, most of the time would be spent
+    /// waiting for memory.
+    fn approach(&self, observations: &[Observation]) -> [(u64, u32); TOGETHER] {
+        let mut places = [(0, u32::MAX); TOGETHER];
+        for ((hash, _), o) in places.iter_mut().zip(observations) {
             *hash = self.flows.hash(o);
         }
-        let mut positions = [u32::MAX; TOGETHER];
-        for (position, (hash, _)) in positions.iter_mut().zip(hashes.iter().zip(observations)) {
+        for ((hash, position), _) in places.iter_mut().zip(observations) {
             *position = self.flows.likely(*hash).unwrap_or(u32::MAX);
         }
-        for position in positions {
-            std::hint::black_box((self.flows.touch(position), self.wheel.is_scheduled(position)));
+        for ((_, position), _) in places.iter().zip(observations) {
+            std::hint::black_box((self.flows.touch(*position), self.wheel.is_scheduled(*position)));
         }
-        hashes
+        places
     }
 
-    fn observe(&mut self, o: &Observation, hash: u64, records: &mut Vec<Record>) {
+    /// Takes in any observation.
+    pub(super) fn observe(&mut self, o: &Observation, hash: u64, records: &mut Vec<Record>) {
         self.newest_ns = self.newest_ns.max(o.boot_ns);
         match self.find(hash, o) {
             (Relation::Same | Relation::MetAnew, position)
@@ -388,8 +391,7 @@ impl FlowTable {
         let due_ns = due_ns(&self.options, &entry.flow, o.kind);
         self.wheel.note(position, o.boot_ns, due_ns);
         if is_wanted && change.is_worth_a_record() {
-            let record = entry.flow.record(RecordKind::Update, change.delta, None, &self.clock);
-            self.hand_out(position, record, records);
+            self.tell(position, RecordKind::Update, change.delta, None, records);
         }
     }
 
@@ -437,8 +439,7 @@ impl FlowTable {
         self.counts.regressed += u64::from(change.regressed);
         if change.delta != Totals::default() {
             self.counts.end_after_missed += 1;
-            let record = entry.flow.record(RecordKind::End, change.delta, Some(ending.reason), &self.clock);
-            self.hand_out(position, record, records);
+            self.tell(position, RecordKind::End, change.delta, Some(ending.reason), records);
         }
     }
 
@@ -472,8 +473,7 @@ impl FlowTable {
             self.end(position, Ending::told(o, change.delta), records);
         } else {
             if self.options.wanted.new {
-                let record = flow.record(RecordKind::New, change.delta, None, &self.clock);
-                self.hand_out(position, record, records);
+                self.tell(position, RecordKind::New, change.delta, None, records);
             }
             self.wheel.note(position, o.boot_ns, due_ns(&self.options, &flow, o.kind));
         }
@@ -487,7 +487,6 @@ impl FlowTable {
         entry.flow.facts.set(Facts::MISSED, ending.told.is_none());
         self.books.change_living(Share::of(entry), Share::default());
         let delta = entry.flow.release().unwrap_or(ending.delta);
-        let record = entry.flow.record(RecordKind::End, delta, Some(ending.reason), &self.clock);
         match ending.told {
             Some(totals) => {
                 self.books.end(entry, &totals);
@@ -501,20 +500,27 @@ impl FlowTable {
         }
         self.wheel.vacate(position);
         self.stats.ends += 1;
-        self.hand_out(position, record, records);
+        self.tell(position, RecordKind::End, delta, Some(ending.reason), records);
     }
 
-    fn hand_out(&mut self, position: u32, record: Record, records: &mut Vec<Record>) {
-        if let Some(journal) = &mut self.journal
-            && let Some(flow) = self.flows.get(position)
-        {
+    /// Hands out a record of the flow as it is now.
+    pub(super) fn tell(
+        &mut self,
+        position: u32,
+        kind: RecordKind,
+        delta: Totals,
+        end_reason: Option<EndReason>,
+        records: &mut Vec<Record>,
+    ) {
+        let Some(flow) = self.flows.get(position) else { return };
+        records.push(flow.record(kind, delta, end_reason, &self.clock));
+        if let Some(journal) = &mut self.journal {
             journal.push(flow.saved());
         }
         self.stats.records += 1;
-        let moved = record.delta.original.bytes.saturating_add(record.delta.reply.bytes);
+        let moved = delta.original.bytes.saturating_add(delta.reply.bytes);
         self.stats.bytes = self.stats.bytes.saturating_add(moved);
-        self.books.delivered += Sum::moved(&record.delta);
-        records.push(record);
+        self.books.delivered += Sum::moved(&delta);
     }
 
     fn forget_ended(&mut self) {

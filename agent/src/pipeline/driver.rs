@@ -29,7 +29,8 @@ pub fn spawn_with<S: Sink>(
     config: &DeliveryConfig,
     spool: Option<Arc<Spool>>,
 ) -> Handle<S::Item> {
-    let shared = Arc::new(Shared::new(queue));
+    let spooled_through = spool.as_ref().and_then(|spool| spool.sealed_through());
+    let shared = Arc::new(Shared::new(queue, spooled_through));
     if let Some(spool) = &spool {
         shared.count_recovered(&spool.recovered());
     }
@@ -50,7 +51,7 @@ pub fn spawn_with<S: Sink>(
 pub(super) struct Driver<S: Sink> {
     pub(super) delivery: Arc<Delivery<S>>,
     /// Taken out of the queue, and in no request yet.
-    hand: Option<Run<S::Item>>,
+    pub(super) hand: Option<Run<S::Item>>,
     under_way: JoinSet<()>,
 }
 

@@ -28,11 +28,14 @@ pub struct Folded<F: Fold> {
     handle: Handle<F::Item>,
 }
 
+/// Items are handed on under its lock: whoever asks for the oldest number finds it on one side or the other.
 struct State<F> {
     /// `None` when the input has ended.
     fold: Option<F>,
     /// The number of the oldest batch that is in it.
     number: Option<u64>,
+    /// The number of the last batch that came.
+    last: u64,
     now_ns: i64,
 }
 
@@ -40,13 +43,16 @@ impl<F: Fold> Folded<F> {
     /// Puts a fold before a driver.
     #[must_use]
     pub const fn new(fold: F, handle: Handle<F::Item>, now_ns: i64) -> Self {
-        Self { state: Mutex::new(State { fold: Some(fold), number: None, now_ns }), handle }
+        Self { state: Mutex::new(State { fold: Some(fold), number: None, last: 0, now_ns }), handle }
     }
 
     fn take(&self, number: u64, records: &[Record], whatever_room: bool) -> Offered {
         let mut state = self.lock();
-        let State { fold: Some(fold), number: oldest, .. } = &mut *state else { return Offered::Closed };
+        let State { fold: Some(fold), number: oldest, last, .. } = &mut *state else {
+            return Offered::Closed;
+        };
         let first = *oldest.get_or_insert(number);
+        *last = number;
         let mut out = Vec::new();
         fold.take(records, &mut out);
         if out.is_empty() {
@@ -54,13 +60,7 @@ impl<F: Fold> Folded<F> {
         }
         // The last of these records may be in it still.
         *oldest = Some(number);
-        self.hand_on(first, out, whatever_room)
-    }
-
-    /// To be called under the lock: whoever asks for the oldest number finds it on one side or the other.
-    fn hand_on(&self, number: u64, items: Vec<F::Item>, whatever_room: bool) -> Offered {
-        let items = items.into();
-        if whatever_room { self.handle.admit(number, &items) } else { self.handle.offer(number, &items) }
+        self.handle.hand_in(first, &out.into(), whatever_room, None)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<F>> {
@@ -73,9 +73,9 @@ impl<F: Fold> Inlet for Folded<F> {
         self.take(number, records, false)
     }
 
-    /// Nobody can tell what of it is in a sum that was sent already.
+    /// Without a spool nobody can tell what of it is in a sum that was sent already.
     fn inherit(&self, number: u64, records: &Items<Record>) -> Offered {
-        self.take(number, records, true)
+        if self.handle.was_spooled(number) { Offered::Taken } else { self.take(number, records, true) }
     }
 
     fn admit(&self, number: u64, records: &Items<Record>) -> Offered {
@@ -91,7 +91,7 @@ impl<F: Fold> Inlet for Folded<F> {
         if !out.is_empty() {
             let number = state.number.take().unwrap_or_default();
             // What was dropped is counted.
-            let _ = self.hand_on(number, out, whatever_room);
+            let _ = self.handle.hand_in(number, &out.into(), whatever_room, Some(state.last));
         }
     }
 
@@ -117,7 +117,7 @@ impl<F: Fold> Inlet for Folded<F> {
         }
         let number = state.number.take().unwrap_or_default();
         // The last may not be dropped for want of room; where the driver has ended they are counted.
-        let _ = self.hand_on(number, out, true);
+        let _ = self.handle.hand_in(number, &out.into(), true, Some(state.last));
         self.handle.close();
     }
 

@@ -31,11 +31,7 @@ impl<I: Item> Handle<I> {
     /// Hands over what there is room for. Never waits. `number` is by what [`Handle::oldest`] knows the batch; it never
     /// falls.
     pub fn offer(&self, number: u64, items: &Items<I>) -> Offered {
-        if self.has_ended() {
-            self.shared.count_dropped(items);
-            return Offered::Closed;
-        }
-        if self.shared.hand_in(number, items, false) { Offered::Taken } else { Offered::Full }
+        self.hand_in(number, items, false, None)
     }
 
     /// Hands over all of it, unchanged and whatever room there is: for what an earlier agent had taken in already. That
@@ -47,12 +43,29 @@ impl<I: Item> Handle<I> {
 
     /// Hands over all of it, unchanged and whatever room there is: for what waited for room.
     pub fn admit(&self, number: u64, items: &Items<I>) -> Offered {
+        self.hand_in(number, items, true, None)
+    }
+
+    /// Hands over what there is room for, or all of it. `whole_through`: items were made of whole batches up to that of
+    /// this number.
+    pub(super) fn hand_in(
+        &self,
+        number: u64,
+        items: &Items<I>,
+        whatever_room: bool,
+        whole_through: Option<u64>,
+    ) -> Offered {
         if self.has_ended() {
             self.shared.count_dropped(items);
             return Offered::Closed;
         }
-        self.shared.hand_in(number, items, true);
-        Offered::Taken
+        let is_in = self.shared.hand_in(number, items, whatever_room, whole_through);
+        if is_in { Offered::Taken } else { Offered::Full }
+    }
+
+    /// Whether an earlier agent had all that was made of this batch in the spool: it is there, or was delivered.
+    pub(super) fn was_spooled(&self, number: u64) -> bool {
+        self.shared.was_spooled(number)
     }
 
     /// Waits until there is room for so many items, or nothing can be delivered any more: for a replay, whose records

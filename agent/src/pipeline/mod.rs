@@ -8,6 +8,8 @@ mod driver;
 mod driver_tests;
 pub mod filter;
 mod folded;
+#[cfg(test)]
+mod folded_tests;
 mod guard;
 mod handle;
 mod inlet;

@@ -17,6 +17,8 @@ pub(super) struct Shared<I: Item> {
     state: Mutex<State<I>>,
     /// Behind the numbers of all batches that an earlier agent had.
     inherited_end: AtomicU64,
+    /// Behind the numbers of those of which all is in the spool or was delivered from there.
+    spooled_end: u64,
     /// Something came, or the input ended.
     pub(super) arrived: Notify,
     /// Something was taken out.
@@ -33,6 +35,9 @@ struct State<I: Item> {
     /// Numbers of batches of which something is under way, and how often.
     under_way: BTreeMap<u64, usize>,
     report: Report,
+    /// All that was handed in up to the batch of this number is out of the fold before the queue; `None` where that is not
+    /// so for all that came.
+    whole_through: Option<u64>,
 }
 
 /// What there is to take.
@@ -45,13 +50,16 @@ pub(super) enum Taken<I> {
 }
 
 impl<I: Item> Shared<I> {
-    pub(super) fn new(config: &QueueConfig) -> Self {
+    /// `spooled_through`: the number of the last batch of which an earlier agent had all in the spool, with all before it.
+    pub(super) fn new(config: &QueueConfig, spooled_through: Option<u64>) -> Self {
         let queue = Queue::new(config.records as usize, config.when_full);
         let report = Report::default();
-        let state = State { queue, is_closed: false, under_way: BTreeMap::new(), report };
+        let state =
+            State { queue, is_closed: false, under_way: BTreeMap::new(), report, whole_through: None };
         Self {
             state: Mutex::new(state),
             inherited_end: AtomicU64::new(0),
+            spooled_end: spooled_through.map_or(0, |through| through.saturating_add(1)),
             arrived: Notify::new(),
             taken_out: Notify::new(),
             closing: Notify::new(),
@@ -60,12 +68,20 @@ impl<I: Item> Shared<I> {
     }
 
     /// Hands in what there is room for, or all of it whatever room there is. Returns whether all of it was taken in.
-    pub(super) fn hand_in(&self, number: u64, items: &Items<I>, whatever_room: bool) -> bool {
+    /// `whole_through`: the number of the last batch, if with these items all is handed in that they are made of.
+    pub(super) fn hand_in(
+        &self,
+        number: u64,
+        items: &Items<I>,
+        whatever_room: bool,
+        whole_through: Option<u64>,
+    ) -> bool {
         if items.is_empty() {
             return true;
         }
         let now = Instant::now();
         let mut state = self.lock();
+        state.whole_through = whole_through;
         let pushed = if whatever_room {
             state.queue.admit(number, items, now)
         } else {
@@ -78,6 +94,17 @@ impl<I: Item> Shared<I> {
         drop(state);
         self.arrived.notify_one();
         dropped.records == 0
+    }
+
+    /// The number of the last batch, if all that was handed in was taken out and is whole.
+    pub(super) fn whole_through(&self) -> Option<u64> {
+        let state = self.lock();
+        state.whole_through.filter(|_| state.queue.len() == 0)
+    }
+
+    /// Whether an earlier agent had all of this batch in the spool.
+    pub(super) fn was_spooled(&self, number: u64) -> bool {
+        number < self.spooled_end
     }
 
     /// An earlier agent had this batch, and all before it.

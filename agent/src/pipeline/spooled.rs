@@ -16,11 +16,22 @@ impl<S: Sink> Driver<S> {
     pub(super) async fn run_through(&mut self, spool: &Arc<Spool>) {
         let shared = Arc::clone(&self.delivery.shared);
         let draining = tokio::spawn(drain(Arc::clone(&self.delivery), Arc::clone(spool)));
+        let mut unsealed = Vec::new();
         while let Some(Batch { request, number, .. }) = self.gather().await {
+            // What comes from here on is not in this request.
+            let through = if self.hand.is_none() { shared.whole_through() } else { None };
             if !store(&self.delivery, spool, request).await {
                 break;
             }
-            shared.release(number.unwrap_or_default());
+            // Until a set is whole, a later agent has to make it anew.
+            unsealed.extend(number);
+            let is_whole = match through {
+                Some(through) => spool.seal(through).await,
+                None => !spool.keeps_sets(),
+            };
+            if is_whole {
+                unsealed.drain(..).for_each(|number| shared.release(number));
+            }
         }
         spool.end();
         if let Err(fault) = draining.await {

@@ -87,7 +87,7 @@ fn config(dir: &Path) -> SpoolConfig {
 }
 
 fn start_with(server: &Server, config: &SpoolConfig, queue: u32) -> Handle<Record> {
-    let spool = Spool::open("a", config, "test", [1; 16]).unwrap();
+    let spool = Spool::open("a", config, "test", [1; 16], false).unwrap();
     let queue = QueueConfig { records: queue, when_full: WhenFull::Spool };
     let delivery = DeliveryConfig { batch_records: 4, ..DeliveryConfig::default() };
     spawn_with("a", server.clone(), &queue, &delivery, Some(spool))

@@ -1,8 +1,9 @@
 //! Addresses as text, IPv6 by RFC 5952, without the standard library's formatter.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
-use super::digits::hex;
+use super::digits::{short_hex, two_hex};
 
 /// The text of each octet, its dot behind it, and how long that is.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
@@ -39,63 +40,95 @@ pub(super) fn v4(ip: Ipv4Addr) -> ([u8; 16], usize) {
     (text, length - 1)
 }
 
-/// The text, and how long it is.
-pub(super) fn v6(ip: Ipv6Addr) -> ([u8; LENGTH], usize) {
-    let mut out = Text { bytes: [0; LENGTH], length: 0 };
-    if let Some(ip) = ip.to_ipv4_mapped() {
-        let (text, length) = v4(ip);
-        out.put(*b"::ffff:", 7);
-        out.put(text, length);
-        return (out.bytes, out.length);
-    }
-    let groups = ip.segments();
-    let digits = hex(u128::from_be_bytes(ip.octets()));
-    let left_out = longest_zeros(groups);
+/// A place for the text of an IPv6 address, which is written in pieces of fixed size: a piece may begin at any of the
+/// first 64 characters.
+pub(super) type Place = [u8; 64 + 16];
+
+/// Puts the text there and tells how long it is; what follows it there is nothing.
+#[inline(always)]
+pub(super) fn v6(octets: &[u8; 16], place: &mut Place) -> usize {
+    if has_zero_group(octets) { v6_short(octets, place) } else { v6_full(octets, place) }
+}
+
+/// One of which no group is zero.
+#[inline(never)]
+fn v6_full(octets: &[u8; 16], place: &mut Place) -> usize {
+    let mut text = Text { place, length: 0 };
+    text.put_groups(octets.as_chunks().0);
     // A group that was written has its colon behind it.
-    let digits = digits.as_flattened().as_chunks().0;
-    out.put_groups(digits.get(..left_out.start).unwrap_or(digits));
+    text.length - 1
+}
+
+/// Any other one.
+#[inline(never)]
+fn v6_short(octets: &[u8; 16], place: &mut Place) -> usize {
+    let mut text = Text { place, length: 0 };
+    if let Some(ip) = Ipv6Addr::from(*octets).to_ipv4_mapped() {
+        let (digits, length) = v4(ip);
+        text.put(*b"::ffff:\0", 7);
+        text.put(digits, length);
+        return text.length;
+    }
+    let groups = octets.as_chunks().0;
+    let left_out = longest_zeros(groups);
+    text.put_groups(groups.get(..left_out.start).unwrap_or(groups));
     if left_out.end <= groups.len() {
-        out.put(*b"::", if left_out.start == 0 { 2 } else { 1 });
+        text.put(*b"::", if left_out.start == 0 { 2 } else { 1 });
     }
-    if left_out.end != groups.len() {
-        out.put_groups(digits.get(left_out.end..).unwrap_or_default());
-        out.length -= 1;
+    if left_out.end == groups.len() {
+        return text.length;
     }
-    (out.bytes, out.length)
+    text.put_groups(groups.get(left_out.end..).unwrap_or_default());
+    text.length - 1
+}
+
+/// Looks at four groups at a time.
+#[inline(always)]
+fn has_zero_group(octets: &[u8; 16]) -> bool {
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    let zeros = octets.as_chunks::<8>().0.iter().map(|four| {
+        let groups = u64::from_ne_bytes(*four);
+        groups.wrapping_sub(ONES) & !groups
+    });
+    zeros.fold(0, |all, zeros| all | zeros) & ONES << 15 != 0
 }
 
 /// An address that is being written.
-struct Text {
-    bytes: [u8; LENGTH],
+struct Text<'a> {
+    place: &'a mut Place,
     length: usize,
 }
 
-impl Text {
+impl Text<'_> {
     /// Puts all of a piece, of which the first characters count.
     #[inline(always)]
     fn put<const N: usize>(&mut self, piece: [u8; N], length: usize) {
-        if let Some(place) = self.bytes.get_mut(self.length..).and_then(<[u8]>::first_chunk_mut) {
-            *place = piece;
+        let start = self.length & 63;
+        if let Some(place) = self.place.get_mut(start..start + N) {
+            place.copy_from_slice(&piece);
         }
         self.length += length;
     }
 
-    /// Groups, each of four digits, without the zeros before them.
+    /// Groups, without the zeros before them.
     #[inline(always)]
-    fn put_groups(&mut self, groups: &[[u8; 4]]) {
-        for group in groups {
-            let digits = u32::from_le_bytes(*group);
-            // The last digit is said even if it is zero.
-            let zeros = (digits ^ u32::from_le_bytes(*b"0000") | 1 << 24).trailing_zeros() / 8;
-            let text = (u64::from(digits) | u64::from(b':') << 32) >> (8 * zeros);
-            self.put(text.to_le_bytes(), 5 - zeros as usize);
+    fn put_groups(&mut self, groups: &[[u8; 2]]) {
+        for &[high, low] in groups {
+            if high == 0 {
+                let (digits, length) = short_hex(low);
+                self.put(digits, length + 1);
+            } else {
+                let (digits, length) = short_hex(high);
+                self.put(digits, length);
+                self.put(two_hex(low), 3);
+            }
         }
     }
 }
 
 /// The first of the longest rows of two or more groups that are zero; behind all if there is none.
-fn longest_zeros(groups: [u16; 8]) -> std::ops::Range<usize> {
-    let zero = groups.iter().rev().fold(0u8, |mask, &group| mask << 1 | u8::from(group == 0));
+fn longest_zeros(groups: &[[u8; 2]]) -> Range<usize> {
+    let zero = groups.iter().rev().fold(0u8, |mask, &group| mask << 1 | u8::from(group == [0; 2]));
     let (mut row, mut starts, mut length) = (zero, 0u8, 0);
     while row != 0 {
         starts = row;
@@ -113,8 +146,9 @@ mod tests {
     use super::*;
 
     fn text(ip: Ipv6Addr) -> String {
-        let (text, length) = v6(ip);
-        String::from_utf8(text[..length].to_vec()).unwrap()
+        let mut place = [0; _];
+        let length = v6(&ip.octets(), &mut place);
+        String::from_utf8(place[..length].to_vec()).unwrap()
     }
 
     #[test]

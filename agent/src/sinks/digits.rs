@@ -68,22 +68,71 @@ pub(super) fn two(value: u32) -> [u8; 2] {
     [tens, ones]
 }
 
-/// The two hexadecimal digits of each byte.
+/// 16 bytes in hexadecimal, the first one first.
+#[inline(always)]
+pub(super) fn hex(value: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    let words = [value >> 96, value >> 64, value >> 32, value].map(|word| eight_hex(word as u32));
+    for (eight, word) in digits.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *eight = word.to_le_bytes();
+    }
+    digits
+}
+
+/// The eight hexadecimal digits of a number, the first one in the lowest byte.
+#[inline(always)]
+const fn eight_hex(value: u32) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// What letters stand behind digits.
+    const LETTERS: u64 = (b'a' - b'9' - 1) as u64 * ONES;
+    // A byte for each half of a byte.
+    let spread = value.swap_bytes() as u64;
+    let spread = (spread | spread << 16) & 0x0000_FFFF_0000_FFFF;
+    let spread = (spread | spread << 8) & 0x00FF_00FF_00FF_00FF;
+    let spread = (spread >> 4 | spread << 8) & 0x0F0F_0F0F_0F0F_0F0F;
+    // One in each byte that is a letter, then all bits.
+    let letters = (spread + 6 * ONES) >> 4 & ONES;
+    let letters = (letters << 8).wrapping_sub(letters);
+    spread + b'0' as u64 * ONES + (letters & LETTERS)
+}
+
+/// The two hexadecimal digits of each byte, the first one in the lowest byte, and a colon behind them.
 #[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
-static HEX: [[u8; 2]; 256] = {
-    let mut table = [[0; 2]; 256];
+static HEX: [u32; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = [hex_digit(byte as u8 >> 4), hex_digit(byte as u8 & 15)];
+        let [high, low] = [hex_digit(byte as u8 >> 4), hex_digit(byte as u8 & 15)];
+        table[byte] = u32::from_le_bytes([high, low, b':', 0]);
         byte += 1;
     }
     table
 };
 
-/// 16 bytes in hexadecimal, the first one first.
+/// The same without a zero before the byte; in the highest byte, how many digits it has.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler, which refuses what is out of bounds")]
+static SHORT_HEX: [u32; 256] = {
+    let mut table = HEX;
+    let mut byte = 0;
+    while byte < 256 {
+        let zeros = (byte < 16) as u32;
+        table[byte] = table[byte] >> (8 * zeros) | (2 - zeros) << 24;
+        byte += 1;
+    }
+    table
+};
+
+/// The two hexadecimal digits of a byte with a colon behind them, and a character that is nothing.
 #[inline(always)]
-pub(super) fn hex(value: u128) -> [[u8; 2]; 16] {
-    value.to_be_bytes().map(|byte| HEX.get(usize::from(byte)).copied().unwrap_or_default())
+pub(super) fn two_hex(byte: u8) -> [u8; 4] {
+    HEX.get(usize::from(byte)).copied().unwrap_or_default().to_le_bytes()
+}
+
+/// The same without a zero before the byte, and how many digits that takes.
+#[inline(always)]
+pub(super) fn short_hex(byte: u8) -> ([u8; 4], usize) {
+    let digits = SHORT_HEX.get(usize::from(byte)).copied().unwrap_or_default();
+    (digits.to_le_bytes(), (digits >> 24) as usize)
 }
 
 /// The digit of a number below 16.
@@ -124,7 +173,16 @@ mod tests {
         fn any_number_is_written_as_the_standard_library_does(value in 0u32..1_000_000, shift in 0u32..20, bytes: u128) {
             let value = value >> shift;
             prop_assert_eq!(decimal_text(value), value.to_string());
-            prop_assert_eq!(hex(bytes).as_flattened().to_vec(), format!("{bytes:032x}").into_bytes());
+            prop_assert_eq!(hex(bytes).to_vec(), format!("{bytes:032x}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn every_byte_is_written_in_hexadecimal() {
+        for byte in 0..=255 {
+            assert_eq!(two_hex(byte)[..3], *format!("{byte:02x}:").as_bytes());
+            let (text, length) = short_hex(byte);
+            assert_eq!(text[..=length], *format!("{byte:x}:").as_bytes());
         }
     }
 }

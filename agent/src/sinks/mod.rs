@@ -4,6 +4,8 @@ mod address;
 
 mod digits;
 
+mod draft;
+
 pub mod time;
 
 pub mod names;
@@ -16,7 +18,9 @@ pub mod http;
 
 pub mod elasticsearch;
 
-pub mod stdout;
+mod logfmt;
+
+pub mod stdio;
 
 pub mod tally;
 

@@ -102,12 +102,18 @@ pub fn status_names(status: Status) -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().filter(move |&(bit, _)| status.has(bit)).map(|(_, name)| name)
 }
 
+/// The name of the flag of flows that were there before the agent.
+pub const FIRST_SEEN_MIDLIFE: &str = "first_seen_midlife";
+
+/// The name of the flag of flows of which nobody knows what they moved.
+pub const NO_COUNTERS: &str = "no_counters";
+
 /// The names of the flags that are set.
 pub fn flag_names(flags: RecordFlags) -> impl Iterator<Item = &'static str> {
     let RecordFlags { first_seen_midlife, no_counters, weak_id, offloaded } = flags;
     [
-        (first_seen_midlife, "first_seen_midlife"),
-        (no_counters, "no_counters"),
+        (first_seen_midlife, FIRST_SEEN_MIDLIFE),
+        (no_counters, NO_COUNTERS),
         (weak_id, "weak_id"),
         (offloaded, "offloaded"),
     ]

@@ -14,7 +14,8 @@ pub struct SinkReport {
     pub dropped: u64,
     /// Last records of flows, dropped because the queue was full.
     pub dropped_ends: u64,
-    /// Records that should have been written and were not, because of `error` or because nobody waited any longer.
+    /// Records that should have been written and were not: because the reader has gone, because of `error`, or because
+    /// nobody waited any longer.
     pub unwritten: u64,
     /// What the deltas of all dropped records add up to; flows are last records.
     pub dropped_sum: Sum,
@@ -95,9 +96,9 @@ impl Tally {
             written,
             dropped: self.dropped.load(Relaxed),
             dropped_ends: self.dropped_ends.load(Relaxed),
-            unwritten: if broken_pipe { 0 } else { unwritten },
+            unwritten,
             dropped_sum: self.dropped_sum.read(),
-            unwritten_sum: if broken_pipe { Sum::default() } else { unwritten_sum },
+            unwritten_sum,
             broken_pipe,
             error: None,
             sinks: Vec::new(),

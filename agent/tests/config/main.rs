@@ -138,6 +138,7 @@ fn the_annotated_file_names_every_option() {
         "[output]\n".into(),
         "[log]\n".into(),
         sink("stdout"),
+        sink("stderr"),
         sink("null"),
         sink("influxdb"),
         format!("{}version = 1\n", sink("influxdb")),
@@ -204,7 +205,7 @@ format = ["json"]
     conntally.toml:10: source.rate_curve[1].evry: unknown key; did you mean "every"?
     conntally.toml:11: source.rate_curve[2]: must be a table, but is a number
     conntally.toml:14: flow.max_flows: must be a number without quotes, but is a fraction
-    conntally.toml:16: output.format: must be one of auto, table, json, null, but is a list
+    conntally.toml:16: output.format: must be one of auto, table, json, logfmt, line_protocol, null, but is a list
     "#);
 }
 

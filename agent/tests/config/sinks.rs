@@ -2,7 +2,7 @@
 
 use super::{check, problems};
 use conntally::config::{
-    DeliveryConfig, Fsync, OutputFormat, QueueConfig, RecordEvent, SinkConfig, SinkKind, SpoolConfig,
+    DeliveryConfig, Fsync, OutputFormat, QueueConfig, RecordEvent, SinkConfig, SinkKind, SpoolConfig, Stream,
     WhenFull,
 };
 use conntally::sinks::influxdb::Target;
@@ -40,7 +40,10 @@ format = "json"
         retry_max: Duration::from_secs(10),
     };
     assert_eq!(measure.delivery, delivery);
-    assert_eq!((screen.name.as_str(), &screen.kind), ("screen", &SinkKind::Stdout(OutputFormat::Json)));
+    assert_eq!(
+        (screen.name.as_str(), &screen.kind),
+        ("screen", &SinkKind::Stdio(Stream::Stdout, OutputFormat::Json))
+    );
     assert_eq!(screen.events.len(), 3);
 }
 
@@ -93,7 +96,7 @@ spool.dir = "/d"
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:4: sinks.a.spool: needs a directory for requests: set spool.dir, or state_dir, below which it then lies
     conntally.toml:8: sinks.b.spool.dir: is not absolute; begin it with /
-    conntally.toml:8: sinks.b.spool.max_bytes: "1MiB" is not within 2MiB and 16777216MiB
+    conntally.toml:8: sinks.b.spool.max_bytes: "1MiB" is not within 2MiB and 16TiB
     conntally.toml:8: sinks.b.spool.fsynk: unknown key; did you mean "fsync"?
     conntally.toml:11: sinks.c.spool: means nothing without when_full = "spool"
     conntally.toml:15: sinks.d.spool.max_bytes: must hold two segments; raise it, or lower segment_bytes
@@ -123,20 +126,29 @@ type = "stdout"
 type = "null"
 when_full = "block"
 retry_max = "1ms"
+[sinks.f]
+type = "stderr"
+format = "line_protocol"
+events = ["end"]
+[sinks.g]
+type = "stderr"
+format = "logfmt"
 [sinks.output]
 type = "null"
 "#;
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:2: sinks.Live: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     conntally.toml:4: sinks.Live.batch_age: "2h" is too long; the most is 60s
-    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, influxdb, elasticsearch, null
-    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, influxdb, elasticsearch, null; did you mean "null"?
+    conntally.toml:5: sinks.a.type: is missing; it is one of stdout, stderr, influxdb, elasticsearch, null
+    conntally.toml:8: sinks.b.type: "nul" is not one of stdout, stderr, influxdb, elasticsearch, null; did you mean "null"?
     conntally.toml:12: sinks.c.batch_records: unknown key; the keys here are type, events, include, exclude, format, queue_records
     conntally.toml:13: sinks.c.events: lacks "end", without which no flow is accounted to its end
     conntally.toml:14: sinks.d.type: sinks.c writes to standard output already
     conntally.toml:18: sinks.e.when_full: "block" is not one of coalesce, drop_newest, spool
     conntally.toml:19: sinks.e.retry_max: is too short; the least is 1s
-    conntally.toml:20: sinks.output: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
+    conntally.toml:23: sinks.f.events: must name all: points are of what moved since the flow's record before, and miss what is left out; or choose another format
+    conntally.toml:24: sinks.g.type: sinks.f writes to standard error already
+    conntally.toml:27: sinks.output: has no usable name; use up to 32 of a-z, 0-9, - and _ (no two _ in a row), but not "output"
     "#);
     assert_eq!(problems("sinks = 5\n").len(), 1);
     assert_eq!(problems("sinks.a = 5\n").len(), 1);
@@ -252,6 +264,7 @@ type = "influxdb"
 version = 1
 url = "udp://influx.example"
 database = "flows"
+user = "ann"
 [sinks.c]
 type = "influxdb"
 version = 3
@@ -274,13 +287,14 @@ password = "hunter2"
     conntally.toml:6: sinks.a.events: must name all: points are of what moved since the flow's record before, and miss what is left out
     conntally.toml:7: sinks.a.measurement: is no usable name; it begins with neither # nor _ and has no backslash and no line's end
     conntally.toml:11: sinks.b.url: is no address for datagrams; write it like udp://influx.example:8089
-    conntally.toml:12: sinks.b.database: unknown key; the keys here are type, events, include, exclude, queue_records, when_full, spool, batch_records, batch_bytes, batch_age, timeout, concurrency, retry_max, version, url, udp_payload, measurement, per_flow, group_by, interval, series_window, max_series, status
-    conntally.toml:15: sinks.c.version: 3 is not within 1 and 2
-    conntally.toml:16: sinks.c.url: begins with influx.example://; http:// and https:// are known here
-    conntally.toml:19: sinks.c.token: must be a text in quotes that is not empty
-    conntally.toml:20: sinks.c.client_key_file: is of no use without client_cert_file
-    conntally.toml:21: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
-    conntally.toml:21: sinks.d.database: is missing; where points are written to
-    conntally.toml:21: sinks.d.user: is missing; a password is that of a user
+    conntally.toml:12: sinks.b.database: is nothing that a datagram could say: the server's receiver of datagrams has database, retention policy and user of its own ([[udp]] in influxdb.conf); leave it out
+    conntally.toml:13: sinks.b.user: is nothing that a datagram could say: the server's receiver of datagrams has database, retention policy and user of its own ([[udp]] in influxdb.conf); leave it out
+    conntally.toml:16: sinks.c.version: 3 is not within 1 and 2
+    conntally.toml:17: sinks.c.url: begins with influx.example://; http:// and https:// are known here
+    conntally.toml:20: sinks.c.token: must be a text in quotes that is not empty
+    conntally.toml:21: sinks.c.client_key_file: is of no use without client_cert_file
+    conntally.toml:22: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
+    conntally.toml:22: sinks.d.database: is missing; where points are written to
+    conntally.toml:22: sinks.d.user: is missing; a password is that of a user
     "#);
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use conntally::config::{Document, WhenFull, validate};
 use conntally::flow::Anchor;
 use conntally::model::{Counter, Observation, ObservationKind, Totals, Tuple, protocol};
 use conntally::source::Batch;
@@ -143,6 +144,20 @@ fn the_example_of_a_vpn_gateway_works() {
 #[test]
 fn the_example_of_a_container_host_works() {
     an_example_works("container-host.toml", [172, 18, 0, 2], [127, 0, 0, 1], "src=containers");
+}
+
+#[test]
+fn an_outage_of_the_archive_costs_an_example_no_flow_while_its_disk_has_room() {
+    for example in ["router.toml", "vpn-gateway.toml", "container-host.toml"] {
+        let file = configs().join("examples").join(example);
+        let document = Document::parse(&std::fs::read_to_string(&file).unwrap(), &file).unwrap();
+        let sinks = validate(&document).unwrap().sinks;
+        let archive = sinks.iter().find(|sink| sink.name == "archive").unwrap();
+        assert_eq!(archive.queue.when_full, WhenFull::Spool, "{example}");
+        let spool = archive.spool.as_ref().unwrap();
+        assert_eq!(spool.dir, Path::new("/var/lib/conntally/spool/archive"), "{example}");
+        assert!(spool.max_bytes >= 1 << 30, "{example}");
+    }
 }
 
 /// `conntally` that can say something to a service manager, and what it said.

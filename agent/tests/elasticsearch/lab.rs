@@ -29,6 +29,11 @@ impl Lab {
         self.server.access().contains_key("user")
     }
 
+    /// Says what cannot be tried with this server, and why; it would look as if it had passed.
+    pub(crate) fn leaves_out(&self, what: &str, why: &str) {
+        println!("{}: not applicable: {what}: {why}", self.name());
+    }
+
     pub(crate) fn options(&self, namespace: &str) -> Options {
         let access = self.server.access();
         let mut options = Options::new(vec![Endpoint::parse(&access["url"]).unwrap()]);

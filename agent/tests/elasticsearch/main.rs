@@ -20,7 +20,8 @@ use lab::Lab;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-/// One of each kind, without security, that runs on the Java of Debian; others are for `--full`.
+/// One of each kind, without security, that runs on the Java of Debian; others are for `--full`. What these lack is told
+/// as not applicable.
 const USUAL: &str = "elasticsearch-small-8,opensearch-2";
 
 #[test]

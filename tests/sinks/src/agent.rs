@@ -1,4 +1,4 @@
-//! The agent under test: replays a recording into the sinks of a configuration.
+//! The agent under test: replays a recording, or follows live traffic, into the sinks of a configuration.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const POLL: Duration = Duration::from_millis(10);
+
+/// A live agent reads the kernel's table before it is ready, and where it follows another one, what that left.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// An agent that runs; killed when dropped.
 #[derive(Debug)]
@@ -37,11 +40,33 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn replay(program: &Path, recording: &Path, configuration: &Path, folder: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("replay").arg(recording);
+        Self::spawn(command, configuration, folder)
+    }
+
+    /// Starts one that follows live traffic by netlink with its state in a directory, and waits until it does.
+    ///
+    /// # Errors
+    /// When it cannot be started or is not ready in time; the message has its log.
+    pub fn live(program: &Path, state: &Path, configuration: &Path, folder: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["run", "--source", "netlink", "--state-dir"]).arg(state);
+        let mut agent = Self::spawn(command, configuration, folder)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while !agent.log().lines().any(|line| line.starts_with("ready")) {
+            if agent.child.try_wait()?.is_some() || Instant::now() > deadline {
+                bail!("the agent does not become ready; its log:\n{}", agent.log());
+            }
+            sleep(POLL);
+        }
+        Ok(agent)
+    }
+
+    fn spawn(mut command: Command, configuration: &Path, folder: &Path) -> Result<Self> {
         let (log, output) = (folder.join("agent.log"), folder.join("agent.out"));
-        let child = Command::new(program)
-            .arg("replay")
-            .arg(recording)
-            .arg("-v")
+        let child = command
+            .arg("-vv")
             .arg("--config")
             .arg(configuration)
             .env("NO_COLOR", "1")
@@ -49,7 +74,7 @@ impl Agent {
             .stdout(File::create(&output)?)
             .stderr(File::create(&log)?)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, log, output })
     }
 

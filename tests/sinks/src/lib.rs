@@ -2,6 +2,7 @@
 //!
 //! A [`recording`] made for the test is replayed by the agent into a sink; a [`proxy`] between it and its server
 //! misbehaves as ordered; what the server has stored in the end is compared with the recording's ledger.
+//! Where an agent has to be killed while records are made, it follows [`live`] traffic instead.
 
 pub mod proxy;
 
@@ -10,6 +11,8 @@ pub mod sum;
 pub mod recording;
 
 pub mod feed;
+
+pub mod live;
 
 pub mod agent;
 

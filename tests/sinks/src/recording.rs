@@ -24,13 +24,37 @@ const UDP: u8 = 17;
 
 const NEW: u8 = 1;
 const UPDATE: u8 = 2;
+const EXISTING: u8 = 3;
 const END: u8 = 4;
+const GONE: u8 = 5;
 
 /// The flow ended because no packet came.
 const TIMEOUT: u8 = 2;
+/// It was found gone.
+const MISSED: u8 = 6;
 
-/// Counters are there, and the programs had told of it before.
-const COUNTED_AND_ANNOUNCED: u8 = 1 | 8;
+const COUNTED: u8 = 1;
+const MIDLIFE: u8 = 2;
+/// The programs had told of it before.
+const ANNOUNCED: u8 = 8;
+
+/// What a flow that was there before the recording is older by.
+const OLDER_NS: u64 = 1_000_000_000_000;
+
+/// What the agent sees of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is born, moves and ends.
+    Whole,
+    /// It was there before, and is met when others are born.
+    Midlife,
+    /// Nobody counts what it moves.
+    Uncounted,
+    /// It is found gone, and its end is not seen.
+    Missed,
+    /// It does not end.
+    Open,
+}
 
 /// Bytes of a recording, and what they tell.
 #[derive(Debug)]
@@ -38,10 +62,24 @@ pub struct Recording {
     boot_ns: u64,
     real_ns: i64,
     flows: u64,
-    ledger: Sum,
+    ledger: Ledger,
+}
+
+/// What a recording holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ledger {
+    /// All flows, ended or not, and what they moved from the recording's begin on.
+    pub moved: Sum,
+    /// Flows that ended, with their totals.
+    pub ended: Sum,
+    /// Flows to the port that [`Recording::NAMES`] tells, and what they moved; all of them are whole.
+    pub names: Sum,
 }
 
 impl Recording {
+    /// The port of every third flow that is whole; no other has it.
+    pub const NAMES: u16 = 53;
+
     /// Begins one; returns its first bytes, too.
     #[must_use]
     pub fn begin() -> (Self, Vec<u8>) {
@@ -51,7 +89,7 @@ impl Recording {
             boot_ns: uptime_ns() + AHEAD_NS,
             real_ns: i64::try_from(real_ns).unwrap_or(i64::MAX),
             flows: 0,
-            ledger: Sum::default(),
+            ledger: Ledger::default(),
         };
         let mut bytes = b"CTALLYRC".to_vec();
         bytes.extend(2_u16.to_le_bytes());
@@ -67,30 +105,56 @@ impl Recording {
     /// So many flows are born, move and end; between these moments lie the given times.
     #[must_use]
     pub fn wave(&mut self, flows: u64, step: Duration) -> Vec<u8> {
-        let all: Vec<Flow> = (self.flows..self.flows + flows).map(|number| self.flow(number)).collect();
-        self.flows += flows;
+        self.lives(&[(Life::Whole, flows)], step)
+    }
+
+    /// The same with so many flows of each kind.
+    #[must_use]
+    pub fn lives(&mut self, lives: &[(Life, u64)], step: Duration) -> Vec<u8> {
+        let mut all = Vec::new();
+        for &(life, flows) in lives {
+            all.extend((self.flows..self.flows + flows).map(|number| self.flow(number, life)));
+            self.flows += flows;
+        }
         let mut bytes = Vec::new();
-        for kind in [NEW, UPDATE, END] {
+        for moment in [NEW, UPDATE, END] {
             self.pass(step);
-            for part in all.chunks(RECORDS_OF_BLOCK) {
-                self.add_block(kind, part, &mut bytes);
+            let spoken: Vec<_> = all.iter().copied().filter(|flow| flow.is_spoken_of(moment)).collect();
+            for part in spoken.chunks(RECORDS_OF_BLOCK) {
+                self.add_block(moment, part, &mut bytes);
             }
         }
-        for flow in &all {
-            self.ledger += Sum { flows: 1, source: flow.at(END).0, destination: flow.at(END).1 };
-        }
+        all.iter().for_each(|flow| self.ledger.note(*flow));
         bytes
     }
 
     /// All that ended so far.
     #[must_use]
     pub const fn ledger(&self) -> Sum {
+        self.ledger.ended
+    }
+
+    /// All of it.
+    #[must_use]
+    pub const fn whole_ledger(&self) -> Ledger {
         self.ledger
     }
 
-    fn flow(&self, number: u64) -> Flow {
+    /// The wall clock at its end, milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn real_ms(&self) -> i64 {
+        self.real_ns / 1_000_000
+    }
+
+    fn flow(&self, number: u64, life: Life) -> Flow {
         let real_ns = u64::try_from(self.real_ns).unwrap_or(0);
-        Flow { number, start_ns: real_ns + 1_000 + number % 1_000, born_ns: self.boot_ns + number % 1_000 }
+        let older_ns = if life == Life::Midlife { OLDER_NS } else { 0 };
+        Flow {
+            number,
+            life,
+            start_ns: (real_ns + 1_000 + number % 1_000).saturating_sub(older_ns),
+            born_ns: self.boot_ns + number % 1_000,
+        }
     }
 
     /// Nothing happens for that time.
@@ -110,8 +174,8 @@ impl Recording {
         bytes.extend(self.real_ns.to_le_bytes());
     }
 
-    fn add_block(&self, kind: u8, flows: &[Flow], bytes: &mut Vec<u8>) {
-        let records: Vec<u8> = flows.iter().flat_map(|flow| flow.record(kind, self.boot_ns)).collect();
+    fn add_block(&self, moment: u8, flows: &[Flow], bytes: &mut Vec<u8>) {
+        let records: Vec<u8> = flows.iter().flat_map(|flow| flow.record(moment, self.boot_ns)).collect();
         let begin = bytes.len();
         bytes.extend(b"CTBK");
         bytes.extend(u32::try_from(flows.len()).unwrap_or(0).to_le_bytes());
@@ -124,19 +188,47 @@ impl Recording {
     }
 }
 
-/// Everything about a flow follows from its number.
+impl Ledger {
+    fn note(&mut self, flow: Flow) {
+        let sum = |(source, destination)| Sum { flows: 1, source, destination };
+        let nothing = (Counter::default(), Counter::default());
+        let last = match flow.life {
+            Life::Whole | Life::Midlife => flow.at(END),
+            // What it moved after it was last seen is in no record.
+            Life::Missed | Life::Open => flow.at(UPDATE),
+            Life::Uncounted => nothing,
+        };
+        let before = if flow.life == Life::Midlife { flow.at(NEW) } else { nothing };
+        let moved = sum((last.0 - before.0, last.1 - before.1));
+        self.moved += moved;
+        if flow.life != Life::Open {
+            self.ended += sum(last);
+        }
+        if flow.service() == Recording::NAMES {
+            self.names += moved;
+        }
+    }
+}
+
+/// Everything about a flow follows from its number and its life.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     number: u64,
+    life: Life,
     start_ns: u64,
     born_ns: u64,
 }
 
 impl Flow {
+    /// Whether anything is said of it when whole flows are born, move, or end.
+    fn is_spoken_of(self, moment: u8) -> bool {
+        moment != END || self.life != Life::Open
+    }
+
     /// What it has moved when it is born, in its middle, and in the end.
-    fn at(self, kind: u8) -> (Counter, Counter) {
+    fn at(self, moment: u8) -> (Counter, Counter) {
         let last = self.number % 7 + 2;
-        let packets = match kind {
+        let packets = match moment {
             NEW => 1,
             UPDATE => last / 2 + 1,
             _ => last,
@@ -153,16 +245,36 @@ impl Flow {
     fn tuple(self) -> ([u8; 4], [u8; 4], u16, u16) {
         let [.., a, b] = (self.number / 50 % 65_536).to_be_bytes();
         let port = u16::try_from(self.number % 28_000).unwrap_or(0) + 32_768;
-        let service = if self.number.is_multiple_of(3) { 53 } else { 443 };
         let [.., last] = (self.number % 20).to_be_bytes();
-        ([10, 32, a, b], [192, 0, 2, last], port, service)
+        ([10, 32, a, b], [192, 0, 2, last], port, self.service())
     }
 
-    fn record(self, kind: u8, boot_ns: u64) -> Vec<u8> {
-        let (source, destination) = self.at(kind);
+    fn service(self) -> u16 {
+        let is_name = self.life == Life::Whole && self.number.is_multiple_of(3);
+        if is_name { Recording::NAMES } else { 443 }
+    }
+
+    /// What is said of it at a moment: the kind of record, the reason of an end, and flags.
+    fn said(self, moment: u8) -> [u8; 3] {
+        let flags = match self.life {
+            Life::Whole | Life::Missed | Life::Open => COUNTED | ANNOUNCED,
+            Life::Midlife => COUNTED | MIDLIFE | ANNOUNCED,
+            Life::Uncounted => ANNOUNCED,
+        };
+        match (moment, self.life) {
+            (NEW, Life::Midlife) => [EXISTING, 0, flags],
+            (END, Life::Missed) => [GONE, MISSED, flags],
+            (END, _) => [END, TIMEOUT, flags],
+            _ => [moment, 0, flags],
+        }
+    }
+
+    fn record(self, moment: u8, boot_ns: u64) -> Vec<u8> {
+        let [kind, reason, flags] = self.said(moment);
+        let (source, destination) =
+            if flags & COUNTED == 0 { (Counter::default(), Counter::default()) } else { self.at(moment) };
         let (asks, answers, port, service) = self.tuple();
-        let reason = if kind == END { TIMEOUT } else { 0 };
-        let mut bytes = vec![kind, reason, COUNTED_AND_ANNOUNCED, 0];
+        let mut bytes = vec![kind, reason, flags, 0];
         bytes.extend(4_026_531_840_u32.to_le_bytes());
         let entry = 0xffff_8880_0000_0000 + self.number * 256;
         for number in [boot_ns, entry, self.born_ns, self.start_ns] {
@@ -223,5 +335,21 @@ mod tests {
         let source = Counter { packets: 2 + 3, bytes: 2 * 60 + 3 * 61 };
         let destination = Counter { packets: 1 + 2, bytes: 100 + 2 * 101 };
         assert_eq!(recording.ledger(), Sum { flows: 2, source, destination });
+    }
+
+    #[test]
+    fn what_is_not_seen_is_not_in_the_ledger() {
+        let one = |life| {
+            let (mut recording, _) = Recording::begin();
+            let bytes = recording.lives(&[(life, 1)], Duration::from_secs(1));
+            let ledger = recording.whole_ledger();
+            let packets = |sum: Sum| (sum.flows, sum.source.packets, sum.destination.packets);
+            (packets(ledger.moved), packets(ledger.ended), bytes.len() / (40 + usize::from(RECORD_BYTES)))
+        };
+        assert_eq!(one(Life::Whole), ((1, 2, 1), (1, 2, 1), 3));
+        assert_eq!(one(Life::Midlife), ((1, 1, 1), (1, 2, 1), 3));
+        assert_eq!(one(Life::Uncounted), ((1, 0, 0), (1, 0, 0), 3));
+        assert_eq!(one(Life::Missed), ((1, 2, 1), (1, 2, 1), 3));
+        assert_eq!(one(Life::Open), ((1, 2, 1), (0, 0, 0), 2));
     }
 }

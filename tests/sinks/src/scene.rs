@@ -156,6 +156,28 @@ impl<'a> Scene<'a> {
         Ok(Run { agent, feed })
     }
 
+    /// Starts one that follows live traffic instead, with its state below the case's folder; its settings are written as
+    /// for a replay.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn follow(&self, lines: &str) -> Result<Agent> {
+        let configuration = self.folder.join("conntally.toml");
+        fs::write(&configuration, self.configuration(lines))?;
+        Agent::live(self.program, &self.folder.join("state"), &configuration, &self.folder)
+    }
+
+    /// Ends a live agent in good order, and finds no secret in its log.
+    ///
+    /// # Errors
+    /// When it does not end so.
+    pub fn stop(&self, agent: Agent) -> Result<Ended> {
+        agent.terminate()?;
+        let ended = self.ended(agent)?;
+        ensure!(ended.success, "the agent failed; its log:\n{}", ended.log);
+        Ok(ended)
+    }
+
     /// Ends the recording, waits until the agent has ended in good order, and finds no secret in its log.
     ///
     /// # Errors
@@ -172,16 +194,21 @@ impl<'a> Scene<'a> {
     /// When it does not end, or tells a secret.
     pub fn end(&self, run: Run) -> Result<(Ended, Sum)> {
         let ledger = run.feed.end();
-        let ended = run.agent.wait(ENDS_WITHIN)?;
-        for name in ["token", "password", "api_key"] {
-            let secret = self.server.as_ref().and_then(|server| server.access().get(name));
-            ensure!(
-                secret.is_none_or(|secret| !tells(&ended.log, secret)),
-                "the log tells the {name}:\n{}",
-                ended.log
-            );
+        Ok((self.ended(run.agent)?, ledger))
+    }
+
+    fn ended(&self, agent: Agent) -> Result<Ended> {
+        let ended = agent.wait(ENDS_WITHIN)?;
+        let configuration = fs::read_to_string(self.folder.join("conntally.toml"))?;
+        let secrets = secrets(&configuration);
+        ensure!(
+            !secrets.is_empty() || !self.subject.is_told_a_secret(),
+            "there is no secret in {configuration}"
+        );
+        for (name, secret) in secrets {
+            ensure!(!tells(&ended.log, secret), "the log tells the {name}:\n{}", ended.log);
         }
-        Ok((ended, ledger))
+        Ok(ended)
     }
 
     /// How many flows the server finds at this moment.
@@ -206,7 +233,7 @@ impl<'a> Scene<'a> {
     /// When it is not the same.
     pub fn expect_stored(&self, ledger: Sum, ended: &Ended) -> Result<()> {
         let deadline = Instant::now() + self.subject.settles_within();
-        let printed = || self.subject.printed(&ended.output);
+        let printed = || self.subject.printed(ended);
         let stored = loop {
             let Some(stored) = self.subject.stored(&self.target())?.or_else(printed) else { return Ok(()) };
             if stored == ledger || Instant::now() >= deadline {
@@ -222,11 +249,11 @@ impl<'a> Scene<'a> {
     ///
     /// # Errors
     /// When it does not in two minutes, which is more than a busy machine takes for any case.
-    pub fn until(&self, what: &str, run: &Run, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub fn until(&self, what: &str, agent: &Agent, mut happened: impl FnMut() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !happened()? {
             if Instant::now() > deadline {
-                bail!("waited in vain: {what}; log of the agent:\n{}", run.agent.log());
+                bail!("waited in vain: {what}; log of the agent:\n{}", agent.log());
             }
             sleep(POLL);
         }
@@ -275,6 +302,16 @@ fn address(server: &Server) -> std::net::SocketAddr {
     url.rsplit('/').next().and_then(|at| at.parse().ok()).unwrap_or_else(|| server.place().address(0))
 }
 
+/// What an agent is told by its configuration and may not tell.
+fn secrets(configuration: &str) -> Vec<(&str, &str)> {
+    let pairs = configuration.lines().filter_map(|line| line.split_once(" = "));
+    let secrets = pairs.filter(|(name, _)| ["token", "password", "api_key"].contains(name));
+    secrets
+        .map(|(name, value)| (name, value.trim_matches('"')))
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
+}
+
 /// Whether a secret stands in a text as a word; ours are words that may well be part of others.
 fn tells(text: &str, secret: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || "-_=".contains(c);
@@ -288,6 +325,12 @@ mod tests {
     #[test]
     fn lines_of_a_case_win() {
         assert_eq!(kept("a = 1\nb = 2\n", "b = 3\n"), "a = 1\n");
+    }
+
+    #[test]
+    fn secrets_are_those_of_the_configuration() {
+        let configuration = "user = \"me\"\npassword = \"s3cret\"\ntoken = \"\"\n";
+        assert_eq!(secrets(configuration), [("password", "s3cret")]);
     }
 
     #[test]

@@ -124,7 +124,10 @@ pub(super) fn track(namespace: &Namespace) -> Result<()> {
     namespace.exec("nft", &[TRACKING])?;
     // Conntrack checks received UDP-Lite with UDP's protocol number in the pseudo-header, so right packets are
     // invalid to it and not counted: net/netfilter/nf_conntrack_proto_udp.c, udplite_error().
-    namespace.netfilter("nf_conntrack_checksum", 0)
+    namespace.netfilter("nf_conntrack_checksum", 0)?;
+    // A segment that overtakes another on the way to the second CPU is no part of a flow by the strict rules, and the
+    // ledger has what was sent.
+    namespace.netfilter("nf_conntrack_tcp_be_liberal", 1)
 }
 
 pub(super) fn zone(namespace: &Namespace, zone: u16) -> Result<()> {

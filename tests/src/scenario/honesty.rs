@@ -13,6 +13,9 @@ use crate::compare::Verdict;
 use crate::lab::{FAMILIES, Family, Lab};
 use crate::traffic::{self, Path};
 
+/// What the agent says when accounting is off.
+const UNCOUNTED: &str = "the kernel does not count new flows";
+
 /// Flows that the kernel does not count, because accounting is off and the agent may not turn it on.
 pub(super) fn no_counters(settings: &Settings) -> Result<Outcome> {
     let mut options = settings.options();
@@ -27,7 +30,12 @@ pub(super) fn no_counters(settings: &Settings) -> Result<Outcome> {
         stage.lab.expect(&sent.tuple, |expected| expected.no_counters = true)?;
         stage.lab.promise(sent);
     }
-    stage.finish(2 * 2)
+    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    let warnings = ended.output.log.iter().filter(|line| line.contains(UNCOUNTED)).count();
+    if warnings != 1 {
+        outcome.verdict.problem(format!("{warnings} warnings that flows are not counted"));
+    }
+    Ok(outcome)
 }
 
 /// `conntally | head -1`: the agent ends by itself, with exit code 0 and nothing to complain of.

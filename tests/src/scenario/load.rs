@@ -239,6 +239,9 @@ pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
 /// Flows that end while the agent is stopped, many times what the smallest ring of ends holds.
 const PARKED: u16 = 1500;
 
+/// Flows that begin while the agent is stopped, more than the smallest ring of updates holds.
+const UNSEEN: u16 = 200;
+
 /// After this the agent has read what was sent.
 const READ: Duration = Duration::from_millis(500);
 
@@ -280,6 +283,8 @@ fn parked(settings: &Settings, keys: &[(&'static str, &'static str)], lossless: 
         // What moves from here on only the ends tell.
         let sent = send(&stage)?;
         sent.into_iter().for_each(|sent| stage.lab.promise(Sent { totals: None, ..sent }));
+        let unseen = traffic::burst(&stage.lab.path(Family::V4)?, 30_000..30_000 + UNSEEN, port)?;
+        unseen.into_iter().for_each(|sent| stage.lab.promise(sent));
         stage.lab.flush()?;
         stage.agent.resume()?;
         thread::sleep(Duration::from_millis(500));
@@ -287,11 +292,14 @@ fn parked(settings: &Settings, keys: &[(&'static str, &'static str)], lossless: 
     if !lossless {
         stage.admit_loss();
     }
-    let (mut outcome, ended) = stage.finish_with(2 * usize::from(PARKED))?;
+    let (mut outcome, ended) = stage.finish_with(2 * usize::from(PARKED + UNSEEN))?;
     let told = ended.lost("end_lost");
     let lost = outcome.verdict.shortfall.ends;
     if told != lost {
         outcome.verdict.problem(format!("{lost} ends are missing, the agent says {told}"));
+    }
+    if ended.lost("update_ring_full") == 0 {
+        outcome.verdict.problem("the ring of updates is not told to have been full".to_owned());
     }
     Ok(outcome)
 }

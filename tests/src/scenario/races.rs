@@ -160,5 +160,8 @@ pub(super) fn no_room(settings: &Settings) -> Result<Outcome> {
     if loudest > most {
         outcome.verdict.problem(format!("a flow has {loudest} records, at most {most} were due"));
     }
+    if ended.lost("no_slot") == 0 {
+        outcome.verdict.problem("no flow is told to lack a slot".to_owned());
+    }
     Ok(outcome)
 }

@@ -77,7 +77,8 @@ pub fn load(path: &Path<'_>, mut source_ports: Range<u16>, port: u16, reins: &Re
     let short = path.client.within(|| {
         let mut short = Vec::new();
         let mut round = 0;
-        while !reins.stopped() {
+        // Each of the long flows is to speak at least once, however soon it is over.
+        while !reins.stopped() || round < exchanges.len() {
             let moving = reins.moving.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(source_port) = source_ports.next() {
                 short.push(one_packet(path, source_port, port)?);

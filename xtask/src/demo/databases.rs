@@ -11,6 +11,12 @@ const NAMES: [&str; 2] = ["influxdb-2", "elasticsearch-small-8"];
 
 const STREAM: &str = "logs-conntally.flow-demo";
 
+/// Finished flows, and how complete the accounting is.
+const STREAMS: &str = "logs-conntally.*-demo";
+
+/// Of live flows, and of finished ones.
+const BOARDS: [&str; 2] = ["dashboards/conntally-live.json", "dashboards/conntally-archive.json"];
+
 /// Those that run.
 pub(super) struct Databases {
     live: Entry,
@@ -62,24 +68,34 @@ setup = true
     /// Tells what came, and how to look at it.
     pub(super) fn tell(&self) -> Result<()> {
         let (points, documents) = (self.points()?, self.documents()?);
+        println!(
+            "
+InfluxDB has {points} finished flows in its sums, Elasticsearch {documents} documents. Both run on until
+`cargo xtask servers down`. {}",
+            self.way_to_boards()?
+        );
+        ensure!(points > 0 && documents > 0, "nothing came to a database, see the agent's log above");
+        Ok(())
+    }
+
+    /// What to enter in Grafana.
+    fn way_to_boards(&self) -> Result<String> {
         let [url, org, bucket, token] =
             ["url", "org", "bucket", "token"].map(|name| access(&self.live, name));
         let (url, org, bucket, token) = (url?, org?, bucket?, token?);
         let node = access(&self.archive, "url")?;
-        println!(
-            "
-InfluxDB has {points} finished flows in its sums, Elasticsearch {documents} documents. Both run on until
-`cargo xtask servers down`. To point Grafana at them, add two data sources:
+        let [live, archive] = BOARDS;
+        Ok(format!(
+            "To point Grafana at them, add two data sources:
 
   InfluxDB       URL {url}, query language InfluxQL, database {bucket},
                  a custom header Authorization with the value `Token {token}`
                  (or Flux: organisation {org}, token {token}, default bucket {bucket})
-  Elasticsearch  URL {node}, index {STREAM}, time field @timestamp
+  Elasticsearch  URL {node}, index {STREAMS}, time field @timestamp
 
-The measurement is `flows`: try SELECT sum(source_bytes) FROM flows GROUP BY time(10s), src."
-        );
-        ensure!(points > 0 && documents > 0, "nothing came to a database, see the agent's log above");
-        Ok(())
+and import the boards (Dashboards, New, Import): {live} of live flows, {archive} of
+finished ones. The measurement is `flows`: try SELECT sum(source_bytes) FROM flows GROUP BY time(10s), src."
+        ))
     }
 
     /// Finished flows in the sums of the last hour.
@@ -129,12 +145,30 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_agent_is_told_how_to_reach_both() {
-        let databases = Databases {
+    fn databases() -> Databases {
+        Databases {
             live: entry(&[("url", "http://127.0.0.1:1"), ("org", "o"), ("bucket", "b"), ("token", "t")]),
             archive: entry(&[("url", "http://127.0.0.1:2")]),
-        };
+        }
+    }
+
+    #[test]
+    fn a_person_is_told_of_both_boards_and_of_an_index_that_has_what_they_ask_for() {
+        let text = databases().way_to_boards().unwrap();
+        for board in BOARDS {
+            let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(board);
+            assert!(text.contains(board) && file.is_file(), "{board}: {text}");
+        }
+        assert!(text.contains(&format!("index {STREAMS},")), "{text}");
+        let (before, behind) = STREAMS.split_once('*').unwrap();
+        for stream in [STREAM, "logs-conntally.status-demo"] {
+            assert!(stream.starts_with(before) && stream.ends_with(behind), "{stream}");
+        }
+    }
+
+    #[test]
+    fn the_agent_is_told_how_to_reach_both() {
+        let databases = databases();
         let text = databases.configuration().unwrap();
         for line in ["url = \"http://127.0.0.1:1\"", "token = \"t\"", "urls = [\"http://127.0.0.1:2\"]"] {
             assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");

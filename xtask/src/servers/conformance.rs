@@ -63,6 +63,10 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<Count> {
     if options.full {
         suite.arg("--full");
     }
+    if std::env::var_os("CI").is_some() {
+        // Nothing may be left out there.
+        suite.env("REQUIRE_ROOT_TESTS", "1");
+    }
     let (text, success) = followed(&mut suite)?;
     let mut counted = Count::of_tests(&text);
     ensure!(counted.passed > 0, "no case was played");

@@ -20,7 +20,7 @@ use crate::{
     matrix,
     paths::Paths,
     servers::conformance,
-    vm::play_service,
+    vm::{play_service, play_unloaded},
 };
 
 /// How long each fuzzer runs.
@@ -59,6 +59,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         step(&mut count, "fuzzers", || fuzzers(paths));
         if !options.no_vm {
             step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
+            step(&mut count, "conntrack not loaded", || play_unloaded(paths, &"6.12".parse()?));
             step(&mut count, "guests", || guests(paths, options.full));
         }
     });

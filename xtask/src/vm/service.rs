@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use clap::Args;
+use anyhow::Result;
 
 use crate::{
     guest::{Binaries, Guest, Profile},
@@ -13,24 +12,7 @@ use crate::{
     test::Count,
 };
 
-const SCRIPT: &str = include_str!("service.sh");
-
-/// What to boot.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// The kernel's series
-    #[arg(long, default_value = "6.12")]
-    kernel: Series,
-}
-
-/// Plays it; fails if a test does.
-pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    let count = play(paths, &options.kernel)?;
-    if count.failed > 0 {
-        bail!("{} tests of the service failed", count.failed);
-    }
-    Ok(())
-}
+const SCRIPT: &str = concat!(include_str!("test_that.sh"), include_str!("service.sh"));
 
 /// Boots the guest and counts what `service.sh` tests there.
 pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
@@ -53,9 +35,5 @@ pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
             configs.join("examples/router.toml"),
         ],
     };
-    let outcome = guest.run(paths, SCRIPT, |line| println!("{line}"))?;
-    let count = Count::of_tests(&outcome.printed);
-    ensure!(outcome.code == 0 || count.failed > 0, "the tests broke off, see {}", guest.out.display());
-    ensure!(count.passed + count.failed > 0, "no test was played");
-    Ok(count)
+    super::play_script(paths, &guest, SCRIPT)
 }

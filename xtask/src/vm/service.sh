@@ -1,26 +1,11 @@
 # Has systemd start, watch, restart and stop conntally.service, as shipped, with the example of a router.
-set -u
 log=/out/agent.log
 unit=conntally.service
 
-# The words after a name are a condition, which may take its time to come true.
-test_that() {
-    local name=$1 patience=$2
-    shift 2
-    for _ in $(seq "$patience"); do
-        if "$@"; then
-            echo "test $name ... ok"
-            return
-        fi
-        sleep 0.5
-    done
-    echo "test $name ... FAILED"
-    echo "  not true: $*"
+diagnose() {
     systemctl status --no-pager --lines=0 "$unit"
     tail -n 20 "$log"
-    failed=1
 }
-failed=0
 says() { systemctl show --property="$1" --value "$unit"; }
 is() { [ "$(says "$1")" = "$2" ]; }
 runs() { is ActiveState active && is SubState running; }

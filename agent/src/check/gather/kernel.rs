@@ -7,7 +7,7 @@ use nix::sys::utsname::uname;
 
 use super::Probes;
 use crate::check::facts::{
-    ConntrackState, FunctionFact, Lockdown, NewNamespaces, PinnedFact, Presence, TracingSupport,
+    ConntrackState, FunctionFact, Lockdown, NewNamespaces, PinnedFact, Possibility, Presence, TracingSupport,
 };
 use crate::kernel::bpf::pins;
 use crate::kernel::btf::{self, ReadError};
@@ -30,15 +30,23 @@ pub(super) fn release() -> String {
 }
 
 /// BTF of image and module, and whether conntrack entries can be read by them.
-pub(super) fn types() -> (Presence, Presence, Option<Result<(), String>>) {
+pub(super) fn types(conntrack: ConntrackState) -> (Presence, Presence, Possibility) {
     let image = match btf::read_vmlinux() {
         Ok(image) => image,
-        Err(error) => return (presence(&error), Presence::Absent, None),
+        Err(error) => {
+            let none = Possibility::Untried("there are no types to look at".to_owned());
+            return (presence(&error), Presence::Absent, none);
+        }
     };
     let module = btf::read_module(&image);
-    let layout = layout::resolve(&image, module.as_ref().ok()).map(drop).map_err(|error| error.to_string());
+    let layout = match layout::resolve(&image, module.as_ref().ok()) {
+        Ok(_) => Possibility::Yes,
+        // What the image lacks the module may bring.
+        Err(_) if conntrack.is_absent() => Possibility::Untried("nf_conntrack is not loaded".to_owned()),
+        Err(error) => Possibility::No(error.to_string()),
+    };
     let module = module.map_or_else(|error| presence(&error), |_| Presence::Present);
-    (Presence::Present, module, Some(layout))
+    (Presence::Present, module, layout)
 }
 
 fn presence(error: &ReadError) -> Presence {
@@ -108,12 +116,10 @@ pub(super) fn functions(symbols: &Symbols) -> Vec<FunctionFact> {
 
 /// Tries the programs, unless there is nothing to attach them to.
 pub(super) fn tracing(conntrack: ConntrackState, probes: &Probes<'_>) -> TracingSupport {
-    match conntrack {
-        ConntrackState::Loadable | ConntrackState::Missing => {
-            TracingSupport::Untried("conntrack is not loaded, so there is nothing to hook".to_owned())
-        }
-        ConntrackState::BuiltIn | ConntrackState::Loaded | ConntrackState::Unknown => (probes.tracing)(),
+    if conntrack.is_absent() {
+        return TracingSupport::Untried("conntrack is not loaded, so there is nothing to hook".to_owned());
     }
+    (probes.tracing)()
 }
 
 pub(super) fn new_namespaces() -> NewNamespaces {

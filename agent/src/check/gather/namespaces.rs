@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::{fs, io};
 
 use super::kernel::switch;
-use crate::check::facts::{NamespaceFact, Tracking};
-use crate::check::ruleset;
+use crate::check::facts::{ConntrackState, NamespaceFact, Tracking, Unlisted};
+use crate::check::ruleset::{self, Ruleset};
 use crate::kernel::netns::{self, Namespace};
 
 const NETFILTER: &str = "/proc/sys/net/netfilter";
@@ -17,18 +17,24 @@ const NAMED: [(&str, &str); 2] =
     [("/run/netns", "ip netns exec "), ("/run/docker/netns", "nsenter --net=/run/docker/netns/")];
 
 /// Looks at every namespace that can be reached.
-pub(super) fn all() -> Vec<NamespaceFact> {
+pub(super) fn all(conntrack: ConntrackState) -> Vec<NamespaceFact> {
     let own = netns::current().ok().map(|own| own.inode);
-    netns::reachable().iter().map(|namespace| fact(namespace, own)).collect()
+    // Without conntrack no rule uses it and no flowtable is there; nft would load modules for the question.
+    let list = if conntrack.is_absent() { || Ok(Ruleset::default()) } else { list_ruleset };
+    netns::reachable().iter().map(|namespace| fact(namespace, own, list)).collect()
 }
 
 /// Looks at one namespace; `None` when it cannot be reached.
 pub(super) fn one(inode: u32) -> Option<NamespaceFact> {
     let own = netns::current().ok().map(|own| own.inode);
-    netns::reachable().iter().find(|namespace| namespace.inode == inode).map(|found| fact(found, own))
+    let reachable = netns::reachable();
+    reachable.iter().find(|namespace| namespace.inode == inode).map(|found| fact(found, own, list_ruleset))
 }
 
-fn fact(namespace: &Namespace, own: Option<u32>) -> NamespaceFact {
+/// How the rules of the namespace that the thread is in are listed.
+type List = fn() -> Result<Ruleset, Unlisted>;
+
+fn fact(namespace: &Namespace, own: Option<u32>, list: List) -> NamespaceFact {
     let is_own = own == Some(namespace.inode);
     let enter = if is_own { Some(String::new()) } else { enter(namespace) };
     let empty = NamespaceFact {
@@ -42,16 +48,20 @@ fn fact(namespace: &Namespace, own: Option<u32>) -> NamespaceFact {
         count: None,
         tracking: Tracking::Unknown,
         flowtables: None,
+        unlisted: None,
     };
-    match netns::within(namespace, || inside(empty.clone())) {
+    match netns::within(namespace, || inside(empty.clone(), list)) {
         Ok(fact) => fact,
         Err(error) => NamespaceFact { error: Some(error.to_string()), ..empty },
     }
 }
 
 /// Fills in what is seen from inside. Runs in the namespace.
-fn inside(fact: NamespaceFact) -> NamespaceFact {
-    let ruleset = list_ruleset().ok().map(|text| ruleset::parse(&text));
+fn inside(fact: NamespaceFact, list: List) -> NamespaceFact {
+    let (ruleset, unlisted) = match list() {
+        Ok(ruleset) => (Some(ruleset), None),
+        Err(why) => (None, Some(why)),
+    };
     let count = number("nf_conntrack_count");
     let tracks = ruleset.as_ref().map(|ruleset| ruleset.tracks || has_legacy_nat());
     NamespaceFact {
@@ -61,6 +71,7 @@ fn inside(fact: NamespaceFact) -> NamespaceFact {
         count,
         tracking: tracking(count, tracks),
         flowtables: ruleset.map(|ruleset| ruleset.flowtables),
+        unlisted,
         ..fact
     }
 }
@@ -78,12 +89,25 @@ fn number(sysctl: &str) -> Option<u64> {
 }
 
 /// Without the elements of sets, of which there may be millions.
-fn list_ruleset() -> io::Result<String> {
-    let output = Command::new("nft").args(["--terse", "list", "ruleset"]).output()?;
+fn list_ruleset() -> Result<Ruleset, Unlisted> {
+    let output = match Command::new("nft").args(["--terse", "list", "ruleset"]).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unlisted::NoNft),
+        Err(error) => return Err(Unlisted::Refused(error.to_string())),
+    };
     if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        return Err(Unlisted::Refused(words(&output.stderr, output.status)));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(ruleset::parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The first line that a program which failed has said, which is the reason; the rest is mostly advice.
+fn words(said: &[u8], status: ExitStatus) -> String {
+    let said = String::from_utf8_lossy(said);
+    said.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .map_or_else(|| status.to_string(), str::to_owned)
 }
 
 /// Tables of the older iptables, which nft does not list: one that translates addresses tracks connections.

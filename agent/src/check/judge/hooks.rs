@@ -1,10 +1,19 @@
 //! Judges by which way updates would come, and what every other way lacks.
 
-use crate::check::facts::{ConntrackState, Facts, HookPlan, Lockdown, PinnedFact, Presence, TracingSupport};
+use super::machine;
+use crate::check::facts::{
+    ConntrackState, Facts, HookPlan, Lockdown, PinnedFact, Possibility, Presence, TracingSupport,
+};
 use crate::check::verdict::Level::{Fail, Ok, Warn};
 use crate::check::verdict::{Level, Line};
 
 const WHAT: &str = "hooks";
+
+/// What mends a want of privilege.
+const AS_ROOT: &str = "sudo conntally check";
+
+/// Loads conntrack, as the agent does when it starts, and looks again.
+const LOAD_AND_CHECK: &str = "modprobe nf_conntrack && conntally check";
 
 /// What only the project can mend.
 const REPORT: &str = "conntally check --json  # and report it with this output";
@@ -13,26 +22,49 @@ pub(super) fn hooks(facts: &Facts) -> Line {
     match &facts.tracing {
         TracingSupport::Works(plan) => works(facts, plan),
         TracingSupport::NotPermitted(why) => {
-            without(facts, format!("tracing is not permitted ({why})")).mend(permission(facts))
+            permission(facts, without(facts, format!("tracing is not permitted ({why})")))
         }
-        TracingSupport::Failed(why) => {
-            without(facts, format!("kernel programs do not work here ({why})")).mend([REPORT])
+        TracingSupport::Failed(why) => failed(facts, why),
+        TracingSupport::Untried(why) => {
+            until_loaded(facts, Line::new(Warn, WHAT, format!("not tried: {why}")))
+                .notes(alternatives(facts, None))
         }
-        TracingSupport::Untried(why) => Line::new(Warn, WHAT, format!("not tried: {why}"))
-            .notes(alternatives(facts, None))
-            .mend(["modprobe nf_conntrack && conntally check"]),
+    }
+}
+
+/// What is to be done where conntrack has to be loaded before more can be said. Where it cannot be loaded, the line
+/// about conntrack says what to do.
+fn until_loaded(facts: &Facts, line: Line) -> Line {
+    if facts.conntrack == ConntrackState::Missing {
+        return line.advice("see conntrack");
+    }
+    line.mend([LOAD_AND_CHECK])
+}
+
+fn failed(facts: &Facts, why: &str) -> Line {
+    match why_no_program(facts) {
+        // The line about BTF knows the cause, and what mends it.
+        Some(cause) => {
+            let cause_line = machine::btf(facts);
+            let line = without(facts, format!("kernel programs do not work here: {cause}"));
+            Line { advice: cause_line.advice, mend: cause_line.mend, ..line }
+        }
+        None => without(facts, format!("kernel programs do not work here ({why})")).mend([REPORT]),
     }
 }
 
 pub(super) fn netlink(facts: &Facts) -> Line {
     let what = "netlink";
     match &facts.netlink {
-        Result::Ok(()) => Line::new(Ok, what, "conntrack answers"),
-        Err(why) => {
+        Possibility::Yes => Line::new(Ok, what, "conntrack answers"),
+        Possibility::No(why) => {
             let level = if is_bpf_possible(facts) { Warn } else { Fail };
             let detail = format!("conntrack does not answer ({why}): flows that already run cannot be read");
-            Line::new(level, what, detail).mend(["modprobe nf_conntrack_netlink"])
+            // Whoever may not ask does not learn whether anybody would answer.
+            let mend = if facts.lacks_net_admin() { AS_ROOT } else { "modprobe nf_conntrack_netlink" };
+            Line::new(level, what, detail).mend([mend])
         }
+        Possibility::Untried(why) => until_loaded(facts, Line::new(Warn, what, format!("not tried: {why}"))),
     }
 }
 
@@ -48,13 +80,11 @@ fn works(facts: &Facts, plan: &HookPlan) -> Line {
     } else {
         format!("{} on {} for packets, on {} for flows", plan.kind, list(&plan.packet), list(&plan.life))
     };
-    match &plan.proven {
-        Result::Ok(()) => {
-            Line::new(Ok, WHAT, format!("{hooks}; test packets were seen exactly once")).notes(notes)
-        }
-        Err(why) => {
+    match &plan.unproven {
+        None => Line::new(Ok, WHAT, format!("{hooks}; test packets were seen exactly once")).notes(notes),
+        Some(why) => {
             let detail = format!("{hooks}; that packets are seen exactly once could not be tried: {why}");
-            Line::new(Warn, WHAT, detail).notes(notes).mend(["sudo conntally check"])
+            Line::new(Warn, WHAT, detail).notes(notes).mend([AS_ROOT])
         }
     }
 }
@@ -62,19 +92,22 @@ fn works(facts: &Facts, plan: &HookPlan) -> Line {
 /// No kernel programs: netlink has to do.
 fn without(facts: &Facts, why: String) -> Line {
     let (level, then): (Level, _) = match facts.netlink {
-        Result::Ok(()) => (Warn, "the agent uses netlink instead"),
-        Err(_) => (Fail, "netlink does not work either"),
+        Possibility::Yes => (Warn, "the agent uses netlink instead"),
+        Possibility::No(_) => (Fail, "netlink does not work either"),
+        Possibility::Untried(_) => (Warn, "the agent would use netlink instead, which was not tried"),
     };
     Line::new(level, WHAT, format!("{why}; {then}")).notes(alternatives(facts, None))
 }
 
-fn permission(facts: &Facts) -> Vec<&'static str> {
+/// What permits tracing.
+fn permission(facts: &Facts, line: Line) -> Line {
     match facts.lockdown {
-        Lockdown::Confidentiality => vec!["# boot with lockdown=integrity, or with Secure Boot off"],
-        _ if !facts.missing_capabilities.is_empty() => vec!["sudo conntally check"],
-        _ => vec![
-            "# inside a container: run it with --privileged; in a sandbox or a hardened kernel: outside of it",
-        ],
+        Lockdown::Confidentiality => line.advice(machine::UNLOCK),
+        _ if !facts.missing_capabilities.is_empty() => line.mend([AS_ROOT]),
+        _ => line.advice(
+            "in a container, run it with --privileged; in a sandbox, outside of it; a hardened kernel has to allow \
+             bpf(2) and perf_event_open(2)",
+        ),
     }
 }
 
@@ -83,25 +116,31 @@ fn alternatives(facts: &Facts, used: Option<&str>) -> Vec<String> {
     let mut notes = Vec::new();
     // Where tracing is not permitted neither is possible: the line says so.
     let is_permitted = !matches!(facts.tracing, TracingSupport::NotPermitted(_));
+    let is_unknown = facts.lacks_conntrack();
     if is_permitted && used != Some("fentry") {
         notes.push(match why_no_fentry(facts) {
             Some(why) => format!("fentry: not possible, {why}"),
+            None if is_unknown => "fentry: not known before conntrack is loaded; the cheapest way".to_owned(),
             None => "fentry: by the looks of it possible; the cheapest way".to_owned(),
         });
     }
     if is_permitted && used != Some("kprobe") {
         notes.push(match why_no_program(facts) {
             Some(why) => format!("kprobe: not possible, {why}"),
+            None if is_unknown => {
+                "kprobe: not known before conntrack is loaded; more than twice the cost per packet".to_owned()
+            }
             None => "kprobe: as exact, but more than twice the cost per packet".to_owned(),
         });
     }
     notes.push(match &facts.netlink {
-        Result::Ok(()) => {
+        Possibility::Yes => {
             "netlink: updates only as often as the whole table is dumped; ends that the socket has \
                            no room for are found by a dump, without their last totals"
                 .to_owned()
         }
-        Err(why) => format!("netlink: not possible, {why}"),
+        Possibility::No(why) => format!("netlink: not possible, {why}"),
+        Possibility::Untried(why) => format!("netlink: not tried, {why}"),
     });
     notes.extend(missing_functions(facts));
     notes
@@ -119,7 +158,7 @@ fn why_no_program(facts: &Facts) -> Option<String> {
     match (&facts.btf_vmlinux, &facts.layout) {
         (Presence::Absent, _) => Some("the kernel image has no BTF".to_owned()),
         (Presence::Broken(why), _) => Some(why.clone()),
-        (_, Some(Err(why))) => Some(why.clone()),
+        (_, Possibility::No(why)) => Some(why.clone()),
         _ => None,
     }
 }
@@ -129,7 +168,8 @@ fn why_no_fentry(facts: &Facts) -> Option<String> {
         (switch == Some(false)).then(|| format!("{sysctl} is 0, mended by: sysctl -w {sysctl}=1"))
     };
     let no_types = || {
-        let is_module = facts.conntrack != ConntrackState::BuiltIn;
+        // A module that is not loaded has no BTF to be seen.
+        let is_module = !matches!(facts.conntrack, ConntrackState::BuiltIn) && !facts.lacks_conntrack();
         (is_module && facts.btf_module != Presence::Present)
             .then(|| "there is no BTF of nf_conntrack".to_owned())
     };

@@ -1,8 +1,11 @@
 //! Judges what the machine, its kernel and the caller's privileges allow.
 
-use crate::check::facts::{ConntrackState, Facts, Lockdown, Presence};
+use crate::check::facts::{ConntrackState, Facts, Lockdown, Possibility, Presence};
 use crate::check::verdict::Level::{Fail, Ok, Warn};
 use crate::check::verdict::Line;
+
+/// What opens a locked kernel.
+pub(super) const UNLOCK: &str = "boot with lockdown=integrity, or with Secure Boot off";
 
 pub(super) fn privileges(facts: &Facts) -> Line {
     let what = "privileges";
@@ -28,10 +31,12 @@ pub(super) fn lockdown(facts: &Facts) -> Line {
     match facts.lockdown {
         Lockdown::None => Line::new(Ok, what, "none"),
         Lockdown::Integrity => Line::new(Ok, what, "integrity, which allows tracing"),
-        Lockdown::Unknown => Line::new(Ok, what, "the kernel names no mode; whether tracing works was tried"),
+        Lockdown::Unknown => {
+            Line::new(Ok, what, "the kernel names no mode; whether tracing works is told by hooks")
+        }
         Lockdown::Confidentiality => {
             let detail = "confidentiality: the kernel refuses tracing programs, only netlink is left";
-            Line::new(Warn, what, detail).mend(["# boot with lockdown=integrity, or with Secure Boot off"])
+            Line::new(Warn, what, detail).advice(UNLOCK)
         }
     }
 }
@@ -45,11 +50,10 @@ pub(super) fn btf(facts: &Facts) -> Line {
     };
     if let Some(why) = image {
         let detail = format!("{why}: kernel programs do not know where things are, only netlink is left");
-        return Line::new(Warn, what, detail).mend(["# boot a kernel built with CONFIG_DEBUG_INFO_BTF=y"]);
+        return Line::new(Warn, what, detail).advice("boot a kernel built with CONFIG_DEBUG_INFO_BTF=y");
     }
-    if let Some(Err(missing)) = &facts.layout {
-        return Line::new(Warn, what, format!("{missing}; only netlink is left"))
-            .mend(["# update conntally"]);
+    if let Possibility::No(missing) = &facts.layout {
+        return Line::new(Warn, what, format!("{missing}; only netlink is left")).advice("update conntally");
     }
     match (&facts.btf_module, facts.conntrack) {
         (_, ConntrackState::BuiltIn) => Line::new(Ok, what, "of the kernel image, conntrack included"),
@@ -59,7 +63,7 @@ pub(super) fn btf(facts: &Facts) -> Line {
             Line::new(Ok, what, detail)
         }
         (Presence::Absent, _) => {
-            Line::new(Ok, what, "of the kernel image; the module nf_conntrack is not loaded")
+            Line::new(Ok, what, "of the kernel image; that of nf_conntrack is not known before it is loaded")
         }
         (Presence::Broken(why), _) => Line::new(Warn, what, format!("{why}: kprobes instead of fentry")),
     }
@@ -78,10 +82,10 @@ pub(super) fn conntrack(facts: &Facts) -> Line {
         ConntrackState::Missing => {
             let detail = format!("neither in the kernel nor among the modules of {}", facts.release);
             let install = format!(
-                "# install the modules of this kernel: apt install linux-modules-extra-{}, or reboot after a kernel update",
+                "install the modules of this kernel (apt install linux-modules-extra-{}), or reboot after a kernel update",
                 facts.release
             );
-            Line::new(Fail, what, detail).mend([install])
+            Line::new(Fail, what, detail).advice(install)
         }
         ConntrackState::Unknown => {
             Line::new(Warn, what, "/proc/kallsyms cannot be read").mend(["mount -t proc proc /proc"])

@@ -1,6 +1,6 @@
 //! Judges the network namespaces: whether they track, count, keep starts, have room, and hide packets.
 
-use crate::check::facts::{Facts, Flowtable, NamespaceFact, Tracking};
+use crate::check::facts::{Facts, Flowtable, NamespaceFact, Tracking, Unlisted};
 use crate::check::verdict::Level::{Fail, Ok, Warn};
 use crate::check::verdict::{Line, Settings};
 
@@ -28,8 +28,17 @@ pub(super) fn tracking(facts: &Facts, settings: Settings) -> Line {
     Line::new(Warn, what, detail).notes(unreachable(facts)).mend(["conntally run --track"])
 }
 
+/// What is to be said of a switch of conntrack's while there is no conntrack.
+fn until_loaded(what: &'static str, settings: Settings) -> Line {
+    let then = if settings.manage_sysctls { "; the agent turns it on while it runs" } else { "" };
+    Line::new(Ok, what, format!("not known before conntrack is loaded{then}"))
+}
+
 pub(super) fn accounting(facts: &Facts, settings: Settings) -> Line {
     let what = "accounting";
+    if facts.lacks_conntrack() {
+        return until_loaded(what, settings);
+    }
     let off = select(facts, |namespace| namespace.acct == Some(false));
     if off.is_empty() {
         return Line::new(Ok, what, "the kernel counts packets and bytes of every flow");
@@ -53,6 +62,9 @@ pub(super) fn accounting(facts: &Facts, settings: Settings) -> Line {
 
 pub(super) fn timestamps(facts: &Facts, settings: Settings) -> Line {
     let what = "timestamps";
+    if facts.lacks_conntrack() {
+        return until_loaded(what, settings);
+    }
     let off = select(facts, |namespace| namespace.timestamp == Some(false));
     let none = select(facts, |namespace| namespace.error.is_none() && namespace.timestamp.is_none());
     if off.is_empty() && none.is_empty() {
@@ -72,6 +84,9 @@ pub(super) fn timestamps(facts: &Facts, settings: Settings) -> Line {
 
 pub(super) fn new_namespaces(facts: &Facts, settings: Settings) -> Line {
     let what = "new namespaces";
+    if facts.lacks_conntrack() {
+        return until_loaded(what, settings);
+    }
     let off: Vec<&str> = [("acct", facts.new_namespaces.acct), ("tstamp", facts.new_namespaces.timestamp)]
         .into_iter()
         .filter_map(|(name, value)| (value == Some(false)).then_some(name))
@@ -89,6 +104,9 @@ pub(super) fn new_namespaces(facts: &Facts, settings: Settings) -> Line {
 
 pub(super) fn limits(facts: &Facts) -> Line {
     let what = "limits";
+    if facts.lacks_conntrack() {
+        return Line::new(Ok, what, "not known before conntrack is loaded");
+    }
     let full = select(facts, |namespace| {
         let (Some(count), Some(max)) = (namespace.count, namespace.max) else { return false };
         max > 0 && count.saturating_mul(100) >= max.saturating_mul(NEARLY_FULL)
@@ -121,7 +139,7 @@ pub(super) fn flowtables(facts: &Facts) -> Line {
             (count, true) => Line::new(Ok, what, format!("{count}, all with counter")),
             (_, false) => {
                 let detail = format!("not known in {}: nft did not list them", names(&unlisted));
-                Line::new(Ok, what, detail).notes(vec!["install nftables to have them looked at".to_owned()])
+                Line::new(Ok, what, detail).notes(to_have_them_listed(facts, &unlisted))
             }
         };
     }
@@ -131,13 +149,32 @@ pub(super) fn flowtables(facts: &Facts) -> Line {
         named.join(", ")
     );
     Line::new(Warn, what, detail)
-        .mend(blind.iter().take(NAMED).flat_map(|(place, table)| add_counter(place, table)))
+        .advice("put the line `counter` into each of them in the firewall's rules, load these, and look:")
+        .mend(blind.iter().take(NAMED).map(|(place, table)| shown(place, table)))
+}
+
+/// What was in the way, each thing once.
+fn to_have_them_listed(facts: &Facts, unlisted: &[&NamespaceFact]) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    for why in unlisted.iter().filter_map(|namespace| namespace.unlisted.as_ref()) {
+        let note = match why {
+            Unlisted::NoNft => "install nftables to have them looked at".to_owned(),
+            Unlisted::Refused(_) if facts.lacks_net_admin() => {
+                "nft needs CAP_NET_ADMIN to list them: sudo conntally check".to_owned()
+            }
+            Unlisted::Refused(words) => format!("nft says: {words}"),
+        };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes.truncate(NAMED);
+    notes
 }
 
 /// A flowtable without counter and the line that mends it, in one sentence.
 pub(super) fn flowtable_words(place: &NamespaceFact, table: &Flowtable) -> String {
-    let Flowtable { family, table: of, name, .. } = table;
-    let shown = inside(place, &format!("nft list flowtable {family} {of} {name}"));
+    let shown = shown(place, table);
     format!("put the line `counter` into flowtable {}; look by `{shown}`", in_words(place, table))
 }
 
@@ -145,16 +182,10 @@ fn in_words(place: &NamespaceFact, table: &Flowtable) -> String {
     format!("{} {} {} ({})", table.family, table.table, table.name, place.label())
 }
 
-/// nft cannot change the flags of a flowtable that exists: the ruleset file has to say it.
-fn add_counter(place: &NamespaceFact, table: &Flowtable) -> [String; 2] {
-    let nft = inside(place, "nft");
+/// The command that shows it. None adds the counter: nft cannot change the flags of a flowtable that exists.
+fn shown(place: &NamespaceFact, table: &Flowtable) -> String {
     let Flowtable { family, table, name, .. } = table;
-    [
-        format!(
-            "# put the line `counter` into flowtable {name} of table {family} {table} in the firewall's rules, load them, and look:"
-        ),
-        format!("{nft} list flowtable {family} {table} {name}"),
-    ]
+    inside(place, &format!("nft list flowtable {family} {table} {name}"))
 }
 
 fn select(facts: &Facts, wanted: impl Fn(&NamespaceFact) -> bool) -> Vec<&NamespaceFact> {

@@ -5,6 +5,7 @@ mod due;
 mod interleavings;
 mod look;
 mod order;
+mod usual;
 mod weak;
 
 use super::{FlowTable, FlowTableOptions, Visits, Wanted};

@@ -5,13 +5,14 @@ use std::io;
 use anyhow::anyhow;
 
 use super::loader::LoadError;
+use crate::causes::told;
 use crate::kernel::layout::LayoutError;
 
 /// Why the kernel side cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The process or the kernel's policy does not allow tracing.
-    #[error("tracing is not permitted here: {0:#}")]
+    #[error("tracing is not permitted here: {}", told(.0))]
     NotPermitted(anyhow::Error),
     /// The kernel lacks something.
     #[error(transparent)]
@@ -20,7 +21,7 @@ pub enum StartError {
     #[error("no hook sees every packet exactly once: {0}")]
     NoHook(String),
     /// Anything else.
-    #[error("the kernel programs cannot run: {0:#}")]
+    #[error("the kernel programs cannot run: {}", told(.0))]
     Other(anyhow::Error),
 }
 
@@ -48,4 +49,21 @@ impl From<LoadError> for StartError {
 /// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.
 fn is_refusal(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EPERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::btf::{BtfError, ReadError};
+
+    #[test]
+    fn what_is_wrong_with_the_types_is_told_once() {
+        let cause = BtfError::Section { section: "type", len: 2_000_000 };
+        let error = StartError::of(ReadError::Content { path: "/sys/kernel/btf/vmlinux", cause });
+        assert_eq!(
+            error.to_string(),
+            "the kernel programs cannot run: /sys/kernel/btf/vmlinux: the type section of the BTF lies outside its \
+             2000000 bytes"
+        );
+    }
 }

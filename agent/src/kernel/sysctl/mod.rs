@@ -69,6 +69,8 @@ pub struct Restored {
     pub failed: Vec<(String, io::Error)>,
     /// Another agent runs; it will put them back.
     pub others_run: bool,
+    /// Among those put back are the module's: until now namespaces began with them on.
+    pub has_module: bool,
 }
 
 /// The kernel's switches, wherever they are; a fake one in tests.
@@ -208,6 +210,13 @@ impl<K: Kernel> Sysctls<K> {
         Ok(adopted)
     }
 
+    /// Whether accounting or timestamps are on in a namespace.
+    #[must_use]
+    pub fn is_any_on(&self, namespace: &Namespace) -> bool {
+        let owner = Owner::Namespace(namespace);
+        Switch::ALL.iter().any(|switch| self.kernel.read(owner, *switch).is_ok_and(|now| switch.is_on(&now)))
+    }
+
     /// Forgets the old values of a namespace that is gone: another one may get its number.
     ///
     /// # Errors
@@ -257,7 +266,10 @@ impl<K: Kernel> Sysctls<K> {
             };
             let outcome = owner.map_or(Ok(Outcome::Gone), |owner| self.put_back_one(owner, entry));
             match outcome {
-                Ok(Outcome::Restored) => restored.restored.push(entry.to_string()),
+                Ok(Outcome::Restored) => {
+                    restored.restored.push(entry.to_string());
+                    restored.has_module |= entry.scope == Scope::Module;
+                }
                 Ok(Outcome::Left) => restored.left.push(entry.to_string()),
                 Ok(Outcome::Gone) => restored.gone += 1,
                 Err(error) => {

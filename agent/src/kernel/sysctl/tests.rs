@@ -108,7 +108,7 @@ fn only_what_was_off_is_changed_and_put_back() {
     assert_eq!((adopted.changed.len(), adopted.already_on), (1, 1));
     assert_eq!(bench.acct(), "1");
     let restored = agent.release().unwrap();
-    assert_eq!((restored.restored.len(), restored.left.len()), (1, 0));
+    assert_eq!((restored.restored.len(), restored.left.len(), restored.has_module), (1, 0, false));
     assert_eq!(bench.acct(), "0");
     assert_eq!(bench.kernel.get(bench.inode, TIMESTAMP).unwrap(), "1");
     assert!(!bench.ledger_exists());
@@ -120,9 +120,18 @@ fn the_modules_parameters_are_put_back_as_they_were() {
     let agent = bench.agent();
     agent.adopt_module().unwrap();
     assert_eq!(bench.kernel.get(MODULE, "acct").unwrap(), "Y");
-    drop(agent);
+    assert!(agent.release().unwrap().has_module);
     assert_eq!(bench.kernel.get(MODULE, "acct").unwrap(), "N");
     assert_eq!(bench.kernel.get(MODULE, "tstamp").unwrap(), "N");
+}
+
+#[test]
+fn one_switch_that_is_on_is_enough_to_be_on() {
+    let bench = Bench::new();
+    let agent = bench.agent();
+    assert!(agent.is_any_on(&own()), "timestamps are");
+    bench.kernel.set(bench.inode, TIMESTAMP, "0");
+    assert!(!agent.is_any_on(&own()));
 }
 
 #[test]

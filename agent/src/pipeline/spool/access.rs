@@ -1,6 +1,5 @@
 //! A spool as tasks use it: whatever waits for the disk does so on threads that may.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,6 +31,7 @@ pub struct Spool {
     name: String,
     dir: PathBuf,
     store: Mutex<Store>,
+    keeps_sets: bool,
     /// Something was appended, or nothing more comes.
     arrived: Notify,
     /// Something is done with.
@@ -44,7 +44,8 @@ pub struct Spool {
 
 impl Spool {
     /// Makes or opens the spool of the sink of this name and type, on a machine of this boot. Reads the heads of all
-    /// requests that are there.
+    /// requests that are there. `in_sets`: the sink's items are made of many records at a time, all of which are to be in
+    /// the spool or none, so that a later agent knows which of those that it is told of once more are in them.
     ///
     /// # Errors
     /// When it cannot be used, another process uses it, or it holds what another type of sink has written.
@@ -53,12 +54,20 @@ impl Spool {
         config: &SpoolConfig,
         sink: &str,
         boot_id: [u8; 16],
+        in_sets: bool,
     ) -> Result<Arc<Self>, SpoolError> {
-        let store = Store::open(config, sink, boot_id)?;
+        let mut store = Store::open(config, sink, boot_id)?;
+        let kept = if in_sets { store.keep_sets() } else { store.forget_sets() };
+        kept.map_err(|cause| SpoolError::Directory {
+            what: "cannot note which requests belong together in",
+            path: config.dir.clone(),
+            cause,
+        })?;
         let spool = Self {
             name: name.to_owned(),
             dir: config.dir.clone(),
             store: Mutex::new(store),
+            keeps_sets: in_sets,
             arrived: Notify::new(),
             freed: Notify::new(),
             has_ended: AtomicBool::new(false),
@@ -105,6 +114,29 @@ impl Spool {
             }
             self.arrived.notified().await;
         }
+    }
+
+    /// Whether requests make up sets.
+    pub(in crate::pipeline) const fn keeps_sets(&self) -> bool {
+        self.keeps_sets
+    }
+
+    /// See [`Store::sealed_through`].
+    pub(in crate::pipeline) fn sealed_through(&self) -> Option<u64> {
+        self.lock().sealed_through()
+    }
+
+    /// See [`Store::seal`]. Returns whether it is noted; what was appended is taken out in any case.
+    pub(in crate::pipeline) async fn seal(self: &Arc<Self>, through: u64) -> bool {
+        let sealed = self.run(move |store| store.seal(Some(through))).await;
+        if let Some(Err(error)) = &sealed {
+            self.complain(&format!(
+                "cannot note up to where it is whole ({error}); after a kill sums may be sent twice"
+            ));
+        }
+        self.sync_soon();
+        self.arrived.notify_one();
+        matches!(sealed, Some(Ok(())))
     }
 
     /// Whether nothing more is appended.
@@ -208,8 +240,9 @@ impl Spool {
             sleep(SYNC_EVERY).await;
             spool.will_sync.store(false, Relaxed);
             // Others need not wait for it.
-            let Some(Some(file)) = spool.run(Store::take_unsynced).await else { return };
-            let synced = spawn_blocking(move || File::sync_data(&file)).await;
+            let Some(files) = spool.run(Store::take_unsynced).await else { return };
+            let sync = move || files.iter().try_for_each(|file| file.sync_data());
+            let synced = spawn_blocking(sync).await;
             if let Ok(Err(error)) = synced {
                 spool.complain(&format!("cannot bring it to the disk ({error})"));
             }

@@ -8,6 +8,7 @@ mod error;
 mod format;
 mod reader;
 mod recovery;
+mod seal;
 mod segment;
 mod store;
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub(super) enum Taken {
     Request(Box<(Ticket, Request)>),
     /// Something that waits cannot be read.
     Damaged(Damaged),
+    /// What waits is not to be taken out yet.
+    Held,
 }
 
 impl Segment {
@@ -121,6 +123,19 @@ impl Segment {
         self.waiting_weight += weight;
     }
 
+    /// Whether the next request that waits is one that [`Segment::take`] would not take out for its number.
+    pub(super) fn holds_back(&self, limit: u64) -> bool {
+        let mut reader = SegmentReader { file: self.file(), offset: self.reader.offset };
+        loop {
+            match reader.step(self.bytes) {
+                Ok(Step::Frame(head)) if head.is_done => reader.pass(&head),
+                Ok(Step::Frame(head)) => return head.sequence >= limit,
+                Ok(Step::Gap(_)) => {}
+                Ok(Step::Torn(_) | Step::End) | Err(_) => return false,
+            }
+        }
+    }
+
     /// A reader of its own, before the first frame.
     pub(super) fn scan(&self) -> SegmentReader {
         SegmentReader::new(Arc::clone(&self.file))
@@ -144,18 +159,40 @@ impl Segment {
         self.file.set_len(bytes)
     }
 
-    /// Sees to it that all of it is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    /// The same without the segment.
+    /// Its file, to be synced by another.
     pub(super) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
-    /// Takes out the next request that waits; there must be one.
-    pub(super) fn take(&mut self) -> Taken {
+    /// Cuts off all frames from this sequence number on; returns what of them waited.
+    pub(super) fn cut_from(&mut self, sequence: u64) -> io::Result<Weight> {
+        let mut reader = self.scan();
+        let (mut offset, mut cut) = (None, Weight::default());
+        loop {
+            match reader.step(self.bytes)? {
+                Step::Frame(head) => {
+                    if head.sequence >= sequence {
+                        offset.get_or_insert(reader.offset);
+                        if !head.is_done {
+                            self.waiting = self.waiting.saturating_sub(1);
+                            self.waiting_weight -= head.weight;
+                            cut += head.weight;
+                        }
+                    }
+                    reader.pass(&head);
+                }
+                Step::Gap(_) => {}
+                Step::Torn(_) | Step::End => break,
+            }
+        }
+        if let Some(offset) = offset {
+            self.cut(offset)?;
+        }
+        Ok(cut)
+    }
+
+    /// Takes out the next request that waits, if its sequence number is below the limit, where there is one.
+    pub(super) fn take(&mut self, limit: Option<u64>) -> Taken {
         loop {
             let Ok(step) = self.reader.step(self.bytes) else { return self.damaged_to_its_end() };
             let head = match step {
@@ -163,6 +200,9 @@ impl Segment {
                 Step::Gap(_) => continue,
                 Step::Torn(_) | Step::End => return self.damaged_to_its_end(),
             };
+            if limit.is_some_and(|limit| head.sequence >= limit) {
+                return Taken::Held;
+            }
             let offset = self.reader.offset;
             let request = if head.is_done { Ok(None) } else { self.reader.request(&head) };
             self.reader.pass(&head);

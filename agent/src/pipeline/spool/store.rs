@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::error::{Refused, SpoolError};
 use super::format::{FrameHead, HEADER_BYTES, Header, Mark, sink_type};
 use super::recovery::{Found, name, recover};
+use super::seal::{Seal, SealFile};
 use super::segment::{Damaged, Segment, Taken, Ticket};
 use crate::config::{Fsync, SpoolConfig};
 use crate::folder::{self, Refusal};
@@ -32,6 +33,8 @@ pub struct Store {
     is_unsynced: bool,
     damaged: Damaged,
     found: Recovered,
+    /// Up to where sets are whole; `None` where each request stands for itself.
+    sets: Option<(SealFile, Seal)>,
 }
 
 /// What an earlier process has left.
@@ -47,7 +50,7 @@ pub struct Recovered {
     pub damaged: Weight,
     /// Requests that are lost, and nobody knows what was in them.
     pub missing: u64,
-    /// The request that was being written when the process was killed: it was never taken in.
+    /// The request, or the set, that was being written when the process was killed: it was never taken in.
     pub torn: Weight,
 }
 
@@ -81,9 +84,70 @@ impl Store {
             is_unsynced: false,
             damaged: Damaged::default(),
             found: Recovered { requests, weight, bytes, damaged, missing, torn },
+            sets: None,
         };
         store.remove_finished();
         Ok(store)
+    }
+
+    /// From now on requests make up sets: none is taken out before [`Store::seal`] said that its set is whole. What an
+    /// earlier process has left of a set that is not whole was never taken in, and is removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written.
+    pub fn keep_sets(&mut self) -> io::Result<()> {
+        let (file, seal) = SealFile::open(&self.config.dir)?;
+        let seal = match seal {
+            Some(seal) => {
+                self.cut_from(seal.next)?;
+                // Behind a set that is whole nothing is missing but what was lost; an empty spool has counted anew.
+                if !self.segments.is_empty() {
+                    let missing = seal.next.saturating_sub(self.next_sequence);
+                    self.found.missing = self.found.missing.saturating_add(missing);
+                }
+                self.next_sequence = seal.next;
+                seal
+            }
+            None => Seal { next: self.next_sequence, through: None },
+        };
+        file.write(seal)?;
+        self.sets = Some((file, seal));
+        Ok(())
+    }
+
+    /// From now on each request stands for itself.
+    ///
+    /// # Errors
+    /// When what an earlier process has noted of its sets cannot be removed.
+    pub fn forget_sets(&mut self) -> io::Result<()> {
+        self.sets = None;
+        SealFile::remove(&self.config.dir)
+    }
+
+    /// The number of the last batch that is in whole sets with all before it, as [`Store::seal`] was told.
+    #[must_use]
+    pub fn sealed_through(&self) -> Option<u64> {
+        self.sets.as_ref().and_then(|(_, seal)| seal.through)
+    }
+
+    /// All that was appended until now makes up whole sets. They hold all that was handed in up to the batch of this
+    /// number; without one nothing more is known of that than before.
+    ///
+    /// # Errors
+    /// When that cannot be noted: then a process that is started after a kill takes the last sets for not whole.
+    pub fn seal(&mut self, through: Option<u64>) -> io::Result<()> {
+        let next = self.next_sequence;
+        let Some((file, seal)) = &mut self.sets else { return Ok(()) };
+        *seal = Seal { next, through: through.or(seal.through) };
+        file.write(*seal)?;
+        match self.config.fsync {
+            Fsync::Always => file.sync(),
+            Fsync::Interval => {
+                self.is_unsynced = true;
+                Ok(())
+            }
+            Fsync::Never => Ok(()),
+        }
     }
 
     /// Where it is.
@@ -124,7 +188,10 @@ impl Store {
         if head.frame_bytes() + HEADER_BYTES as u64 > self.config.max_bytes {
             return Err(Refused::TooLarge);
         }
-        self.make_room(head.frame_bytes())?;
+        if let Err(refused) = self.make_room(head.frame_bytes()) {
+            self.let_go();
+            return Err(refused);
+        }
         let segment = self.segment_for(head.frame_bytes())?;
         let before = segment.bytes;
         let mut written = segment.append(&head, &request.body, &table);
@@ -133,6 +200,7 @@ impl Store {
         }
         if let Err(error) = written {
             self.take_back(before);
+            self.let_go();
             return Err(error.into());
         }
         self.bytes += head.frame_bytes();
@@ -146,9 +214,11 @@ impl Store {
 
     /// Takes out the oldest request that waits, and notes that it is begun.
     pub fn take(&mut self) -> Option<(Ticket, Request)> {
+        let limit = self.sets.as_ref().map(|(_, seal)| seal.next);
         loop {
             let segment = self.segments.iter_mut().find(|segment| segment.waiting > 0)?;
-            match segment.take() {
+            match segment.take(limit) {
+                Taken::Held => return None,
                 Taken::Request(taken) => {
                     // If this fails, a restart knows less; the server still gets it once.
                     let _ = taken.0.note(Mark::Begun);
@@ -187,7 +257,13 @@ impl Store {
     /// When the system says that it is not.
     pub fn sync(&mut self) -> io::Result<()> {
         self.is_unsynced = false;
-        self.segments.back().filter(|_| self.is_writing).map_or(Ok(()), Segment::sync)
+        self.written().iter().try_for_each(|file| file.sync_data())
+    }
+
+    /// What may have been written since it was synced: the requests, then up to where they are whole.
+    fn written(&self) -> Vec<Arc<File>> {
+        let segment = self.segments.back().filter(|_| self.is_writing).map(Segment::file);
+        segment.into_iter().chain(self.sets.as_ref().map(|(seal, _)| seal.file())).collect()
     }
 
     /// Whether something was written that the policy wants on the disk within an interval.
@@ -196,11 +272,10 @@ impl Store {
         self.is_unsynced
     }
 
-    /// The file to which it was written, to be synced without holding up others.
+    /// The files to which it was written, to be synced in their order without holding up others.
     #[must_use]
-    pub fn take_unsynced(&mut self) -> Option<Arc<File>> {
-        let is_unsynced = std::mem::take(&mut self.is_unsynced);
-        self.segments.back().filter(|_| is_unsynced && self.is_writing).map(Segment::file)
+    pub fn take_unsynced(&mut self) -> Vec<Arc<File>> {
+        if std::mem::take(&mut self.is_unsynced) { self.written() } else { Vec::new() }
     }
 
     /// Ends the use of it: what waits stays for the next process.
@@ -212,6 +287,35 @@ impl Store {
         self.is_writing = false;
         self.remove_finished();
         synced
+    }
+
+    /// A set that fills all of the spool is taken out before it is whole: else nothing would ever go on.
+    fn let_go(&mut self) {
+        let Some((_, Seal { next, .. })) = self.sets else { return };
+        let is_under_way = self.segments.iter().any(|segment| segment.under_way > 0);
+        let first_waiting = self.segments.iter().find(|segment| segment.waiting > 0);
+        if !is_under_way && first_waiting.is_some_and(|segment| segment.holds_back(next)) {
+            // Where it cannot be noted it goes on nevertheless.
+            let _ = self.seal(None);
+        }
+    }
+
+    /// Removes the requests from this sequence number on.
+    fn cut_from(&mut self, sequence: u64) -> io::Result<()> {
+        let mut cut = Weight::default();
+        while let Some(last) = self.segments.back_mut().filter(|last| last.number >= sequence) {
+            cut += last.waiting_weight;
+            self.remove_last();
+        }
+        if let Some(last) = self.segments.back_mut() {
+            cut += last.cut_from(sequence)?;
+        }
+        self.bytes = self.segments.iter().map(|segment| segment.bytes).sum();
+        self.found.requests = self.segments.iter().map(|segment| segment.waiting as u64).sum();
+        self.found.weight = total(self.segments.iter().map(|segment| segment.waiting_weight));
+        self.found.bytes = self.bytes;
+        self.found.torn += cut;
+        Ok(())
     }
 
     /// Removes what is in the way of so many bytes.

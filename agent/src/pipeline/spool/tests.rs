@@ -335,3 +335,101 @@ proptest! {
         prop_assert!(hit.is_empty() <= (found.missing == 0 && damaged == 0));
     }
 }
+
+/// What is done with a spool that keeps sets.
+#[derive(Clone, Debug)]
+enum Act {
+    Append,
+    Seal,
+    Take,
+    /// The next process opens it.
+    Kill,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![6 => Just(Act::Append), 3 => Just(Act::Seal), 3 => Just(Act::Take), 2 => Just(Act::Kill)]
+}
+
+fn open_sets(dir: &TempDir) -> Store {
+    let mut store = open(dir);
+    store.keep_sets().unwrap();
+    store
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn sets_are_there_as_a_whole_or_not_at_all(acts in prop::collection::vec(act(), 0..50)) {
+        let dir = TempDir::new().unwrap();
+        let mut store = open_sets(&dir);
+        let (mut next, mut sealed, mut waiting, mut through) = (0, Vec::new(), Vec::new(), None);
+        for act in acts {
+            match act {
+                Act::Append if next < 60 => {
+                    store.append(&request(next)).unwrap();
+                    waiting.push(next);
+                    next += 1;
+                }
+                Act::Append => {}
+                Act::Seal => {
+                    sealed.append(&mut waiting);
+                    through = Some(next as u64);
+                    store.seal(through).unwrap();
+                }
+                Act::Take if sealed.is_empty() => prop_assert!(store.take().is_none()),
+                Act::Take => {
+                    let (ticket, request) = store.take().unwrap();
+                    prop_assert_eq!(number(&request), sealed.remove(0));
+                    store.done(&ticket).unwrap();
+                }
+                Act::Kill => {
+                    drop(store);
+                    store = open_sets(&dir);
+                    let found = store.recovered();
+                    prop_assert_eq!((found.requests, found.missing), (sealed.len() as u64, 0));
+                    let torn = waiting.drain(..).fold(0, |torn: u64, number| torn | 1 << number);
+                    prop_assert_eq!((found.torn.records, found.damaged.records), (torn, 0));
+                    prop_assert_eq!(store.sealed_through(), through);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_spool_with_sets_makes_it_panic(
+        harms in harms(),
+        acts in prop::collection::vec(any::<bool>(), 1..25),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let mut store = open_sets(&dir);
+        for (number, is_sealed) in acts.iter().enumerate() {
+            store.append(&request(number)).unwrap();
+            if *is_sealed {
+                store.seal(Some(number as u64)).unwrap();
+            }
+        }
+        drop(store);
+        let mut files = segments(&dir);
+        files.push(config(&dir).dir.join("sealed"));
+        for (file, share, harm) in harms {
+            hurt(&files[file % files.len()], share, &harm);
+        }
+        let mut store = open_sets(&dir);
+        let taken = numbers(&mut store);
+        prop_assert!(taken.is_sorted_by(|a, b| a < b), "{:?}", taken);
+        store.append(&request(30)).unwrap();
+        store.seal(Some(30)).unwrap();
+        prop_assert_eq!(numbers(&mut store), [30]);
+    }
+}
+
+#[test]
+fn a_set_that_fills_the_spool_is_let_go() {
+    let dir = TempDir::new().unwrap();
+    let config = SpoolConfig { max_bytes: 2_000, ..config(&dir) };
+    let mut store = Store::open(&config, "null", BOOT).unwrap();
+    store.keep_sets().unwrap();
+    let refused = (0..60).find(|number| store.append(&request(*number)).is_err()).unwrap();
+    assert_eq!(numbers(&mut store), (0..refused).collect::<Vec<_>>());
+    assert_eq!(store.sealed_through(), None);
+}

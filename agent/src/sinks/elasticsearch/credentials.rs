@@ -62,6 +62,17 @@ impl Credentials {
         header.map(Some).ok_or_else(|| "the secret has a character that no header can hold".to_owned())
     }
 
+    /// What to check when the server does not know who this is: the keys that are in use.
+    pub(super) fn advice(&self) -> &'static str {
+        match (&self.secret, &self.user) {
+            (None, _) => "set api_key_file, or user and password_file: the server wants to know who this is",
+            (Some(key), None) => key.key("check api_key", "check api_key_file"),
+            (Some(password), Some(_)) => {
+                password.key("check user and password", "check user and password_file")
+            }
+        }
+    }
+
     /// What a server said, without the secret if it said that.
     pub(super) fn hide(&self, told: String) -> String {
         match self.secret.as_ref().map(SecretInUse::get) {
@@ -80,6 +91,21 @@ mod tests {
 
     fn header(login: &Login) -> Option<String> {
         Credentials::new(login).header().unwrap().map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_the_keys_that_are_in_use() {
+        let in_file = || Secret::in_file("/x".into(), crate::config::Place::Flag("x"), "x".into());
+        let basic = |password| Login::Basic { user: "ann".into(), password };
+        for (login, advice) in [
+            (Login::ApiKey(Secret::of("k")), "check api_key"),
+            (Login::ApiKey(in_file()), "check api_key_file"),
+            (basic(Secret::of("p")), "check user and password"),
+            (basic(in_file()), "check user and password_file"),
+        ] {
+            assert_eq!(Credentials::new(&login).advice(), advice);
+        }
+        assert!(Credentials::new(&Login::None).advice().starts_with("set api_key_file, or user"));
     }
 
     #[test]

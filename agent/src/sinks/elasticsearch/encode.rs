@@ -1,138 +1,59 @@
 //! Records as items of a bulk request: a line that says which document to create, a line that is the document.
 
-use memchr::memmem::Finder;
-
-use super::super::digits;
-use super::super::json::{EncodeContext, Encoder};
-use super::super::names::event_type;
+use super::super::draft::{Line, Said};
+use super::super::json::{Counters, EncodeContext, Encoder};
 use super::stream::DataStream;
 use crate::model::{Record, RecordKind};
 
-/// Which figures stand in `source.*`, `destination.*` and `network.*`, which readers sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Counters {
-    /// Totals since the flow's birth; what is new stands under `conntally.delta`. For ends.
-    #[default]
-    Total,
-    /// What is new since the flow's previous record; totals stand under `conntally.total`. For updates.
-    Delta,
-}
-
 /// What stands before the id of an item.
-const BEFORE_ID: &[u8; 18] = br#"{"create":{"_id":""#;
-const AFTER_ID: &[u8; 4] = b"\"}}\n";
-
-/// Where a document says what is new. Quotes in names are escaped, so that it is found nowhere else.
-const DELTA: &[u8] = br#"},"conntally":{"delta":{"#;
-const TOTAL: &[u8] = br#"},"conntally":{"total":{"#;
+const BEFORE_ID: &str = r#"{"create":{"_id":""#;
 
 /// Writes records as items.
 pub struct BulkEncoder {
     json: Encoder,
     counters: Counters,
     /// What stands before the schema's first field in each document.
-    beginning: Vec<u8>,
-    /// Lines whose ids are not written yet.
-    lines: Vec<u8>,
-    /// Records with their figures exchanged.
-    exchanged: Vec<Record>,
-    delta: Finder<'static>,
+    beginning: Said,
 }
-
-/// Records whose lines are made at once.
-const TOGETHER: usize = 64;
 
 impl BulkEncoder {
     /// Writes by this context.
     #[must_use]
     pub fn new(context: EncodeContext, counters: Counters, stream: &DataStream) -> Self {
-        Self {
-            json: Encoder::new(context),
-            counters,
-            beginning: stream.beginning().into_bytes(),
-            lines: Vec::new(),
-            exchanged: Vec::new(),
-            delta: Finder::new(DELTA),
-        }
+        let beginning = Said::new(stream.beginning().as_bytes());
+        Self { json: Encoder::new(context), counters, beginning }
     }
 
     /// Appends each record as one item, and to `ends` where it ends. Many at once are cheaper than each alone.
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>, ends: &mut Vec<u32>) {
-        for together in records.chunks(TOGETHER) {
-            self.lines.clear();
-            self.write_lines(together);
-            let mut rest = self.lines.as_slice();
-            for record in together {
-                let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-                let (line, after) = rest.split_at(length);
-                put_action(record, out);
-                out.extend_from_slice(&self.beginning);
-                out.extend_from_slice(line.strip_prefix(b"{").unwrap_or(line));
-                ends.push(u32::try_from(out.len()).unwrap_or(u32::MAX));
-                rest = after;
-            }
-        }
-    }
-
-    fn write_lines(&mut self, records: &[Record]) {
-        match self.counters {
-            Counters::Total => self.json.encode(records, &mut self.lines),
-            Counters::Delta => {
-                self.exchanged.clear();
-                self.exchanged.extend(records.iter().map(exchanged));
-                self.json.encode(&self.exchanged, &mut self.lines);
-                name_totals(&self.delta, &mut self.lines);
-            }
-        }
-    }
-}
-
-fn exchanged(record: &Record) -> Record {
-    Record { totals: record.delta, delta: record.totals, ..*record }
-}
-
-/// What stands as delta in the lines becomes the total that it is.
-fn name_totals(delta: &Finder<'_>, lines: &mut [u8]) {
-    let mut from = 0;
-    while let Some(at) = lines.get(from..).and_then(|rest| delta.find(rest)) {
-        let end = from + at + TOTAL.len();
-        if let Some(place) = lines.get_mut(from + at..end) {
-            place.copy_from_slice(TOTAL);
-        }
-        from = end;
+        let Self { json, counters, beginning } = self;
+        let begin = |item: &mut Line<'_>, record: &Record| {
+            put_action(item, record);
+            item.said(beginning);
+        };
+        let ended = |length| ends.push(u32::try_from(length).unwrap_or(u32::MAX));
+        json.encode_documents(records, *counters, out, begin, ended);
     }
 }
 
 /// The id is the record's: flow, kind, moment by the boot clock. Sent again, it is the same.
-fn put_action(record: &Record, out: &mut Vec<u8>) {
-    out.extend_from_slice(BEFORE_ID);
-    out.extend_from_slice(digits::hex(record.flow_id.0).as_flattened());
-    let kind: &[u8] = match record.kind {
-        RecordKind::New => b"-start-",
-        RecordKind::Update => b"-info-",
-        RecordKind::End => b"-end-",
-    };
-    debug_assert_eq!(kind.trim_ascii(), format!("-{}-", event_type(record.kind)).as_bytes());
-    out.extend_from_slice(kind);
-    put_decimal(record.observed_boot_ns, out);
-    out.extend_from_slice(AFTER_ID);
-}
-
-fn put_decimal(value: u64, out: &mut Vec<u8>) {
-    const MILLION: u64 = 1_000_000;
-    let (high, low) = (value / MILLION, (value % MILLION) as u32);
-    if high == 0 {
-        let (text, length) = digits::short(low);
-        out.extend_from_slice(text.get(..length).unwrap_or_default());
-    } else {
-        put_decimal(high, out);
-        out.extend(digits::six(low).into_iter().take(6));
+#[inline(always)]
+fn put_action(item: &mut Line<'_>, record: &Record) {
+    item.raw(BEFORE_ID);
+    item.hex(record.flow_id.0);
+    // By the type of event; each by itself, so that its length is known.
+    match record.kind {
+        RecordKind::New => item.raw("-start-"),
+        RecordKind::Update => item.raw("-info-"),
+        RecordKind::End => item.raw("-end-"),
     }
+    item.number("", record.observed_boot_ns);
+    item.raw("\"}}\n");
 }
 
 /// The id of an encoded item.
 pub(super) fn id_of(item: &[u8]) -> Option<&str> {
-    let rest = item.strip_prefix(BEFORE_ID)?;
+    let rest = item.strip_prefix(BEFORE_ID.as_bytes())?;
     let end = memchr::memchr(b'"', rest)?;
     std::str::from_utf8(rest.get(..end)?).ok()
 }
@@ -155,6 +76,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
+    use super::super::super::names::event_type;
     use super::super::super::samples::{any_record, end_of_tcp, ping};
     use super::*;
 
@@ -232,13 +154,6 @@ mod tests {
                 begin = end as usize;
             }
             prop_assert_eq!(begin, out.len());
-        }
-
-        #[test]
-        fn any_moment_is_written_as_the_standard_library_does(value: u64, shift in 0u32..64) {
-            let mut out = Vec::new();
-            put_decimal(value >> shift, &mut out);
-            prop_assert_eq!(String::from_utf8(out).unwrap(), (value >> shift).to_string());
         }
     }
 }

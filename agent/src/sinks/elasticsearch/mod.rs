@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::OnceCell;
 
 pub use credentials::Login;
-pub use encode::{BulkEncoder, Counters};
+pub use encode::BulkEncoder;
 pub use options::Options;
 pub use status::StatusSink;
 pub use stream::DataStream;
@@ -38,6 +38,7 @@ use self::nodes::{Ask, Nodes};
 use self::rejected::Rejected;
 use self::setup::SetupError;
 use super::http::{Answer, Client, Failure, Method, TlsError};
+pub use super::json::Counters;
 use super::json::EncodeContext;
 use super::time::rfc3339;
 use crate::model::Record;
@@ -189,7 +190,7 @@ impl Elasticsearch {
 
     fn judge(&self, answer: &Answer, request: &Request, positions: &[usize]) -> Outcome {
         if answer.status != 200 {
-            return refused(answer, |told| self.nodes.hide(told));
+            return refused(answer, &self.nodes);
         }
         let ids: Vec<&str> = positions.iter().filter_map(|&at| id_of(request.piece(at)?)).collect();
         let sent_before = request.attempt > 0 || self.is_in_doubt(request, &ids);
@@ -259,22 +260,22 @@ fn not_now(reason: String, in_doubt: bool) -> Outcome {
 }
 
 /// What a status other than 200 means for a whole request.
-fn refused(answer: &Answer, hide: impl FnOnce(String) -> String) -> Outcome {
+fn refused(answer: &Answer, nodes: &Nodes) -> Outcome {
     let told = refusal(&answer.body).unwrap_or_else(|| answer.text().into_owned());
-    let reason = answer.said(&hide(told));
+    let reason = answer.said(&nodes.hide(told));
     if answer.status == 413 {
         return Outcome::TooLarge { reason };
     }
     let advice = match answer.status {
-        401 => "; check api_key_file, or user and password_file",
-        300..=399 => "; the url leads elsewhere: name the server itself",
-        404..=406 => "; does the url lead to Elasticsearch or OpenSearch?",
+        401 => nodes.advice(),
+        300..=399 => "the url leads elsewhere: name the server itself",
+        404..=406 => "does the url lead to Elasticsearch or OpenSearch?",
         _ => "",
     };
     // A proxy that gave up waiting says so with a 5xx.
     let in_doubt = matches!(answer.status, 408 | 500..=599) || answer.is_success();
     Outcome::NotNow {
-        reason: format!("{}{advice}", advised(&reason)),
+        reason: if advice.is_empty() { advised(&reason) } else { format!("{}; {advice}", advised(&reason)) },
         retry_after: answer.retry_after(),
         in_doubt,
     }

@@ -89,6 +89,11 @@ impl Nodes {
     }
 
     /// What a server said, without secrets.
+    /// What to check when a node does not know who this is.
+    pub(super) fn advice(&self) -> &'static str {
+        self.credentials.advice()
+    }
+
     pub(super) fn hide(&self, told: String) -> String {
         self.credentials.hide(told)
     }

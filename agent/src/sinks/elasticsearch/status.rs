@@ -64,7 +64,7 @@ impl Sink for StatusSink {
             Err(Failure { reason, in_doubt }) => return not_now(reason, in_doubt),
         };
         if answer.status != 200 {
-            return refused(&answer, |told| self.nodes.hide(told));
+            return refused(&answer, &self.nodes);
         }
         match fates(&answer.body, items, true) {
             Ok(fates) => outcome(&fates, &(0..items).collect::<Vec<_>>()),

@@ -38,6 +38,9 @@ struct Bench {
     dir: tempfile::TempDir,
 }
 
+/// Long enough for a server on a busy machine, short enough to wait for one that says nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl Bench {
     async fn new(replies: Vec<Reply>) -> Self {
         Self::with(replies, |_| {}).await
@@ -49,7 +52,7 @@ impl Bench {
         let mut options = Options::new(vec![double.endpoint("/base")]);
         options.rejected_file = Some(dir.path().join("rejected"));
         change(&mut options);
-        let sink = Elasticsearch::new("archive", &options, Duration::from_millis(500), context()).unwrap();
+        let sink = Elasticsearch::new("archive", &options, PATIENCE, context()).unwrap();
         Self { sink, double, dir }
     }
 

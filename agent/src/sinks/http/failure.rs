@@ -22,14 +22,18 @@ impl From<reqwest::Error> for Failure {
             (true, false) => format!("no connection within connect_timeout ({told})"),
             (false, _) => told,
         };
-        Self { reason: format!("{told}{}", advice(&told)), in_doubt }
+        Self { reason: with_advice(&told), in_doubt }
     }
 }
 
 /// What another client says of a failure, and what to do.
 pub(in crate::sinks) fn explain(error: &dyn Error) -> String {
-    let told = chain(error);
-    format!("{told}{}", advice(&told))
+    with_advice(&chain(error))
+}
+
+/// What was said of a failure, and what to do.
+pub(in crate::sinks) fn with_advice(told: &str) -> String {
+    format!("{told}{}", advice(told))
 }
 
 /// An error with all its causes.

@@ -20,7 +20,7 @@ pub use authorization::{authorization, basic, hide};
 pub use client::{Call, Client};
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
-pub(super) use failure::explain;
+pub(super) use failure::{explain, with_advice};
 pub use options::{HttpOptions, TlsFiles};
 pub use reqwest::{Method, Url, header};
 pub use retry_after::retry_after;

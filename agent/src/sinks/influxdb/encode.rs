@@ -5,16 +5,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::model::{Record, RecordKind};
 use crate::pipeline::{Item, Point, Sums, TagName};
 
+use super::super::draft::{Line, Said};
 use super::super::names::protocol_name;
-use super::line::{Line, escape};
+use super::line::{Key, append, escape};
 
 /// What all lines of a sink have in common.
 #[derive(Clone, Debug)]
 pub struct Series {
     /// The measurement, escaped.
-    measurement: Box<[u8]>,
+    measurement: Said,
     /// The tag `host` with its comma.
-    pub(super) host: Box<[u8]>,
+    pub(super) host: Said,
     /// How far behind the start of its interval a point stands.
     offset_ns: i64,
 }
@@ -32,8 +33,8 @@ impl Series {
         let tenth = (interval / 10).as_nanos().max(1);
         let host = if host.is_empty() { "unknown" } else { host };
         Self {
-            measurement: escape(measurement).into_bytes().into(),
-            host: format!(",host={}", escape(host)).into_bytes().into(),
+            measurement: Said::new(escape(measurement).as_bytes()),
+            host: Said::new(format!(",host={}", escape(host)).as_bytes()),
             offset_ns: i64::try_from(born % tenth).unwrap_or_default(),
         }
     }
@@ -47,18 +48,19 @@ pub trait ToLine: Item {
 
 impl ToLine for Point {
     fn to_line(&self, series: &Series, out: &mut Vec<u8>) {
-        let mut line = Line::new(out);
-        line.raw(&series.measurement);
-        // In the order of their names, as the database wants it for speed.
-        let before_host = self.group.tags.partition_point(|(name, _)| name.name() < "host");
-        let (before, after) = self.group.tags.split_at(before_host);
-        before.iter().for_each(|(name, value)| line.tag(key(*name), value));
-        line.raw(&series.host);
-        after.iter().for_each(|(name, value)| line.tag(key(*name), value));
-        moved(&mut line, &self.sums, b" destination_bytes=");
-        lived(&mut line, &self.sums, b",flows_ended=");
-        line.field(b",open_flows=", self.open_flows);
-        line.finish(self.start_ns.saturating_add(series.offset_ns));
+        append(out, |line| {
+            line.said(&series.measurement);
+            // In the order of their names, as the database wants it for speed.
+            let before_host = self.group.tags.partition_point(|(name, _)| *name < AFTER_HOST);
+            let (before, after) = self.group.tags.split_at(before_host);
+            before.iter().for_each(|(name, value)| line.tag(key(*name), value));
+            line.said(&series.host);
+            after.iter().for_each(|(name, value)| line.tag(key(*name), value));
+            moved(line, &self.sums, " destination_bytes=");
+            lived(line, &self.sums, ",flows_ended=");
+            line.field(",open_flows=", self.open_flows);
+            line.timestamp(self.start_ns.saturating_add(series.offset_ns));
+        });
     }
 }
 
@@ -66,80 +68,88 @@ impl ToLine for Record {
     /// A series for each flow. The last two bits of the timestamp tell which moment of the flow's life it is, so that
     /// a flow that begins and ends at once has two points.
     fn to_line(&self, series: &Series, out: &mut Vec<u8>) {
-        let mut line = Line::new(out);
-        line.raw(&series.measurement);
-        tags_of_flow(&mut line, self, series);
-        let sums = Sums::of(self);
-        if self.flags.no_counters {
-            lived(&mut line, &sums, b" flows_ended=");
-        } else {
-            moved(&mut line, &sums, b" destination_bytes=");
-            lived(&mut line, &sums, b",flows_ended=");
-        }
-        let moment = match self.kind {
-            RecordKind::New => 0,
-            RecordKind::Update => 1,
-            RecordKind::End => 2,
-        };
-        line.finish(self.observed_ns & !3 | moment);
+        append(out, |line| {
+            line.said(&series.measurement);
+            tags_of_flow(line, self, series);
+            let sums = Sums::of(self);
+            if self.flags.no_counters {
+                lived(line, &sums, " flows_ended=");
+            } else {
+                moved(line, &sums, " destination_bytes=");
+                lived(line, &sums, ",flows_ended=");
+            }
+            let moment = match self.kind {
+                RecordKind::New => 0,
+                RecordKind::Update => 1,
+                RecordKind::End => 2,
+            };
+            line.timestamp(self.observed_ns & !3 | moment);
+        });
     }
 }
 
-const fn key(name: TagName) -> &'static [u8] {
+/// The first tag behind `host`.
+const AFTER_HOST: TagName = TagName::Local;
+
+const fn key(name: TagName) -> Key {
     match name {
-        TagName::Direction => b",direction=",
-        TagName::Dst => b",dst=",
-        TagName::Local => b",local=",
-        TagName::Mark => b",mark=",
-        TagName::Netns => b",netns=",
-        TagName::Port => b",port=",
-        TagName::Proto => b",proto=",
-        TagName::Remote => b",remote=",
-        TagName::Src => b",src=",
-        TagName::Zone => b",zone=",
+        TagName::Direction => const { Key::new(",direction=") },
+        TagName::Dst => const { Key::new(",dst=") },
+        TagName::Local => const { Key::new(",local=") },
+        TagName::Mark => const { Key::new(",mark=") },
+        TagName::Netns => const { Key::new(",netns=") },
+        TagName::Port => const { Key::new(",port=") },
+        TagName::Proto => const { Key::new(",proto=") },
+        TagName::Remote => const { Key::new(",remote=") },
+        TagName::Src => const { Key::new(",src=") },
+        TagName::Zone => const { Key::new(",zone=") },
     }
 }
 
+#[inline(always)]
 fn tags_of_flow(line: &mut Line<'_>, record: &Record, series: &Series) {
     let tuple = &record.original;
-    line.address_tag(b",dst=", tuple.destination());
+    line.raw(",dst=");
+    line.address(tuple.destination());
     if tuple.has_ports() {
-        line.number_tag(b",dst_port=", u32::from(tuple.dst_port));
+        line.number(",dst_port=", u64::from(tuple.dst_port));
     }
-    line.hex_tag(b",flow_id=", record.flow_id.0);
-    line.raw(&series.host);
+    line.raw(",flow_id=");
+    line.hex(record.flow_id.0);
+    line.said(&series.host);
     if record.mark != 0 {
-        line.number_tag(b",mark=", record.mark);
+        line.number(",mark=", u64::from(record.mark));
     }
     match protocol_name(tuple.protocol) {
         Some(name) => {
-            line.raw(b",proto=");
-            line.raw(name.as_bytes());
+            line.raw(",proto=");
+            line.text(name.as_bytes());
         }
-        None => line.number_tag(b",proto=", u32::from(tuple.protocol)),
+        None => line.number(",proto=", u64::from(tuple.protocol)),
     }
-    line.address_tag(b",src=", tuple.source());
+    line.raw(",src=");
+    line.address(tuple.source());
     if tuple.has_ports() {
-        line.number_tag(b",src_port=", u32::from(tuple.src_port));
+        line.number(",src_port=", u64::from(tuple.src_port));
     }
     if record.zone != 0 {
-        line.number_tag(b",zone=", u32::from(record.zone));
+        line.number(",zone=", u64::from(record.zone));
     }
 }
 
 /// Bytes and packets.
 #[inline(always)]
-fn moved(line: &mut Line<'_>, sums: &Sums, first: &[u8]) {
+fn moved(line: &mut Line<'_>, sums: &Sums, first: &'static str) {
     line.field(first, sums.destination_bytes);
-    line.field(b",destination_packets=", sums.destination_packets);
-    line.field(b",source_bytes=", sums.source_bytes);
-    line.field(b",source_packets=", sums.source_packets);
+    line.field(",destination_packets=", sums.destination_packets);
+    line.field(",source_bytes=", sums.source_bytes);
+    line.field(",source_packets=", sums.source_packets);
 }
 
 /// Flows, and how long they lived.
 #[inline(always)]
-fn lived(line: &mut Line<'_>, sums: &Sums, first: &[u8]) {
+fn lived(line: &mut Line<'_>, sums: &Sums, first: &'static str) {
     line.field(first, sums.flows_ended);
-    line.field(b",flows_started=", sums.flows_started);
-    line.field(b",connection_time_ns=", sums.connection_time_ns);
+    line.field(",flows_started=", sums.flows_started);
+    line.field(",connection_time_ns=", sums.connection_time_ns);
 }

@@ -2,135 +2,101 @@
 //!
 //! <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>
 
-use std::net::IpAddr;
+use std::cell::Cell;
 
-use super::super::{address, digits};
+use super::super::draft::{Draft, Line};
 
-/// Room that is made for a line at once; more than nearly all take.
-const ROOM: usize = 640;
-
-/// One line that is being appended to a buffer. What is copied has a fixed size wherever it can, which is cheaper than
-/// to copy exactly: what is too much is overwritten by what follows.
-pub(super) struct Line<'a> {
-    out: &'a mut Vec<u8>,
-    /// Where the line ends so far; behind it are zeros.
-    at: usize,
+thread_local! {
+    /// Where lines are put together, one at a time: too much memory to be cleared for each of them.
+    static DRAFT: Cell<Option<Box<Draft>>> = const { Cell::new(None) };
 }
 
-impl<'a> Line<'a> {
-    /// Begins one.
-    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        let at = out.len();
-        out.resize(at + ROOM, 0);
-        Self { out, at }
-    }
+/// Appends the line that is written there.
+#[inline(always)]
+pub(super) fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Line<'_>)) {
+    let mut draft = DRAFT.take().unwrap_or_default();
+    let mut line = Line::new(&mut draft, out);
+    write(&mut line);
+    line.finish();
+    DRAFT.set(Some(draft));
+}
 
-    /// Ends it, with its timestamp in nanoseconds since the Unix epoch.
-    pub(super) fn finish(mut self, unix_ns: i64) {
-        self.raw(if unix_ns < 0 { b" -" } else { b" " });
-        self.decimal(unix_ns.unsigned_abs());
-        self.raw(b"\n");
-        self.out.truncate(self.at);
-    }
-
-    /// Text that needs no escapes.
-    #[inline(always)]
-    pub(super) fn raw(&mut self, text: &[u8]) {
-        match self.out.get_mut(self.at..self.at + text.len()) {
-            Some(place) => place.copy_from_slice(text),
-            None => self.overflow(text),
-        }
-        self.at += text.len();
-    }
-
-    /// The first characters of a text.
-    #[inline(always)]
-    fn front<const N: usize>(&mut self, text: &[u8; N], length: usize) {
-        match self.out.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
-            Some(place) => *place = *text,
-            None => self.overflow(text),
-        }
-        self.at += length;
-    }
-
-    /// Makes more room, and puts the text there.
-    #[cold]
-    #[inline(never)]
-    fn overflow(&mut self, text: &[u8]) {
-        self.out.truncate(self.at);
-        self.out.extend_from_slice(text);
-        self.out.resize(self.at + text.len() + ROOM, 0);
-    }
-
+impl Line<'_> {
     /// A tag. `before` is its comma, its key and `=`; a tag without a value is none.
-    pub(super) fn tag(&mut self, before: &[u8], value: &str) {
+    #[inline(always)]
+    pub(super) fn tag(&mut self, before: Key, value: &str) {
         if value.is_empty() {
             return;
         }
-        self.raw(before);
-        if value.bytes().any(is_special) { self.escaped(value) } else { self.raw(value.as_bytes()) }
-    }
-
-    /// A tag of which the value is a number.
-    #[inline(always)]
-    pub(super) fn number_tag(&mut self, before: &[u8], value: u32) {
-        self.raw(before);
-        self.decimal(u64::from(value));
-    }
-
-    /// A tag of which the value is an address.
-    #[inline]
-    pub(super) fn address_tag(&mut self, before: &[u8], ip: IpAddr) {
-        self.raw(before);
-        match ip {
-            IpAddr::V4(ip) => {
-                let (text, length) = address::v4(ip);
-                self.front(&text, length);
-            }
-            IpAddr::V6(ip) => {
-                let (text, length) = address::v6(ip);
-                self.front(&text, length);
-            }
+        self.front(&before.text, before.length);
+        if needs_escapes(value.as_bytes()) {
+            self.text(escape(value).as_bytes());
+        } else {
+            self.text(value.as_bytes());
         }
-    }
-
-    /// A tag of which the value is 16 bytes in hexadecimal.
-    #[inline]
-    pub(super) fn hex_tag(&mut self, before: &[u8], value: u128) {
-        self.raw(before);
-        self.raw(digits::hex(value).as_flattened());
     }
 
     /// An integer field. `before` is what separates it, its key and `=`. Beyond 2^63 - 1, which is as much as the
     /// database can hold, it is that: eight exbibytes in one interval.
     #[inline(always)]
-    pub(super) fn field(&mut self, before: &[u8], value: u64) {
-        self.raw(before);
-        self.decimal(value.min(i64::MAX.unsigned_abs()));
-        self.front(b"i", 1);
+    pub(super) fn field(&mut self, before: &'static str, value: u64) {
+        self.number(before, value.min(i64::MAX.unsigned_abs()));
+        self.ascii(b"i");
     }
 
+    /// The timestamp in nanoseconds since the Unix epoch, and the line's end.
     #[inline(always)]
-    fn decimal(&mut self, value: u64) {
-        if value >= 1_000_000 {
-            return self.long_decimal(value);
+    pub(super) fn timestamp(&mut self, unix_ns: i64) {
+        // Each by itself, so that its length is known.
+        if unix_ns < 0 {
+            self.number(" -", unix_ns.unsigned_abs());
+        } else {
+            self.number(" ", unix_ns.unsigned_abs());
         }
-        let (text, length) = digits::short(value as u32);
-        self.front(&text, length);
+        self.ascii(b"\n");
     }
+}
 
-    /// A number of which the last six digits are not all.
-    #[inline(never)]
-    fn long_decimal(&mut self, value: u64) {
-        let (high, low) = (value / 1_000_000, (value % 1_000_000) as u32);
-        self.decimal(high);
-        self.front(&digits::six(low), 6);
-    }
+/// A tag's comma, its key and `=`, to be copied whole.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    text: [u8; 16],
+    length: usize,
+}
 
-    #[cold]
-    fn escaped(&mut self, text: &str) {
-        self.raw(escape(text).as_bytes());
+impl Key {
+    /// At most 16 characters, as the compiler finds out.
+    pub(super) const fn new(text: &str) -> Self {
+        assert!(text.len() <= 16, "too long a key");
+        let mut key = Self { text: [0; 16], length: text.len() };
+        if let Some((place, _)) = key.text.split_at_mut_checked(text.len()) {
+            place.copy_from_slice(text.as_bytes());
+        }
+        key
     }
+}
+
+/// Looks at eight bytes at a time.
+#[inline(always)]
+fn needs_escapes(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    // The last eight may hold some that are looked at twice.
+    match text.last_chunk::<8>() {
+        Some(last) => words.iter().chain([last]).any(|word| has_special(u64::from_ne_bytes(*word))),
+        None => rest.iter().any(|&byte| is_special(byte)),
+    }
+}
+
+/// Whether one of eight bytes is special.
+const fn has_special(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// The highest bit of a byte that is this one, unless it was set before.
+    const fn is(word: u64, byte: u8) -> u64 {
+        (word ^ (ONES * byte as u64)).wrapping_sub(ONES)
+    }
+    let below_comma = word.wrapping_sub(ONES * (b' ' as u64 + 1));
+    let one = is(word, b',') | is(word, b'=') | is(word, b'\\') | is(word, 0x7F);
+    (below_comma | one) & !word & (ONES << 7) != 0
 }
 
 /// Whether a character of a tag cannot stand as it is everywhere.
@@ -187,27 +153,43 @@ mod tests {
     }
 
     #[test]
+    fn what_needs_an_escape_is_found_wherever_it_stands() {
+        for byte in 0..=255 {
+            for length in 1..20 {
+                for position in 0..length {
+                    let mut text = vec![b'a'; length];
+                    text[position] = byte;
+                    assert_eq!(needs_escapes(&text), is_special(byte), "{byte} at {position} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_tag_without_a_value_is_left_out() {
         let mut out = Vec::new();
-        let mut line = Line::new(&mut out);
-        line.raw(b"m");
-        line.tag(b",a=", "");
-        line.tag(b",b=", "x y");
-        line.field(b" n=", u64::MAX);
-        line.finish(-5);
+        append(&mut out, |line| {
+            line.raw("m");
+            line.tag(Key::new(",a="), "");
+            line.tag(Key::new(",b="), "x y");
+            line.field(" n=", u64::MAX);
+            line.timestamp(-5);
+        });
         assert_eq!(String::from_utf8(out).unwrap(), "m,b=x\\ y n=9223372036854775807i -5\n");
     }
 
     #[test]
     fn a_line_that_is_longer_than_its_room_is_written_in_full() {
-        let (mut out, long) = (b"before\n".to_vec(), "y".repeat(10 * ROOM));
+        let (mut out, long) = (b"before\n".to_vec(), "y".repeat(10_000));
         for _ in 0..3 {
-            let mut line = Line::new(&mut out);
-            line.raw(b"m");
-            line.tag(b",long=", &long);
-            line.hex_tag(b",id=", 7);
-            line.field(b" n=", 1_234_567_890);
-            line.finish(1_795_168_800_000_000_001);
+            append(&mut out, |line| {
+                line.raw("m");
+                line.tag(Key::new(",long="), &long);
+                line.raw(",id=");
+                line.hex(7);
+                line.field(" n=", 1_234_567_890);
+                line.timestamp(1_795_168_800_000_000_001);
+            });
         }
         let expected = format!("m,long={long},id={:032x} n=1234567890i 1795168800000000001\n", 7);
         assert_eq!(String::from_utf8(out).unwrap(), format!("before\n{}", expected.repeat(3)));

@@ -51,6 +51,20 @@ impl Login {
         revealed.map(|secret| secret.expose().to_owned()).unwrap_or_default()
     }
 
+    /// What to check when the server does not know who this is: the keys that are in use.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::None => "set user and password_file: the server wants to know who this is",
+            Self::Token(token) => {
+                token.key("check token", "check token_file: it is read again when it changes")
+            }
+            Self::User(_, password) => password.key(
+                "check user and password",
+                "check user and password_file: it is read again when it changes",
+            ),
+        }
+    }
+
     /// The server refused it: it is read again before the next try, even if its file looks unchanged.
     pub(super) fn refused(&self) {
         if let Some(secret) = self.secret() {

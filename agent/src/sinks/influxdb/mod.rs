@@ -76,6 +76,15 @@ impl<I: ToLine> InfluxDb<I> {
         };
         Ok(Self { series, wire, items: PhantomData })
     }
+
+    /// Beside another sink to the same server, which says which server that is.
+    #[must_use]
+    pub fn beside_another(mut self) -> Self {
+        if let Wire::Http(writer) = &mut self.wire {
+            writer.be_quiet();
+        }
+        self
+    }
 }
 
 impl<I: ToLine> Sink for InfluxDb<I> {

@@ -1,12 +1,16 @@
 //! What a person can set about this sink.
 
 use super::schema::MEASUREMENT;
-use crate::config::{Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
+use crate::config::{ALL_EVENTS, Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
 use crate::pipeline::aggregate::AggregateConfig;
 use crate::sinks::http::{Endpoint, HttpOptions};
 
 /// What fits a packet over nearly all links, tunnels included.
 const PAYLOAD: u32 = 1_400;
+
+/// What the configuration of the server says where it is written to by datagrams.
+const OF_RECEIVER: [&str; 6] =
+    ["database", "retention_policy", "user", "password", "password_file", "create"];
 
 /// How a database is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +85,7 @@ impl Options {
     ) -> Option<Self> {
         if events.len() < RecordEvent::ALL.len() {
             let place = section.place("events").unwrap_or_else(|| place.clone());
-            let rule = "must name all: points are of what moved since the flow's record before, and miss what is left out";
-            section.problem("events", &place, rule);
+            section.problem("events", &place, ALL_EVENTS);
         }
         let target = if section.count("version", 2, 1..=2) == 1 {
             version_1(place, section)
@@ -127,6 +130,13 @@ fn version_2(place: &Place, section: &mut Section<'_>) -> Option<Target> {
 
 fn version_1(place: &Place, section: &mut Section<'_>) -> Option<Target> {
     if let Some(address) = udp_address(section) {
+        for key in OF_RECEIVER {
+            section.refuse(
+                key,
+                "is nothing that a datagram could say: the server's receiver of datagrams has database, retention policy \
+                 and user of its own ([[udp]] in influxdb.conf); leave it out",
+            );
+        }
         let payload = section.count("udp_payload", PAYLOAD, 512..=65_507);
         return Some(Target::Udp { address, payload });
     }

@@ -1,9 +1,10 @@
 //! What is done once before the first request: saying who answers, making what is missing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::super::http::{Answer, Call, Client, Failure, Method};
+use super::super::http::{Answer, Call, Client, Endpoint, Failure, Method};
 use super::Target;
 use super::api::{Api, ApiError};
 use super::login::Login;
@@ -19,16 +20,47 @@ pub(super) struct Preparation {
     target: Target,
     timeout: Duration,
     is_done: AtomicBool,
+    /// The version that was told last.
+    told: Mutex<Option<String>>,
+    /// Somebody else tells of the same server.
+    is_quiet: bool,
 }
 
 impl Preparation {
     pub(super) fn new(name: &str, target: Target, timeout: Duration) -> Self {
-        Self { name: name.to_owned(), target, timeout, is_done: AtomicBool::new(false) }
+        let (name, is_done, told) = (name.to_owned(), AtomicBool::new(false), Mutex::default());
+        Self { name, target, timeout, is_done, told, is_quiet: false }
     }
 
-    /// What was there is gone: the next try makes it anew, if that is wanted.
+    /// Leaves it to somebody else to say which server answers.
+    pub(super) const fn be_quiet(&mut self) {
+        self.is_quiet = true;
+    }
+
+    /// What was there is gone: the next try makes it anew. Unless that is wanted, there is nothing to prepare again.
     pub(super) fn again(&self) {
-        self.is_done.store(false, Ordering::Relaxed);
+        if let Target::Two { create: true, .. } | Target::One { create: true, .. } = &self.target {
+            self.is_done.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Says which server answers, unless it was said of the same.
+    fn tell(&self, version: &str, url: &Endpoint) {
+        if self.is_news(version) {
+            tracing::info!("sink {}: InfluxDB {version} answers at {url}", self.name);
+        }
+    }
+
+    fn is_news(&self, version: &str) -> bool {
+        if self.is_quiet {
+            return false;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.as_deref() != Some(version);
+        if is_news {
+            *told = Some(version.to_owned());
+        }
+        is_news
     }
 
     /// Does it, unless it was done.
@@ -70,7 +102,7 @@ impl Preparation {
     async fn version_2(&self, api: &Api<'_>) -> Result<(), ApiError> {
         let Target::Two { url, org, bucket, create, .. } = &self.target else { return Ok(()) };
         let version = api.version().await?;
-        tracing::info!("sink {}: InfluxDB {version} answers at {url}", self.name);
+        self.tell(&version, url);
         let Some(id) = api.organization(org).await? else {
             tracing::debug!(
                 "sink {}: organisation {org:?} is not there, or not to be seen by this token",
@@ -97,7 +129,7 @@ impl Preparation {
         let ping = Call::get(url.at(&["ping"], &[]), login.header()?, LONGEST_ANSWER);
         let answer = client.send(ping).await?;
         let version = answer.header("x-influxdb-version").unwrap_or("of no known version");
-        tracing::info!("sink {}: InfluxDB {version} answers at {url}", self.name);
+        self.tell(version, url);
         if !create {
             return Ok(());
         }
@@ -115,5 +147,24 @@ impl Preparation {
             tracing::warn!("sink {}: cannot make database {database:?}: {told}", self.name);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn a_server_is_told_of_once_until_another_version_answers() {
+        let url = Endpoint::parse("http://127.0.0.1:1").unwrap();
+        let (org, bucket, token) = ("o".into(), "b".into(), Secret::of("t"));
+        let target = Target::Two { url, org, bucket, token, create: true };
+        let mut preparation = Preparation::new("live", target, Duration::ZERO);
+        let is_news =
+            ["v2.7.11", "v2.7.11", "v2.7.12", "v2.7.12"].map(|version| preparation.is_news(version));
+        assert_eq!(is_news, [true, false, true, false]);
+        preparation.be_quiet();
+        assert!(!preparation.is_news("v3"), "another one tells it");
     }
 }

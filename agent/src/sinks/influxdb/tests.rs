@@ -47,6 +47,17 @@ fn a_point_has_the_tags_of_its_group_and_the_host_in_order() {
 }
 
 #[test]
+fn the_host_stands_between_the_names_around_its_own() {
+    let tags = [TagName::Direction, TagName::Dst, TagName::Local, TagName::Mark];
+    let tags = tags.into_iter().map(|name| (name, name.name().into())).collect();
+    let text = line(&point(tags, Sums::default(), TEN_O_CLOCK));
+    assert!(
+        text.starts_with(r"flows,direction=direction,dst=dst,host=gw\ 1,local=local,mark=mark "),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_record_has_the_tags_of_its_flow() {
     insta::assert_snapshot!(line(&end_of_tcp()), @r"flows,dst=198.51.100.7,dst_port=443,flow_id=00000000000000000000000000000f3c,host=gw\ 1,proto=tcp,src=10.0.0.2,src_port=40312 destination_bytes=0i,destination_packets=0i,source_bytes=60i,source_packets=1i,flows_ended=1i,flows_started=0i,connection_time_ns=5099999999i 1795168805100000002");
     insta::assert_snapshot!(line(&ping()), @r"flows,dst=2001:db8::2,flow_id=00000000000000000000000000000f3c,host=gw\ 1,proto=ipv6-icmp,src=2001:db8::1 destination_bytes=0i,destination_packets=0i,source_bytes=60i,source_packets=1i,flows_ended=0i,flows_started=0i,connection_time_ns=0i 1795168805100000001");

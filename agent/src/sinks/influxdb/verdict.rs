@@ -25,11 +25,17 @@ pub(super) enum Verdict {
     },
 }
 
-/// Decides what became of `lines`. `hide` takes secrets out of what the server says.
+/// Decides what became of `lines`. `hide` takes secrets out of what the server says; `who` is what to check when it does
+/// not know who wrote.
 ///
 /// Version 2 drops a whole request for a line that it cannot read, version 1 stores the others and says `partial write`,
 /// as both do where points do not fit the database: a field of another type, a time beyond the retention.
-pub(super) fn verdict(answer: &Answer, lines: &[&[u8]], hide: impl Fn(&str) -> String) -> Verdict {
+pub(super) fn verdict(
+    answer: &Answer,
+    lines: &[&[u8]],
+    hide: impl Fn(&str) -> String,
+    who: &'static str,
+) -> Verdict {
     // What has stored lines has no more to say: success with words is from somebody else on the way, or a broken server.
     if answer.is_success() && answer.body.is_empty() {
         return Verdict::Known(Outcome::Delivered);
@@ -41,7 +47,10 @@ pub(super) fn verdict(answer: &Answer, lines: &[&[u8]], hide: impl Fn(&str) -> S
         400 | 422 if told.contains(PARTIAL) => partial(&told, lines, reason),
         400 | 422 if told.contains(UNREADABLE) => whole(&told, lines, reason),
         status => Verdict::Known(Outcome::NotNow {
-            reason: format!("{reason}{}", advice(status)),
+            reason: match if status == 401 { who } else { advice(status) } {
+                "" => reason,
+                advice => format!("{reason}; {advice}"),
+            },
             retry_after: answer.retry_after(),
             // A proxy that lost sight of the server, or nonsense.
             in_doubt: matches!(status, 200..=299 | 502 | 504),
@@ -62,13 +71,12 @@ fn told(answer: &Answer) -> String {
 /// What a person can do.
 const fn advice(status: u16) -> &'static str {
     match status {
-        200..=299 => "; InfluxDB says nothing when lines are stored: does the url lead to it?",
-        300..=399 => "; the server is elsewhere: correct the url",
-        400 => "; does the url lead to InfluxDB, and to the version that is set?",
-        401 => "; check token_file, or user and password_file: it is read again when it changes",
-        403 => "; the token or user must be allowed to write there",
-        404 => "; make the bucket or database, set create = true, or correct its name",
-        429 | 503 => "; the server is busy",
+        200..=299 => "InfluxDB says nothing when lines are stored: does the url lead to it?",
+        300..=399 => "the server is elsewhere: correct the url",
+        400 => "does the url lead to InfluxDB, and to the version that is set?",
+        403 => "the token or user must be allowed to write there",
+        404 => "make the bucket or database, set create = true, or correct its name",
+        429 | 503 => "the server is busy",
         _ => "",
     }
 }
@@ -136,7 +144,7 @@ mod tests {
 
     fn decided(status: u16, body: &str) -> Verdict {
         let answer = Answer { status, body: body.as_bytes().to_vec(), ..Answer::default() };
-        verdict(&answer, &LINES, |told| told.replace("hunter2", "***"))
+        verdict(&answer, &LINES, |told| told.replace("hunter2", "***"), "check token_file")
     }
 
     fn partly(status: u16, body: &str) -> (Vec<usize>, Vec<usize>) {
@@ -216,7 +224,7 @@ mod tests {
         assert!(matches!(decided(413, ""), Verdict::Known(Outcome::TooLarge { .. })));
         let headers = HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]);
         let answer = Answer { status: 429, headers, ..Answer::default() };
-        let Verdict::Known(Outcome::NotNow { retry_after, .. }) = verdict(&answer, &LINES, str::to_owned)
+        let Verdict::Known(Outcome::NotNow { retry_after, .. }) = verdict(&answer, &LINES, str::to_owned, "")
         else {
             panic!("not tried again")
         };

@@ -97,6 +97,35 @@ async fn a_bucket_that_is_missing_is_made_if_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn while_a_bucket_is_missing_that_is_not_to_be_made_only_writes_are_tried_again() {
+    let missing = || json(404, r#"{"code":"not found","message":"bucket \"flows\" not found"}"#);
+    let double = Double::plain([healthy(), no_organization(), missing(), missing()]).await;
+    let sink = sink(two(double.endpoint("/"), false));
+    for _ in 0..2 {
+        let outcome = sink.deliver(&request(&["m n=1i 1"])).await;
+        assert!(matches!(outcome, Outcome::NotNow { .. }), "{outcome:?}");
+    }
+    assert_eq!(sink.deliver(&request(&["m n=1i 1"])).await, Outcome::Delivered);
+    let writes = double.asked().iter().filter(|asked| asked.head.starts_with("POST /api/v2/write")).count();
+    assert_eq!((writes, double.asked().len()), (3, 5));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_gone_is_made_again_if_that_is_wanted() {
+    let orgs = || json(200, r#"{"orgs":[{"id":"00aa","name":"n o c"}]}"#);
+    let none = || json(200, r#"{"buckets":[]}"#);
+    let gone = json(404, r#"{"code":"not found","message":"bucket \"flows\" not found"}"#);
+    let prepared = || [healthy(), orgs(), none(), json(201, "{}")];
+    let replies = prepared().into_iter().chain([gone]).chain(prepared());
+    let double = Double::plain(replies).await;
+    let sink = sink(two(double.endpoint("/"), true));
+    assert!(matches!(sink.deliver(&request(&["m n=1i 1"])).await, Outcome::NotNow { .. }));
+    assert_eq!(sink.deliver(&request(&["m n=1i 1"])).await, Outcome::Delivered);
+    let made = double.asked().iter().filter(|asked| asked.head.starts_with("POST /api/v2/buckets")).count();
+    assert_eq!(made, 2);
+}
+
+#[tokio::test]
 async fn nobody_there_is_said_and_nothing_is_in_doubt() {
     let url = Endpoint::parse("http://127.0.0.1:1").unwrap();
     let outcome = sink(two(url, false)).deliver(&request(&["m n=1i 1"])).await;
@@ -152,6 +181,36 @@ async fn a_token_that_is_refused_is_read_again() {
     std::fs::write(&path, "new").unwrap();
     assert_eq!(sink.deliver(&request(&["m n=1i 1"])).await, Outcome::Delivered);
     assert!(double.asked().last().unwrap().head.contains("Token new"));
+}
+
+#[tokio::test]
+async fn who_is_not_known_is_told_the_keys_that_are_in_use() {
+    let one = |url, login| Target::One {
+        url,
+        database: "flows".into(),
+        retention_policy: None,
+        login,
+        create: false,
+    };
+    let ann = || Some(("ann".to_owned(), Secret::of("hunter2")));
+    let pinged = || Reply::Say(204, "X-Influxdb-Version: 1.12.4\r\n", String::new());
+    for (is_two, login, advice) in [
+        (true, None, "; check token"),
+        (false, ann(), "; check user and password"),
+        (false, None, "; set user and password_file: the server wants to know who this is"),
+    ] {
+        let refused = json(401, r#"{"error":"unauthorized access"}"#);
+        let double = if is_two {
+            Double::plain([healthy(), no_organization(), refused]).await
+        } else {
+            Double::plain([pinged(), refused]).await
+        };
+        let url = double.endpoint("/");
+        let target = if is_two { two(url, false) } else { one(url, login) };
+        let outcome = sink(target).deliver(&request(&["m n=1i 1"])).await;
+        let Outcome::NotNow { reason, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(reason.ends_with(advice), "{reason}");
+    }
 }
 
 #[tokio::test]

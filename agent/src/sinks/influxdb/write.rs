@@ -45,6 +45,11 @@ impl Writer {
         Ok(Some(Self { client, url, login, preparation }))
     }
 
+    /// Leaves it to another writer to the same server to say which it is.
+    pub(super) const fn be_quiet(&mut self) {
+        self.preparation.be_quiet();
+    }
+
     /// Tries once to write all; lines that the server cannot read are looked for by writing the others.
     pub(super) async fn deliver(&self, request: &Request) -> Outcome {
         if let Err(failure) = self.preparation.run(&self.client, &self.login).await {
@@ -107,7 +112,7 @@ impl Writer {
                     404 => self.preparation.again(),
                     _ => {}
                 }
-                verdict(&answer, lines, |told| self.login.hide(told))
+                verdict(&answer, lines, |told| self.login.hide(told), self.login.advice())
             }
         }
     }

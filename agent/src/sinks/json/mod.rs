@@ -13,11 +13,12 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::writer::{Calendars, Draft, Mention, Said, Writer};
+use super::draft::{Draft, Line, Mention, Said};
 use super::names::{STATUS_NAMED, flag_names, nat_name, protocol_name, protocol_state, status_names};
+use super::time::Calendar;
 use crate::flow::community_id::{self, CommunityId};
 use crate::model::{
-    Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, Tuple, protocol,
+    Counter, EndReason, Family, NatKind, Record, RecordFlags, RecordKind, Status, Totals, Tuple, protocol,
 };
 use crate::pipeline::Networks;
 
@@ -34,6 +35,16 @@ pub struct EncodeContext {
     pub networks: Arc<Networks>,
 }
 
+/// Which figures stand in `source.*`, `destination.*` and `network.*`, which readers sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counters {
+    /// Totals since the flow's birth; what is new stands under `conntally.delta`. For ends.
+    #[default]
+    Total,
+    /// What is new since the flow's previous record; totals stand under `conntally.total`. For updates.
+    Delta,
+}
+
 /// Writes records as lines.
 pub struct Encoder {
     context: EncodeContext,
@@ -46,12 +57,18 @@ pub struct Encoder {
     ids: [CommunityId; community_id::TOGETHER],
 }
 
+/// One for the moments of records, which follow each other, and one for the moments before them.
+struct Calendars {
+    now: Calendar,
+    before: Calendar,
+}
+
 impl Encoder {
     /// Writes by this context.
     #[must_use]
     pub fn new(context: EncodeContext) -> Self {
-        let (mut draft, mut calendars, mut host) = (Box::new(Draft::new()), Calendars::new(), Vec::new());
-        let json = &mut Writer::new(&mut draft, &mut calendars, &mut host);
+        let (mut draft, mut host) = (Box::<Draft>::default(), Vec::new());
+        let mut json = Line::new(&mut draft, &mut host);
         json.raw(r#"]},"host":{"name":""#);
         json.escaped(&context.host);
         json.raw(r#""},"conntally":{"#);
@@ -59,7 +76,7 @@ impl Encoder {
         Self {
             context,
             draft,
-            calendars,
+            calendars: Calendars { now: Calendar::new(), before: Calendar::new() },
             host: Said::new(&host),
             netns: Netns::default(),
             ids: Default::default(),
@@ -68,6 +85,20 @@ impl Encoder {
 
     /// Appends each of the records as one line, its newline included. Many at once are cheaper than each alone.
     pub fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
+        self.encode_documents(records, Counters::Total, out, |json, _| json.raw("{"), |_| {});
+    }
+
+    /// The same where a line is part of something: `begin` writes all that stands before the schema's first field,
+    /// `ended` is told how long the buffer is then.
+    #[inline(always)]
+    pub(super) fn encode_documents(
+        &mut self,
+        records: &[Record],
+        counters: Counters,
+        out: &mut Vec<u8>,
+        begin: impl Fn(&mut Line<'_>, &Record),
+        mut ended: impl FnMut(usize),
+    ) {
         let Self { context, draft, calendars, host, netns, ids } = self;
         // Its name may have changed since the last time.
         netns.said.set(b"");
@@ -77,7 +108,11 @@ impl Encoder {
                 if netns.said.is_empty() || netns.inode != record.netns {
                     netns.turn_to(record.netns, context, draft);
                 }
-                line(Writer::new(draft, calendars, out), record, id, host, &netns.said, &context.networks);
+                let mut json = Line::new(draft, out);
+                begin(&mut json, record);
+                let common = Common { host, netns: &netns.said, networks: &context.networks };
+                document(json, calendars, (record, Figures::of(record, counters)), id, &common);
+                ended(out.len());
             }
         }
     }
@@ -95,9 +130,8 @@ struct Netns {
 impl Netns {
     fn turn_to(&mut self, inode: u32, context: &EncodeContext, draft: &mut Draft) {
         self.inode = inode;
-        let mut calendars = Calendars::new();
         self.text.clear();
-        let json = &mut Writer::new(draft, &mut calendars, &mut self.text);
+        let mut json = Line::new(draft, &mut self.text);
         json.number(r#""netns":{"inode":"#, inode.into());
         if let Some(name) = (context.netns_name)(inode) {
             json.raw(r#","name":""#);
@@ -110,22 +144,57 @@ impl Netns {
     }
 }
 
-fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns: &Said, networks: &Networks) {
-    let observed = event(&mut json, record);
-    flow(&mut json, record);
-    network(&mut json, record, id);
-    if networks.has_internal() {
-        json = direction(json, record, networks);
+/// What records have in common.
+struct Common<'a> {
+    host: &'a Said,
+    netns: &'a Said,
+    networks: &'a Networks,
+}
+
+/// What readers sum, and what stands beside it.
+#[derive(Clone, Copy)]
+struct Figures<'a> {
+    summed: &'a Totals,
+    other: &'a Totals,
+    /// The key of the other one.
+    key: &'static str,
+}
+
+impl<'a> Figures<'a> {
+    #[inline(always)]
+    const fn of(record: &'a Record, counters: Counters) -> Self {
+        let Record { totals, delta, .. } = record;
+        match counters {
+            Counters::Total => Self { summed: totals, other: delta, key: r#""delta""# },
+            Counters::Delta => Self { summed: delta, other: totals, key: r#""total""# },
+        }
     }
-    let mentions = endpoints(&mut json, record);
+}
+
+/// All from the schema's first field on.
+#[inline(always)]
+fn document(
+    mut json: Line<'_>,
+    calendars: &mut Calendars,
+    (record, figures): (&Record, Figures<'_>),
+    id: &CommunityId,
+    common: &Common<'_>,
+) {
+    event(&mut json, calendars, record);
+    flow(&mut json, record);
+    network(&mut json, record, figures.summed, id);
+    if common.networks.has_internal() {
+        json = direction(json, record, common.networks);
+    }
+    let mentions = endpoints(&mut json, record, figures.summed);
     related(&mut json, mentions);
-    json.said(host);
-    delta(&mut json, record);
-    last_seen(&mut json, record, observed);
+    json.said(common.host);
+    other(&mut json, record, figures);
+    last_seen(&mut json, calendars, record);
     place(&mut json, record);
-    json.said(netns);
-    if !networks.is_empty() {
-        json = named(json, record, networks);
+    json.said(common.netns);
+    if !common.networks.is_empty() {
+        json = named(json, record, common.networks);
     }
     flags(&mut json, record.flags);
     json.finish();
@@ -134,10 +203,10 @@ fn line(mut json: Writer, record: &Record, id: &CommunityId, host: &Said, netns:
 /// Which way the flow goes, as seen from the internal networks. It takes the writer and gives it back, here and below:
 /// where a writer that is only lent to another function has got to would be in memory, and not in a register.
 #[inline(never)]
-fn direction<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> Writer<'a> {
+fn direction<'a>(mut json: Line<'a>, record: &Record, networks: &Networks) -> Line<'a> {
     if let Some(direction) = networks.direction(&record.original, &record.reply) {
         json.raw(r#","direction":""#);
-        json.word(direction.name());
+        json.text(direction.name().as_bytes());
         json.raw("\"");
     }
     json
@@ -145,7 +214,7 @@ fn direction<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> 
 
 /// The networks that the two ends are in.
 #[inline(never)]
-fn named<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> Writer<'a> {
+fn named<'a>(mut json: Line<'a>, record: &Record, networks: &Networks) -> Line<'a> {
     let Tuple { family, src, dst, .. } = record.original;
     let find = |address| networks.network(networks.locate(family, address)?);
     let ends = [(r#""source":""#, find(src)), (r#""destination":""#, find(dst))];
@@ -165,7 +234,7 @@ fn named<'a>(mut json: Writer<'a>, record: &Record, networks: &Networks) -> Writ
 }
 
 #[inline(always)]
-fn flags(json: &mut Writer, flags: RecordFlags) {
+fn flags(json: &mut Line<'_>, flags: RecordFlags) {
     if flags == RecordFlags::default() {
         return json.raw(",\"flags\":[]}}\n");
     }
@@ -193,9 +262,9 @@ const ACTION: &str = r#""],"action":"network_flow","dataset":"conntally.flow","s
 
 /// The moment, the schema's version and what happened.
 #[inline(always)]
-fn event(json: &mut Writer, record: &Record) -> Mention {
-    json.raw(r#"{"@timestamp":""#);
-    let observed = json.moment(record.observed_ns);
+fn event(json: &mut Line<'_>, calendars: &mut Calendars, record: &Record) {
+    json.raw(r#""@timestamp":""#);
+    let observed = json.moment(&mut calendars.now, record.observed_ns);
     json.raw(HAPPENED);
     // Each by itself, so that its length is known.
     match record.kind {
@@ -204,15 +273,14 @@ fn event(json: &mut Writer, record: &Record) -> Mention {
         RecordKind::End => json.raw("end"),
     }
     json.raw(ACTION);
-    json.moment_before(record.start_ns);
+    json.moment(&mut calendars.before, record.start_ns);
     json.raw(r#"","end":""#);
     json.again(observed);
     json.number(r#"","duration":"#, record.duration_ns);
-    observed
 }
 
 #[inline(always)]
-fn flow(json: &mut Writer, record: &Record) {
+fn flow(json: &mut Line<'_>, record: &Record) {
     json.raw(r#"},"flow":{"id":""#);
     json.hex(record.flow_id.0);
     if record.kind == RecordKind::End {
@@ -223,11 +291,11 @@ fn flow(json: &mut Writer, record: &Record) {
 }
 
 #[inline(always)]
-fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
+fn network(json: &mut Line<'_>, record: &Record, totals: &Totals, id: &CommunityId) {
     network_protocol(json, record.original.family, record.original.protocol);
     json.ascii(id.as_bytes());
     json.raw("\"");
-    let (there, back) = (record.totals.original, record.totals.reply);
+    let (there, back) = (totals.original, totals.reply);
     let sum = Counter {
         packets: there.packets.saturating_add(back.packets),
         bytes: there.bytes.saturating_add(back.bytes),
@@ -237,7 +305,7 @@ fn network(json: &mut Writer, record: &Record, id: &CommunityId) {
 
 /// Family and protocol; what nearly all flows have is said in one go.
 #[inline(always)]
-fn network_protocol(json: &mut Writer, family: Family, number: u8) {
+fn network_protocol(json: &mut Line<'_>, family: Family, number: u8) {
     match (family, number) {
         (Family::V4, protocol::TCP) => {
             json.raw(r#"},"network":{"type":"ipv4","transport":"tcp","iana_number":"6","community_id":""#);
@@ -250,7 +318,7 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
             json.ascii(if family == Family::V4 { b"ipv4\"" } else { b"ipv6\"" });
             if let Some(name) = protocol_name(number) {
                 json.raw(r#","transport":""#);
-                json.word(name);
+                json.text(name.as_bytes());
                 json.raw("\"");
             }
             json.number(r#","iana_number":""#, number.into());
@@ -261,7 +329,7 @@ fn network_protocol(json: &mut Writer, family: Family, number: u8) {
 
 /// Bytes and packets, unless the kernel does not count them.
 #[inline(always)]
-fn counter(json: &mut Writer, record: &Record, counter: Counter) {
+fn counter(json: &mut Line<'_>, record: &Record, counter: Counter) {
     if record.flags.no_counters {
         return;
     }
@@ -290,8 +358,8 @@ type Mentions = (Address, Address, [Option<Address>; 2]);
 
 /// Source and destination.
 #[inline(always)]
-fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
-    let Record { original, totals, .. } = record;
+fn endpoints(json: &mut Line<'_>, record: &Record, totals: &Totals) -> Mentions {
+    let original = &record.original;
     let [source_nat, destination_nat] = translated(record);
     json.raw(r#"},"source":{"ip":""#);
     let source = endpoint(json, record, (original.source(), original.src_port), totals.original, source_nat);
@@ -303,7 +371,7 @@ fn endpoints(json: &mut Writer, record: &Record) -> Mentions {
 
 #[inline(always)]
 fn endpoint(
-    json: &mut Writer,
+    json: &mut Line<'_>,
     record: &Record,
     (ip, port): (IpAddr, u16),
     moved: Counter,
@@ -319,7 +387,7 @@ fn endpoint(
 }
 
 #[inline(always)]
-fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address {
+fn address(json: &mut Line<'_>, record: &Record, ip: IpAddr, port: u16) -> Address {
     let mention = json.address(ip);
     json.raw("\"");
     if record.original.has_ports() {
@@ -330,7 +398,7 @@ fn address(json: &mut Writer, record: &Record, ip: IpAddr, port: u16) -> Address
 
 /// All addresses of the flow, each once.
 #[inline(always)]
-fn related(json: &mut Writer, (source, destination, translated): Mentions) {
+fn related(json: &mut Line<'_>, (source, destination, translated): Mentions) {
     json.raw(r#"},"related":{"ip":[""#);
     json.again(source.1);
     if destination.0 != source.0 {
@@ -348,17 +416,18 @@ fn related(json: &mut Writer, (source, destination, translated): Mentions) {
     json.raw("\"");
 }
 
-/// What is new since the flow's previous record.
+/// What is new since the flow's previous record, or its totals.
 #[inline(always)]
-fn delta(json: &mut Writer, record: &Record) {
+fn other(json: &mut Line<'_>, record: &Record, Figures { other, key, .. }: Figures<'_>) {
     if record.flags.no_counters {
         return;
     }
-    let (there, back) = (record.delta.original, record.delta.reply);
+    json.raw(key);
+    let (there, back) = (other.original, other.reply);
     if there == Counter::default() {
-        json.raw(r#""delta":{"source":{"bytes":0,"packets":0"#);
+        json.raw(r#":{"source":{"bytes":0,"packets":0"#);
     } else {
-        json.number(r#""delta":{"source":{"bytes":"#, there.bytes);
+        json.number(r#":{"source":{"bytes":"#, there.bytes);
         json.number(r#","packets":"#, there.packets);
     }
     if back == Counter::default() {
@@ -371,14 +440,12 @@ fn delta(json: &mut Writer, record: &Record) {
 
 /// What is known of the flow by this record: activity, state, end.
 #[inline(always)]
-fn last_seen(json: &mut Writer, record: &Record, observed: Mention) {
+fn last_seen(json: &mut Line<'_>, calendars: &mut Calendars, record: &Record) {
     if let Some(last) = record.last_moved_ns {
         json.raw(r#""last":""#);
-        if last == record.observed_ns {
-            json.again(observed);
-        } else {
-            json.moment_before(last);
-        }
+        // Not what the line has already: that may have been handed out with a long name of the host.
+        let is_now = last == record.observed_ns;
+        json.moment(if is_now { &mut calendars.now } else { &mut calendars.before }, last);
         json.raw(r#"","#);
     }
     json.raw(r#""status":["#);
@@ -391,29 +458,29 @@ fn last_seen(json: &mut Writer, record: &Record, observed: Mention) {
         Some(EndReason::Closed) => json.raw(r#","end_reason":"closed""#),
         Some(reason) => {
             json.raw(r#","end_reason":""#);
-            json.word(reason.name());
+            json.text(reason.name().as_bytes());
             json.raw("\"");
         }
     }
 }
 
 #[inline(always)]
-fn state(json: &mut Writer, record: &Record) {
+fn state(json: &mut Line<'_>, record: &Record) {
     let Some((field, state)) = protocol_state(record) else { return };
     if record.original.protocol == protocol::TCP {
         json.raw(r#","tcp_state":""#);
     } else {
         json.raw(",\"");
-        json.word(field);
+        json.text(field.as_bytes());
         json.raw(r#"":""#);
     }
-    json.word(state);
+    json.text(state.as_bytes());
     json.raw("\"");
 }
 
 /// The names of the status bits; what nearly all flows have is said in one go.
 #[inline(always)]
-fn status(json: &mut Writer, status: Status) {
+fn status(json: &mut Line<'_>, status: Status) {
     const SEEN: u32 = Status::CONFIRMED | Status::SEEN_REPLY;
     const ASSURED: u32 = SEEN | Status::ASSURED;
     match status.0 & STATUS_NAMED {
@@ -427,7 +494,8 @@ fn status(json: &mut Writer, status: Status) {
     }
 }
 
-fn icmp(json: &mut Writer, record: &Record) {
+#[inline(always)]
+fn icmp(json: &mut Line<'_>, record: &Record) {
     if record.original.is_icmp() {
         let [kind, code] = record.original.dst_port.to_be_bytes();
         json.number(r#","icmp":{"type":"#, u64::from(kind));
@@ -439,7 +507,7 @@ fn icmp(json: &mut Writer, record: &Record) {
 
 /// How the kernel has marked the flow.
 #[inline(always)]
-fn place(json: &mut Writer, record: &Record) {
+fn place(json: &mut Line<'_>, record: &Record) {
     let is_plain = record.mark == 0 && record.zone == 0 && record.labels == [0; 16];
     match record.nat {
         NatKind::None if is_plain => json.raw(r#","nat":"none","mark":0,"zone":0,"#),
@@ -448,9 +516,10 @@ fn place(json: &mut Writer, record: &Record) {
     }
 }
 
-fn marks(json: &mut Writer, record: &Record) {
+#[inline(always)]
+fn marks(json: &mut Line<'_>, record: &Record) {
     json.raw(r#","nat":""#);
-    json.word(nat_name(record.nat));
+    json.text(nat_name(record.nat).as_bytes());
     json.number(r#"","mark":"#, u64::from(record.mark));
     if record.labels != [0; 16] {
         json.raw(r#","labels":""#);

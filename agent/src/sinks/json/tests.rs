@@ -119,6 +119,16 @@ fn check_addresses(value: &Value, record: &Record) {
     assert_eq!(address("/destination/nat/ip"), destination.map(|(ip, _)| ip));
 }
 
+#[test]
+fn a_name_of_a_host_may_be_longer_than_all_else() {
+    let (mut out, host) = (Vec::new(), "h".repeat(10_000));
+    let record = Record { last_moved_ns: Some(end_of_tcp().observed_ns), ..end_of_tcp() };
+    encode(&record, &host, &mut out);
+    let value: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(value["host"]["name"], host);
+    assert_eq!(value["conntally"]["last"], value["@timestamp"]);
+}
+
 proptest! {
     #[test]
     fn a_batch_is_the_lines_that_each_record_makes_alone(records in prop::collection::vec(any_record(), 0..10)) {

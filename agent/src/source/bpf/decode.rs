@@ -6,13 +6,17 @@ use super::end_reason;
 use crate::kernel::bpf::is_selftest;
 use crate::model::{Counter, Family, Observation, ObservationKind, Status, Totals, Tuple, protocol};
 
-/// The observation that an event stands for, unless it is of a self-test.
-pub(super) fn reported(event: &Event) -> Option<Observation> {
-    (!is_selftest(event)).then(|| observation(event))
+/// Appends the observation that an event stands for, unless it is of a self-test.
+#[inline(always)]
+pub(super) fn report(event: &Event, observations: &mut Vec<Observation>) {
+    if !is_selftest(event) {
+        observations.push(observation(event));
+    }
 }
 
 /// The observation that an event stands for.
 #[must_use]
+#[inline(always)]
 pub fn observation(event: &Event) -> Observation {
     let [original, reply] = event.tuples;
     let kind = match event.kind {
@@ -52,25 +56,24 @@ fn totals([original, reply]: &[KernelCounter; 2]) -> Totals {
     Totals { original: counter(original), reply: counter(reply) }
 }
 
+#[inline(always)]
 fn tuple(kernel: &KernelTuple) -> Tuple {
-    let family = if i32::from(kernel.family) == libc::AF_INET6 { Family::V6 } else { Family::V4 };
+    let is_v6 = i32::from(kernel.family) == libc::AF_INET6;
+    // The kernel does not promise that the bytes behind an IPv4 address are zero.
+    let mask = if is_v6 { u128::MAX } else { IPV4 };
+    let address = |bytes: [u8; 16]| (u128::from_ne_bytes(bytes) & mask).to_ne_bytes();
     Tuple {
-        family,
+        family: if is_v6 { Family::V6 } else { Family::V4 },
         protocol: kernel.protocol,
-        src: address(family, kernel.src),
-        dst: address(family, kernel.dst),
+        src: address(kernel.src),
+        dst: address(kernel.dst),
         src_port: u16::from_be_bytes(kernel.src_port),
         dst_port: u16::from_be_bytes(kernel.dst_port),
     }
 }
 
-/// The kernel does not promise that the bytes behind an IPv4 address are zero.
-fn address(family: Family, bytes: [u8; 16]) -> [u8; 16] {
-    match (family, bytes) {
-        (Family::V4, [a, b, c, d, ..]) => [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        (Family::V6, all) => all,
-    }
-}
+/// Where an IPv4 address stands.
+const IPV4: u128 = u128::from_ne_bytes([0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 #[cfg(test)]
 pub(super) mod tests {

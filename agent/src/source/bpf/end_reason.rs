@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// The reason, or [`EndReason::Unknown`] when the kernel leaves several open.
+#[inline(never)]
 pub(super) fn of(event: &Event) -> EndReason {
     let has = |flag| event.flags & flag != 0;
     let status = Status(event.status);

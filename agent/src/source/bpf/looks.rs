@@ -175,7 +175,7 @@ impl Looks {
     /// One run of the walk; false when it is over, or began anew.
     fn step(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
         let Some(current) = &self.current else { return false };
-        match side.walk_on(|event| observations.extend(decode::reported(event))) {
+        match side.walk_on(|event| decode::report(event, observations)) {
             Ok(WalkProgress::UnderWay) => return true,
             Ok(WalkProgress::Complete(walk)) => {
                 tracing::debug!(

@@ -168,7 +168,7 @@ impl BpfSource {
             return;
         }
         self.watched = tokio::time::Instant::now();
-        self.slot_watch.look();
+        self.slot_watch.look().await;
         self.look_for_missed_ends();
         self.side.note_told();
         if self.watch.as_mut().is_some_and(ModuleWatch::wants_attaching) {

@@ -37,7 +37,7 @@ impl Rings {
             emptied: false,
         };
         let others = side.take_set_aside();
-        rings.ends.extend(others.iter().filter_map(decode::reported));
+        others.iter().for_each(|event| decode::report(event, &mut rings.ends));
         Ok(rings)
     }
 
@@ -91,7 +91,7 @@ pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         let Some(record) = ring.take() else { return true };
         match Event::ref_from_bytes(record) {
-            Ok(event) => observations.extend(decode::reported(event)),
+            Ok(event) => decode::report(event, observations),
             Err(_) => tracing::error!(
                 bytes = record.len(),
                 expected = size_of::<Event>(),
@@ -106,7 +106,7 @@ pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
 fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
     for _ in 0..READ_LIMIT {
         match side.overflowed_end() {
-            Ok(Overflowed::End(event)) => observations.extend(decode::reported(&event)),
+            Ok(Overflowed::End(event)) => decode::report(&event, observations),
             Ok(Overflowed::Empty) => return true,
             Ok(Overflowed::Later) => return false,
             Err(error) => {

@@ -52,7 +52,7 @@ impl Visits {
         let started = Instant::now();
         while !self.waiting.is_empty() && started.elapsed() < GO {
             self.next_list();
-            let swept = side.sweep(&mut self.list, |event| observations.extend(decode::reported(event)));
+            let swept = side.sweep(&mut self.list, |event| decode::report(event, observations));
             if let Err(error) = swept {
                 self.give_up(&error);
                 return;

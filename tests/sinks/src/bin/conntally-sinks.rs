@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::Instant;
 
@@ -46,8 +46,9 @@ struct Options {
 /// So many sinks are played with at once: their cases mostly wait.
 const AT_ONCE: usize = 3;
 
-/// How often agents are killed with `--full`.
+/// How often agents are killed with `--full`, unless this variable says otherwise.
 const MANY_KILLS: usize = 50;
+const KILLS_VARIABLE: &str = "CONNTALLY_TEST_KILLS";
 
 /// How many cases ended how.
 #[derive(Default)]
@@ -152,6 +153,23 @@ fn start(options: &Options, subject: &dyn Subject, kind: &'static dyn Kind) -> R
     Server::start(kind, &installed, &home, &[])
 }
 
+/// Held while a case is played: one that measures time waits until no other is, and others wait for it.
+#[expect(dead_code, reason = "they only have to be held")]
+enum Rest {
+    Alone(RwLockWriteGuard<'static, ()>),
+    Shared(RwLockReadGuard<'static, ()>),
+}
+
+impl Rest {
+    fn before(case: &Case) -> Self {
+        static PLAYED: RwLock<()> = RwLock::new(());
+        if case.is_alone {
+            return Self::Alone(PLAYED.write().unwrap_or_else(PoisonError::into_inner));
+        }
+        Self::Shared(PLAYED.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 fn play_cases(
     options: &Options,
     subject: &'static dyn Subject,
@@ -161,10 +179,11 @@ fn play_cases(
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
     for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
-        if let Some(why) = subject.lacks(case.name) {
+        if let Some(why) = subject.lacks(case.name).or_else(|| forbidden(options, case)) {
             tally.left_out.fetch_add(1, Ordering::Relaxed);
             writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
         } else if server.is_some() || !case.needs_server {
+            let _rest = Rest::before(case);
             let begin = Instant::now();
             let result = play(options, subject, server.as_deref_mut(), case);
             let name = format!("{name} ({:.1} s)", begin.elapsed().as_secs_f32());
@@ -174,6 +193,26 @@ fn play_cases(
     Ok(())
 }
 
+/// Why a case is left out: one that measures time says nothing on a busy machine, and one that needs root says nothing to
+/// others, where it may be left out.
+fn forbidden(options: &Options, case: &Case) -> Option<&'static str> {
+    if case.is_alone && !options.full && options.case.is_empty() {
+        return Some("it measures time: ask for it by --case, or --full");
+    }
+    let is_left_out = case.needs_root
+        && !nix::unistd::geteuid().is_root()
+        && std::env::var_os("REQUIRE_ROOT_TESTS").is_none();
+    is_left_out.then_some("it needs root for network namespaces")
+}
+
+/// How often agents are killed that are killed again and again.
+fn kills(options: &Options) -> Result<Option<usize>> {
+    match std::env::var(KILLS_VARIABLE) {
+        Ok(text) => text.parse().map(Some).with_context(|| format!("{KILLS_VARIABLE} is no number: {text}")),
+        Err(_) => Ok(options.full.then_some(MANY_KILLS)),
+    }
+}
+
 fn play(
     options: &Options,
     subject: &'static dyn Subject,
@@ -181,8 +220,8 @@ fn play(
     case: &Case,
 ) -> Result<()> {
     let mut scene = Scene::set(&options.agent, subject, server, &options.out)?;
-    if options.full {
-        scene.endure(MANY_KILLS);
+    if let Some(kills) = kills(options)? {
+        scene.endure(kills);
     }
     let result = case.play(&mut scene);
     // Whatever became of it, the next case needs a server.

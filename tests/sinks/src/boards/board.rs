@@ -102,6 +102,10 @@ impl Panel {
         }
     }
 
+    pub(super) fn id(&self) -> u64 {
+        self.json.get("id").and_then(Value::as_u64).unwrap_or(0)
+    }
+
     pub(super) fn title(&self) -> &str {
         &self.title
     }
@@ -113,10 +117,10 @@ impl Panel {
     /// The unit of all columns, or of one that has its own.
     pub(super) fn unit(&self, column: &str) -> String {
         let overrides = self.json.pointer("/fieldConfig/overrides").and_then(Value::as_array);
-        let own = overrides.into_iter().flatten().find_map(|one| {
+        let own = overrides.into_iter().flatten().filter_map(|one| {
             (one.pointer("/matcher/options")? == column).then(|| one.get("properties")?.as_array())?
         });
-        let unit = own.into_iter().flatten().find(|property| text_of(property, "id") == "unit");
+        let unit = own.flatten().find(|property| text_of(property, "id") == "unit");
         let default = self.json.pointer("/fieldConfig/defaults/unit");
         unit.and_then(|unit| unit.get("value"))
             .or(default)
@@ -156,6 +160,19 @@ impl Variable {
 }
 
 impl Fill {
+    /// The time shown ends then, milliseconds since the Unix epoch.
+    pub(super) fn until(mut self, ms: i64) -> Self {
+        self.to = u128::try_from(ms).unwrap_or(0);
+        self
+    }
+
+    /// The time shown begins then, milliseconds since the Unix epoch, or at most an interval before.
+    pub(super) fn since(mut self, ms: i64) -> Self {
+        let interval_ms = u128::from(self.interval_ms.max(1));
+        self.from = u128::try_from(ms).unwrap_or(0) / interval_ms * interval_ms;
+        self
+    }
+
     /// With another value of one.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         for (known, old) in &mut self.values {
@@ -170,7 +187,8 @@ impl Fill {
     pub(super) fn fill(&self, query: &str) -> String {
         let mut values: Vec<_> = self.values.iter().collect();
         values.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        values.into_iter().fold(query.to_owned(), |text, (name, value)| {
+        let query = query.replace("${__to}", &self.to.to_string());
+        values.into_iter().fold(query, |text, (name, value)| {
             text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
         })
     }

@@ -39,15 +39,13 @@ impl Cluster {
 }
 
 impl Reader for Cluster {
-    fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
-        let list = |key: &str| target.0.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-        let (metrics, buckets) = (list("metrics"), list("bucketAggs"));
-        let documents = metrics.first().filter(|metric| text_of(metric, "type") == "raw_data");
+    fn raw(&self, target: &Target, fill: &Fill) -> Result<Value> {
+        let [metrics, buckets] = described(target);
         let mut query =
             json!({ "size": 0, "query": filter(&fill.fill(&text_of(&target.0, "query")), Some(fill)) });
         let aggregations = aggregations(&metrics, &buckets, fill)?;
         if let Some(query) = query.as_object_mut() {
-            if let Some(documents) = documents {
+            if let Some(documents) = documents(&metrics) {
                 query.insert("size".into(), number(documents.get("settings"), "size"));
                 query.insert(
                     "sort".into(),
@@ -57,8 +55,13 @@ impl Reader for Cluster {
                 query.insert("aggs".into(), aggregations);
             }
         }
-        let answer = self.search(&query)?;
-        if documents.is_some() {
+        self.search(&query)
+    }
+
+    fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
+        let [metrics, buckets] = described(target);
+        let answer = self.raw(target, fill)?;
+        if documents(&metrics).is_some() {
             return Ok(Answer(hits(&answer)));
         }
         let mut series = BTreeMap::new();
@@ -79,6 +82,17 @@ impl Reader for Cluster {
     fn chosen(&self, value: &str) -> String {
         format!("(\"{}\")", lucene(value))
     }
+}
+
+/// A panel's metrics, and the buckets around them.
+fn described(target: &Target) -> [Vec<Value>; 2] {
+    ["metrics", "bucketAggs"]
+        .map(|key| target.0.get(key).and_then(Value::as_array).cloned().unwrap_or_default())
+}
+
+/// The metric that stands for documents themselves.
+fn documents(metrics: &[Value]) -> Option<&Value> {
+    metrics.first().filter(|metric| text_of(metric, "type") == "raw_data")
 }
 
 fn filter(query: &str, fill: Option<&Fill>) -> Value {

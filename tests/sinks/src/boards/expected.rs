@@ -1,8 +1,8 @@
 //! What each panel has to show of what was played.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use super::answer::Answer;
+use super::answer::{Answer, Series};
 use super::board::{Board, INTERVALS_MS, Panel};
 use super::play::Played;
 use crate::sum::Sum;
@@ -17,8 +17,12 @@ pub(super) enum Expected {
     Total(Figure),
     /// Rows whose columns add up to figures, by the units of the columns.
     Columns(&'static [(&'static str, Figure)]),
+    /// No row.
+    Nothing,
     /// At one moment so many, and never more.
     Most(Figure),
+    /// One row, whose time is the last statement's.
+    Age,
     /// Documents that have all fields which are shown, and whose numbers add up to figures.
     Documents(&'static [(&'static str, Figure)]),
 }
@@ -33,41 +37,68 @@ pub(super) enum Figure {
     SourcePackets,
     DestinationPackets,
     Flows,
+    Started,
+    Ended,
     /// Open at the same time.
     Open,
+    StillOpen,
     LostBytes,
-    LostPackets,
-    LostFlows,
-    Zero,
+    /// The sum of a figure by reason, and in all.
+    Twice(Loss),
+    /// Which part of a figure of the second agent is not lost.
+    Part(Loss),
+    /// For how many reasons something of unknown amount was lost.
+    Doubts,
+    Missed,
+    Uncounted,
+    Midlife,
+    /// When the second agent made its last statement.
+    Told,
 }
 
-use Expected::{Columns, Documents, Most, Total};
+/// What is lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    Bytes,
+    Packets,
+    Flows,
+}
+
+use Expected::{Age, Columns, Documents, Most, Nothing, Total};
 use Figure::{
-    Bytes, DestinationBytes, DestinationPackets, Flows, LostBytes, LostFlows, LostPackets, Open, Packets,
-    SourceBytes, SourcePackets, Zero,
+    Bytes, DestinationBytes, DestinationPackets, Doubts, Ended, Flows, LostBytes, Midlife, Missed, Open,
+    Packets, Part, SourceBytes, SourcePackets, Started, StillOpen, Told, Twice, Uncounted,
 };
 
 const GROUPS: &[(&str, Figure)] =
-    &[("Bytes", Bytes), ("Packets", Packets), ("Started", Flows), ("Ended", Flows)];
+    &[("Bytes", Bytes), ("Packets", Packets), ("Started", Started), ("Ended", Ended)];
 
 const RECORDS: &[(&str, Figure)] = &[("Bytes", Bytes), ("Packets", Packets), ("Records", Flows)];
 
 const LIVE: &[(&str, &[Expected])] = &[
-    ("Completeness", &[Total(Zero)]),
+    ("Completeness", &[Nothing, Total(Part(Loss::Bytes))]),
+    ("Last status", &[Age]),
     (
         "Completeness by agent",
         &[Columns(&[
-            ("Bytes", Zero),
-            ("Packets", Zero),
-            ("Flows", Zero),
+            ("Bytes", Part(Loss::Bytes)),
+            ("Packets", Part(Loss::Packets)),
+            ("Flows", Part(Loss::Flows)),
             ("Lost", LostBytes),
-            ("Of unknown amount", Zero),
-            ("Open flows", Zero),
+            ("Parts are", Doubts),
+            ("Open flows", StillOpen),
+            ("Told", Told),
         ])],
     ),
     (
         "Lost, by reason",
-        &[Columns(&[("Bytes", LostBytes), ("Packets", LostPackets), ("Flows", LostFlows), ("Times", Zero)])],
+        // What is lost by reason, and in all.
+        &[Columns(&[
+            ("Bytes", Twice(Loss::Bytes)),
+            ("Packets", Twice(Loss::Packets)),
+            ("Flows", Twice(Loss::Flows)),
+            ("Times", Missed),
+        ])],
     ),
     ("Lost within each interval", &[Total(LostBytes)]),
     ("Throughput by network that opened", &[Total(Bytes)]),
@@ -76,8 +107,8 @@ const LIVE: &[(&str, &[Expected])] = &[
     ("Packets by direction", &[Total(SourcePackets), Total(DestinationPackets)]),
     ("Throughput by service", &[Total(Bytes)]),
     ("Throughput by protocol", &[Total(Bytes)]),
-    ("Flows per second", &[Total(Flows), Total(Flows)]),
-    ("Open flows by agent", &[Total(Zero)]),
+    ("Flows per second", &[Total(Started), Total(Ended)]),
+    ("Open flows by agent", &[Total(StillOpen)]),
     ("Open flows by network that opened", &[Most(Open)]),
     ("Top talkers", &[Columns(GROUPS)]),
     ("Ports and services", &[Columns(GROUPS)]),
@@ -88,16 +119,17 @@ const ARCHIVE: &[(&str, &[Expected])] = &[
     (
         "Completeness by agent",
         &[Columns(&[
-            ("Bytes", Zero),
-            ("Packets", Zero),
-            ("Flows", Zero),
+            ("Bytes", Part(Loss::Bytes)),
+            ("Packets", Part(Loss::Packets)),
+            ("Flows", Part(Loss::Flows)),
             ("Lost", LostBytes),
-            ("Of unknown amount", Zero),
+            ("Parts are", Doubts),
+            ("Told", Told),
         ])],
     ),
-    ("Ends that were missed", &[Total(Zero)]),
-    ("Flows without counters", &[Total(Zero)]),
-    ("Met in mid-life", &[Total(Zero)]),
+    ("Ends that were missed", &[Total(Missed)]),
+    ("Flows without counters", &[Total(Uncounted)]),
+    ("Met in mid-life", &[Total(Midlife)]),
     ("Bytes of finished flows, by protocol", &[Total(Bytes)]),
     ("Flows that ended, by reason", &[Total(Flows)]),
     ("Top openers", &[Columns(RECORDS)]),
@@ -158,7 +190,16 @@ impl Expected {
                 let sum: f64 = answer.numbers(None).sum();
                 same(panel.title(), sum * scale(&panel.unit(""), *figure)?, figure.of(played))
             }
+            Nothing => {
+                ensure!(answer.rows() == 0, "there is something");
+                Ok(())
+            }
+            Age => same("time", latest(answer)?, Told.of(played)),
             Columns(columns) => columns.iter().try_for_each(|(shown, figure)| {
+                if panel.shown("Time") == *shown {
+                    scale(&panel.unit(shown), *figure)?;
+                    return same(shown, latest(answer)?, figure.of(played));
+                }
                 let names = answer.0.iter().flat_map(|series| &series.rows).flat_map(|(_, row)| row.keys());
                 let name = names.into_iter().find(|name| panel.shown(name) == *shown);
                 ensure!(name.is_some(), "there is no column {shown}");
@@ -184,6 +225,7 @@ impl Expected {
                         && !answer.0.iter().all(|one| {
                             one.tags.contains_key(*field)
                                 || one.rows.iter().all(|(_, row)| row.contains_key(*field))
+                                || (is_counter(field) && is_uncounted(one))
                         })
                 });
                 let missing: Vec<_> = missing.collect();
@@ -194,6 +236,22 @@ impl Expected {
     }
 }
 
+/// The time of the only row.
+fn latest(answer: &Answer) -> Result<f64> {
+    let times: Vec<_> = answer.0.iter().flat_map(|series| &series.rows).map(|(time, _)| *time).collect();
+    let [time] = times.as_slice() else { bail!("there is not one row, but {}", times.len()) };
+    Ok(*time as f64)
+}
+
+fn is_counter(field: &str) -> bool {
+    field.ends_with(".bytes") || field.ends_with(".packets")
+}
+
+/// Whether a document says of its flow that nobody knows what it moved.
+fn is_uncounted(document: &Series) -> bool {
+    document.tags.get("conntally.flags").is_some_and(|flags| flags.contains("no_counters"))
+}
+
 /// Rates are floats: a sum of quotients is what was divided but for the last digits.
 fn same(what: &str, shown: f64, expected: f64) -> Result<()> {
     ensure!((shown - expected).abs() <= 1e-9 * expected.max(1.0), "{what}: {shown} instead of {expected}");
@@ -202,39 +260,61 @@ fn same(what: &str, shown: f64, expected: f64) -> Result<()> {
 
 /// What a value in this unit has to be multiplied by to be the figure, summed over intervals where it is a rate.
 fn scale(unit: &str, figure: Figure, seconds: f64) -> Result<f64> {
-    let is_bytes = matches!(figure, Bytes | SourceBytes | DestinationBytes | LostBytes);
-    let is_packets = matches!(figure, Packets | SourcePackets | DestinationPackets | LostPackets);
-    let is_flows = matches!(figure, Flows | LostFlows | Open);
+    let is_bytes = matches!(figure, Bytes | SourceBytes | DestinationBytes | LostBytes | Twice(Loss::Bytes));
+    let is_packets = matches!(figure, Packets | SourcePackets | DestinationPackets | Twice(Loss::Packets));
+    let is_flows = matches!(
+        figure,
+        Flows | Started | Ended | Open | StillOpen | Missed | Uncounted | Midlife | Twice(Loss::Flows)
+    );
     match unit {
         "bps" if is_bytes => Ok(seconds / 8.0),
         "bytes" if is_bytes => Ok(1.0),
         "pps" if is_packets => Ok(seconds),
         "suffix: flows/s" if is_flows => Ok(seconds),
-        "short" if is_packets || is_flows || matches!(figure, Zero) => Ok(1.0),
-        "percentunit" | "bytes" if matches!(figure, Zero) => Ok(1.0),
-        other => anyhow::bail!("{figure:?} is shown in {other:?}"),
+        "short" if is_packets || is_flows || matches!(figure, Doubts) => Ok(1.0),
+        "percentunit" if matches!(figure, Part(_)) => Ok(1.0),
+        "dateTimeFromNow" if matches!(figure, Told) => Ok(1.0),
+        other => bail!("{figure:?} is shown in {other:?}"),
     }
 }
 
 impl Figure {
     fn of(self, played: &Played) -> f64 {
-        let Played { sent, lost, open } = played;
-        let bytes = |sum: &Sum| sum.source.bytes + sum.destination.bytes;
-        let packets = |sum: &Sum| sum.source.packets + sum.destination.packets;
+        let Played { sent, lost, counted, .. } = played;
         let figure = match self {
-            Bytes => bytes(sent),
+            Bytes => Loss::Bytes.of(sent),
             SourceBytes => sent.source.bytes,
             DestinationBytes => sent.destination.bytes,
-            Packets => packets(sent),
+            Packets => Loss::Packets.of(sent),
             SourcePackets => sent.source.packets,
             DestinationPackets => sent.destination.packets,
             Flows => sent.flows,
-            Open => *open,
-            LostBytes => bytes(lost),
-            LostPackets => packets(lost),
-            LostFlows => lost.flows,
-            Zero => 0,
+            Started => played.started,
+            Ended => played.ended,
+            Open => played.open,
+            StillOpen => played.still_open,
+            LostBytes => Loss::Bytes.of(lost),
+            Twice(loss) => 2 * loss.of(lost),
+            Part(loss) => return 1.0 - loss.of(lost) as f64 / loss.of(counted) as f64,
+            Doubts => 1,
+            Missed => played.missed,
+            Uncounted => played.uncounted,
+            Midlife => played.midlife,
+            Told => {
+                let [.., last] = played.told_ms;
+                return last as f64;
+            }
         };
         figure as f64
+    }
+}
+
+impl Loss {
+    const fn of(self, sum: &Sum) -> u64 {
+        match self {
+            Self::Bytes => sum.source.bytes + sum.destination.bytes,
+            Self::Packets => sum.source.packets + sum.destination.packets,
+            Self::Flows => sum.flows,
+        }
     }
 }

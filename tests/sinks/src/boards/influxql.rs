@@ -44,12 +44,17 @@ impl Database {
 }
 
 impl Reader for Database {
-    fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
+    fn raw(&self, target: &Target, fill: &Fill) -> Result<Value> {
         let query = text_of(&target.0, "query")
             .replace("$__interval_ms", &fill.interval_ms.to_string())
             .replace("$__interval", &format!("{}ms", fill.interval_ms))
             .replace("$timeFilter", &format!("time >= {}ms and time <= {}ms", fill.from, fill.to));
-        let series = self.query(&fill.fill(&query))?;
+        self.query(&fill.fill(&query)).map(Value::Array)
+    }
+
+    fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
+        let series = self.raw(target, fill)?;
+        let series = series.as_array().context("there is no list of series")?;
         series.iter().map(one_series).collect::<Option<Vec<_>>>().map(Answer).context("it has another shape")
     }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod board;
+mod draw;
 mod elasticsearch;
 mod expected;
 mod influxql;
@@ -14,6 +15,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use conntally_servers::{Cache, Server, find};
+use serde_json::Value;
+
+pub use self::draw::draw;
 
 use self::answer::Answer;
 use self::board::{Board, Panel};
@@ -28,6 +32,9 @@ const BOARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dashboards");
 
 /// Who answers the queries of a board.
 trait Reader {
+    /// Runs one; returns what the server answered, but for what is around it.
+    fn raw(&self, target: &board::Target, fill: &board::Fill) -> Result<Value>;
+
     /// Runs one.
     fn ask(&self, panel: &Panel, target: &board::Target, fill: &board::Fill) -> Result<Answer>;
 
@@ -64,25 +71,42 @@ fn play_with(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()
 fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
     drop(fs::remove_dir_all(folder));
     fs::create_dir_all(folder)?;
-    let is_archive = server.access().get("database").or_else(|| server.access().get("bucket")).is_none();
-    let played = play::run(agent, server, folder)?;
-    let file = if is_archive { "conntally-archive.json" } else { "conntally-live.json" };
-    let board = Board::read(&Path::new(BOARDS).join(file))?;
-    let reader: Box<dyn Reader> = if is_archive {
-        Box::new(elasticsearch::Cluster::of(server)?)
-    } else {
-        Box::new(influxql::Database::of(server)?)
-    };
+    let is_archive = is_archive(server);
+    let played = play::run(agent, server, folder, is_archive)?;
+    let board = Board::read(&Path::new(BOARDS).join(file_of(server)))?;
+    let reader = reader_of(server)?;
     for interval_ms in board::INTERVALS_MS {
         try_panels(&board, &*reader, &played, interval_ms)
             .with_context(|| format!("in intervals of {interval_ms} ms"))?;
     }
+    if !is_archive {
+        try_headline(&board, &*reader, &played)?;
+    }
     try_variables(&board, &*reader, &played)
+}
+
+/// Whether it keeps finished flows.
+fn is_archive(server: &Server) -> bool {
+    server.access().get("database").or_else(|| server.access().get("bucket")).is_none()
+}
+
+/// The board that reads it.
+fn file_of(server: &Server) -> &'static str {
+    if is_archive(server) { "conntally-archive.json" } else { "conntally-live.json" }
+}
+
+fn reader_of(server: &Server) -> Result<Box<dyn Reader>> {
+    Ok(if is_archive(server) {
+        Box::new(elasticsearch::Cluster::of(server)?)
+    } else {
+        Box::new(influxql::Database::of(server)?)
+    })
 }
 
 /// All panels, with everything chosen.
 fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: u64) -> Result<()> {
-    let fill = board.everything(interval_ms);
+    let [.., told_ms] = played.told_ms;
+    let fill = board.everything(interval_ms).until(told_ms + 1);
     for panel in board.panels() {
         let expected = expected::of(board, panel.title())
             .with_context(|| format!("nobody knows what {:?} has to show", panel.title()))?;
@@ -104,8 +128,36 @@ fn check(
     played: &Played,
     interval_ms: u64,
 ) -> Result<()> {
-    ensure!(answer.rows() > 0, "no rows");
+    ensure!(answer.rows() > 0 || matches!(expected, Expected::Nothing), "no rows");
     expected.check(panel, answer, played, interval_ms)
+}
+
+/// The completeness over all agents is exact until the first agent has ended, a bound when the second one has, and
+/// nothing when nobody has said anything for minutes.
+fn try_headline(board: &Board, reader: &dyn Reader, played: &Played) -> Result<()> {
+    let panel =
+        board.panels().find(|panel| panel.title() == "Completeness").context("there is no such panel")?;
+    let [first_ms, last_ms] = played.told_ms;
+    let [interval_ms, ..] = board::INTERVALS_MS;
+    let five_minutes_ms = 300_000;
+    for (until_ms, is_exact, is_bound) in [
+        (first_ms + 1, true, false),
+        (last_ms + 1, false, true),
+        (last_ms + five_minutes_ms - 1_000, false, true),
+        (last_ms + five_minutes_ms + 1_000, false, false),
+    ] {
+        let fill = board.everything(interval_ms).until(until_ms);
+        let answers = panel.targets().iter().map(|target| reader.ask(panel, target, &fill));
+        let answers = answers.collect::<Result<Vec<_>>>()?;
+        let shown: Vec<Vec<f64>> = answers.iter().map(|answer| answer.numbers(None).collect()).collect();
+        let is_right = match shown.as_slice() {
+            [exact, bound] if is_exact => *exact == [1.0] && bound.is_empty(),
+            [exact, bound] => exact.is_empty() && (bound.len() == 1) == is_bound,
+            _ => false,
+        };
+        ensure!(is_right, "the completeness shows {shown:?} {} ms after the end", until_ms - last_ms);
+    }
+    Ok(())
 }
 
 /// Each variable offers something; where no flow has two of its values, what these choose adds up to everything, and

@@ -28,7 +28,7 @@ pub(super) fn obeys_retry_after(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("")?;
     run.feed.wave(100)?;
     // An agent that is about to end does not wait that long.
-    scene.until("all pauses are over", &run, || Ok(scene.proxy()?.seen().len() >= 3))?;
+    scene.until("all pauses are over", &run.agent, || Ok(scene.proxy()?.seen().len() >= 3))?;
     let (ended, ledger) = scene.finish(run)?;
     let seen = scene.proxy()?.seen();
     for pair in seen.windows(2).take(2) {

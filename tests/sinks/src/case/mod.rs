@@ -4,6 +4,7 @@ mod answers;
 mod basics;
 mod breaks;
 mod limits;
+mod live;
 mod outages;
 mod refusals;
 mod secure;
@@ -23,6 +24,10 @@ pub struct Case {
     pub must: &'static str,
     /// Whether it takes a server, and a proxy before it.
     pub needs_server: bool,
+    /// Whether it takes root: for network namespaces and an agent that follows their flows.
+    pub needs_root: bool,
+    /// Whether nothing else may be played meanwhile: it measures time.
+    pub is_alone: bool,
     play: fn(&mut Scene<'_>) -> Result<()>,
 }
 
@@ -37,16 +42,25 @@ impl Case {
 }
 
 const fn case(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: true, play }
+    Case { name, must, needs_server: true, needs_root: false, is_alone: false, play }
 }
 
 const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: false, play }
+    Case { name, must, needs_server: false, needs_root: false, is_alone: false, play }
+}
+
+const fn root(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
+    Case { name, must, needs_server: true, needs_root: true, is_alone: false, play }
+}
+
+const fn alone(case: Case) -> Case {
+    Case { is_alone: true, ..case }
 }
 
 /// All of them.
 pub const ALL: &[Case] = &[
-    case("soon", "a record can be found soon after it was made", soon::is_found),
+    alone(case("soon", "a record can be found within 3 s after it was made", soon::is_found)),
+    alone(root("soon-live", "the same by the clock on the wall", soon::is_found_in_time)),
     local("accounts", "says in the end that nothing was lost", basics::accounts),
     local("delivers", "every flow arrives once, to the byte", basics::delivers),
     case("clock-step", "a wall clock that is set back or forth costs nothing", basics::clock_step),
@@ -68,6 +82,13 @@ pub const ALL: &[Case] = &[
     case("restart", "a server that is killed and comes back has everything", outages::restart),
     case("spool-outage", "what waits on disk is delivered by the next agent", spools::outage),
     case("spool-kills", "agents that are killed lose nothing and store nothing twice", spools::kills),
+    root("kills-live", "agents that are killed while flows move bill each byte once", live::kills),
+    root(
+        "lost-coalesce",
+        "what a full queue that coalesces loses is counted to the byte",
+        live::loses_coalesced,
+    ),
+    root("lost-drop-newest", "the same where it drops", live::loses_newest),
     case(
         "gives-up-loudly",
         "what the server refuses for ever is counted and named",

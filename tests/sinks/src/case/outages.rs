@@ -12,8 +12,9 @@ pub(super) fn away(scene: &mut Scene<'_>) -> Result<()> {
     scene.proxy()?.go_away()?;
     let mut run = scene.start("")?;
     run.feed.wave(100)?;
-    scene
-        .until("the log tells that the server is away", &run, || Ok(run.agent.log().contains("retrying")))?;
+    scene.until("the log tells that the server is away", &run.agent, || {
+        Ok(run.agent.log().contains("retrying"))
+    })?;
     scene.proxy()?.come_back()?;
     run.feed.wave(100)?;
     let (ended, ledger) = scene.finish(run)?;
@@ -24,7 +25,7 @@ pub(super) fn away(scene: &mut Scene<'_>) -> Result<()> {
 pub(super) fn restart(scene: &mut Scene<'_>) -> Result<()> {
     let mut run = scene.start("")?;
     run.feed.wave(500)?;
-    scene.until("something is stored", &run, || Ok(scene.stored()? != Sum::default()))?;
+    scene.until("something is stored", &run.agent, || Ok(scene.stored()? != Sum::default()))?;
     run.feed.wave(2_000)?;
     scene.server()?.kill()?;
     run.feed.wave(500)?;

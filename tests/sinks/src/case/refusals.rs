@@ -30,8 +30,9 @@ pub(super) fn counts(scene: &mut Scene<'_>) -> Result<()> {
     scene.proxy()?.go_away()?;
     let mut run = scene.start("")?;
     run.feed.wave(300)?;
-    scene
-        .until("the log tells that the server is away", &run, || Ok(run.agent.log().contains("retrying")))?;
+    scene.until("the log tells that the server is away", &run.agent, || {
+        Ok(run.agent.log().contains("retrying"))
+    })?;
     run.agent.terminate()?;
     let (ended, ledger) = scene.end(run)?;
     expect_loss(&ended.log, ledger.source.bytes + ledger.destination.bytes)
@@ -47,7 +48,7 @@ pub(super) fn no_such_name(scene: &mut Scene<'_>) -> Result<()> {
         let log = run.agent.log();
         Ok(log.lines().any(|line| line.contains("sink test") && line.contains("nowhere.invalid")))
     };
-    scene.until("the log tells the name that nobody knows", &run, told)?;
+    scene.until("the log tells the name that nobody knows", &run.agent, told)?;
     run.agent.terminate()?;
     let (ended, ledger) = scene.end(run)?;
     expect_loss(&ended.log, ledger.source.bytes + ledger.destination.bytes)

@@ -25,7 +25,11 @@ pub(super) fn refuses_wrong_ones(scene: &mut Scene<'_>) -> Result<()> {
             let log = run.agent.log();
             Ok(log.lines().any(|line| line.contains("sink test") && line.contains("certificate")))
         };
-        scene.until(&format!("the log tells that the certificate is wrong: {certificate:?}"), &run, told)?;
+        scene.until(
+            &format!("the log tells that the certificate is wrong: {certificate:?}"),
+            &run.agent,
+            told,
+        )?;
         run.agent.terminate()?;
         scene.end(run)?;
         let seen = scene.proxy()?.seen();

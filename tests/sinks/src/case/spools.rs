@@ -14,15 +14,24 @@ use crate::sum::Sum;
 /// Queue and files are as small as they may be, and so are requests, so that there are many.
 const SMALL: &str = "queue_records = 1024\nbatch_records = 50\nwhen_full = \"spool\"\n";
 
-/// Flows of a wave: more than the queue holds, also where a sink gets only their ends. Two waves are more than three
-/// files.
+/// Flows of a wave: more than the queue holds, also where a sink gets only their ends.
 const WAVE: u64 = 2_000;
+
+/// An outage is as long as the queue and three files of the spool last, and longer.
+const SEGMENTS: usize = 4;
+
+/// So many waves fill them.
+const WAVES: usize = 4;
 
 /// So many requests pass before an agent is killed, one agent after the other.
 const PASSES: [usize; 5] = [2, 0, 5, 1, 3];
 
 fn lines(scene: &Scene<'_>) -> String {
-    format!("{SMALL}spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}", spool(scene).display())
+    format!(
+        "{SMALL}{}spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}",
+        scene.subject().apart(),
+        spool(scene).display()
+    )
 }
 
 fn spool(scene: &Scene<'_>) -> std::path::PathBuf {
@@ -46,7 +55,9 @@ fn fill(scene: &Scene<'_>, waves: usize) -> Result<Sum> {
 
 /// The next agent delivers what the one before could not.
 pub(super) fn outage(scene: &mut Scene<'_>) -> Result<()> {
-    let ledger = fill(scene, 2)?;
+    let ledger = fill(scene, WAVES)?;
+    let segments = segments(&spool(scene));
+    ensure!(segments >= SEGMENTS, "the spool has {segments} segments of {} bytes", bytes(&spool(scene)));
     let run = scene.start(&lines(scene))?;
     until_stored(scene, &run, ledger)?;
     let (ended, _) = scene.finish(run)?;
@@ -79,7 +90,7 @@ pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
 
 /// An agent that is about to end leaves the rest to the next one after a single failure.
 fn until_stored(scene: &Scene<'_>, run: &Run, ledger: Sum) -> Result<()> {
-    scene.until("all is stored", run, || {
+    scene.until("all is stored", &run.agent, || {
         // The question is work for the server, too.
         sleep(Duration::from_millis(500));
         Ok(scene.stored()? == ledger)
@@ -89,7 +100,7 @@ fn until_stored(scene: &Scene<'_>, run: &Run, ledger: Sum) -> Result<()> {
 /// Waits until the server was sent so many requests; where there are not as many, until all have come.
 fn until_seen(scene: &Scene<'_>, run: &Run, requests: usize) -> Result<()> {
     let seen = || scene.proxy().map(|proxy| proxy.seen().len());
-    scene.until("requests", run, || {
+    scene.until("requests", &run.agent, || {
         let before = seen()?;
         if before >= requests {
             return Ok(true);
@@ -102,4 +113,10 @@ fn until_seen(scene: &Scene<'_>, run: &Run, requests: usize) -> Result<()> {
 fn bytes(dir: &Path) -> u64 {
     let Ok(files) = fs::read_dir(dir) else { return 0 };
     files.flatten().map(|file| file.metadata().map_or(0, |data| data.len())).sum()
+}
+
+/// Files of requests, as docs/spool.md names them.
+fn segments(dir: &Path) -> usize {
+    let Ok(files) = fs::read_dir(dir) else { return 0 };
+    files.flatten().filter(|file| file.file_name().to_string_lossy().starts_with("segment.")).count()
 }

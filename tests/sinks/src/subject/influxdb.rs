@@ -98,8 +98,11 @@ impl Subject for InfluxDb {
             ("influxdb-telegraf", "restart") => {
                 Some("Telegraf forgets what it acknowledged when it is killed")
             }
-            ("influxdb-telegraf", "soon") => Some("nobody asks Telegraf for records"),
-            ("influxdb-2-grouped", "soon") => Some("its points come when their interval is over"),
+            ("influxdb-telegraf", "soon" | "soon-live") => Some("nobody asks Telegraf for records"),
+            ("influxdb-2-grouped", "soon") => {
+                Some("its points come when their interval is over by the clock on the wall: see soon-live")
+            }
+            (_, "soon-live") if self.per_flow => Some("it waits for no interval: see soon"),
             ("influxdb-2-grouped", "batches" | "keeps-limits" | "halves") => {
                 Some("it has few points to send")
             }
@@ -154,6 +157,19 @@ impl Subject for InfluxDb {
             authority.map(|file| format!("ca_file = \"{}\"\n", file.display())).unwrap_or_default();
         // The cases count and break requests of flows.
         format!("url = \"{url}\"\nstatus = false\nper_flow = {}\n{login}{authority}", self.per_flow)
+    }
+
+    /// Datagrams know no login.
+    fn is_told_a_secret(&self) -> bool {
+        self.interface != Interface::Udp
+    }
+
+    /// Most flows of a case have an address or a port that no other flow has.
+    fn apart(&self) -> &'static str {
+        if self.per_flow {
+            return "";
+        }
+        "group_by = { src = \"address\", dst = \"address\", port = \"number\", proto = true }\n"
     }
 
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {

@@ -1,4 +1,4 @@
-//! The sinks that have no server: `stdout` and `null`.
+//! The sinks that have no server: `stdout`, `stderr` and `null`.
 
 use std::path::Path;
 
@@ -6,23 +6,32 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{Subject, Target};
+use crate::agent::Ended;
 use crate::sum::{Counter, Sum};
 
-/// JSON lines on standard output, which the case reads itself.
+/// JSON lines on a standard stream, which the case reads itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stdout;
+pub(super) enum Stdio {
+    /// Standard output.
+    Stdout,
+    /// Standard error, among lines of the log.
+    Stderr,
+}
 
 /// Nowhere.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Null;
 
-impl Subject for Stdout {
+impl Subject for Stdio {
     fn name(&self) -> &'static str {
-        "stdout"
+        self.sink()
     }
 
     fn sink(&self) -> &'static str {
-        "stdout"
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
     }
 
     fn servers(&self) -> &'static [&'static str] {
@@ -46,9 +55,13 @@ impl Subject for Stdout {
     }
 
     /// The sum of the last record of each flow.
-    fn printed(&self, output: &str) -> Option<Sum> {
+    fn printed(&self, ended: &Ended) -> Option<Sum> {
+        let lines: Vec<_> = match self {
+            Self::Stdout => ended.output.lines().collect(),
+            Self::Stderr => ended.log.lines().filter(|line| line.starts_with('{')).collect(),
+        };
         let mut sum = Sum::default();
-        for line in output.lines() {
+        for line in lines {
             let record: Value = serde_json::from_str(line).ok()?;
             if record.pointer("/flow/final").and_then(Value::as_bool) == Some(true) {
                 let number = |at: &str| record.pointer(at).and_then(Value::as_u64).unwrap_or(0);
@@ -83,7 +96,7 @@ impl Subject for Null {
     }
 
     fn servers(&self) -> &'static [&'static str] {
-        Stdout.servers()
+        Stdio::Stdout.servers()
     }
 
     fn word(&self) -> &'static str {
@@ -95,10 +108,10 @@ impl Subject for Null {
     }
 
     fn stored(&self, target: &Target<'_>) -> Result<Option<Sum>> {
-        Stdout.stored(target)
+        Stdio::Stdout.stored(target)
     }
 
     fn poison(&self, target: &Target<'_>) -> Result<()> {
-        Stdout.poison(target)
+        Stdio::Stdout.poison(target)
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use conntally_servers::Access;
 
+use crate::agent::Ended;
 use crate::sum::Sum;
 
 /// A sink in one of its shapes.
@@ -35,6 +36,16 @@ pub trait Subject: Sync {
 
     /// The lines of its table in the configuration, but for the `type`.
     fn configuration(&self, target: &Target<'_>, url: &str, authority: Option<&Path>) -> String;
+
+    /// Whether its configuration has a token, a password or a key, which a log must not tell.
+    fn is_told_a_secret(&self) -> bool {
+        !self.servers().is_empty()
+    }
+
+    /// Further lines of it for cases that need a record of each of many flows.
+    fn apart(&self) -> &'static str {
+        ""
+    }
 
     /// What is stored; `None` where nobody can tell.
     ///
@@ -61,7 +72,7 @@ pub trait Subject: Sync {
     }
 
     /// The same of a sink without a server, by what the agent printed.
-    fn printed(&self, _output: &str) -> Option<Sum> {
+    fn printed(&self, _ended: &Ended) -> Option<Sum> {
         None
     }
 
@@ -103,6 +114,7 @@ pub const ALL: &[&dyn Subject] = &[
     &influxdb::InfluxDb::TELEGRAF,
     &influxdb::InfluxDb::UDP,
     &elasticsearch::Elasticsearch,
-    &local::Stdout,
+    &local::Stdio::Stdout,
+    &local::Stdio::Stderr,
     &local::Null,
 ];

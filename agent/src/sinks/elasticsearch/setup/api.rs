@@ -18,7 +18,7 @@ use super::super::answer::{advised, refusal};
 use super::super::credentials::Credentials as Login;
 use super::SetupError;
 use crate::config::resolve_credential;
-use crate::sinks::http::{Endpoint, TlsFiles};
+use crate::sinks::http::{Endpoint, TlsFiles, with_advice};
 
 /// Larger than any answer to what is asked here.
 const LONGEST: u64 = 16 << 20;
@@ -38,7 +38,7 @@ pub(super) struct Said {
     /// Whether it called itself Elasticsearch.
     pub(super) is_elasticsearch: bool,
     pub(super) body: Value,
-    /// Its reason, if it refused.
+    /// Its reason, if it refused; with what to check, if it does not know who asks.
     pub(super) refusal: String,
 }
 
@@ -82,7 +82,7 @@ impl Api {
                     return self.read(response).await;
                 }
                 Err(error) => {
-                    unreachable = SetupError::Unreachable(format!("{name}: {}", chain(&error)));
+                    unreachable = SetupError::Unreachable(format!("{name}: {}", with_advice(&chain(&error))));
                 }
             }
         }
@@ -109,11 +109,15 @@ impl Api {
         let bytes = response.bytes().await.map_err(|error| SetupError::Unreachable(chain(&error)))?;
         let refusal =
             refusal(&bytes).unwrap_or_else(|| String::from_utf8_lossy(&bytes).chars().take(400).collect());
+        let mut refusal = self.login.hide(refusal);
+        if status == 401 {
+            refusal = format!("{refusal}; {}", self.login.advice());
+        }
         Ok(Said {
             status,
             is_elasticsearch,
             body: serde_json::from_slice(&bytes).unwrap_or_default(),
-            refusal: self.login.hide(refusal),
+            refusal,
         })
     }
 }
@@ -121,7 +125,6 @@ impl Api {
 /// An answer that was no success, as an error.
 pub(super) fn refused(path: &str, said: &Said) -> SetupError {
     let advice = match said.status {
-        401 => "; check api_key_file, or user and password_file",
         403 => {
             "; setting up needs the cluster privileges monitor, manage_index_templates and manage_ilm, and manage on the data stream"
         }

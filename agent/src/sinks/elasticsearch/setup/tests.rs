@@ -1,6 +1,7 @@
 //! Setting up against recorded answers: what servers say that cannot be had here.
 
 use super::*;
+use crate::sinks::http::Endpoint;
 use crate::sinks::http::double::{Double, Reply};
 
 const PRODUCT: &str = "x-elastic-product: Elasticsearch\r\n";
@@ -200,4 +201,15 @@ async fn a_node_that_never_answers_leaves_time_for_the_next_which_is_asked_from_
     installed.await.unwrap().unwrap();
     assert_eq!(silent.asked().len(), 1);
     assert!(answering.asked().len() >= 3);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_or_does_not_know_who_asks_is_told_with_what_to_do() {
+    let options = Options::new(vec![Endpoint::parse("http://127.0.0.1:1").unwrap()]);
+    let told = install(&options, Duration::from_secs(10)).await.unwrap_err().to_string();
+    assert!(told.contains("Connection refused") && told.contains("is the server running"), "{told}");
+    let (result, _, _) =
+        run(vec![said(401, r#"{"error":{"type":"x","reason":"missing credentials"}}"#)]).await;
+    let told = result.unwrap_err().to_string();
+    assert!(told.contains("missing credentials; set api_key_file, or user and password_file"), "{told}");
 }

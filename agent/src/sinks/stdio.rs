@@ -1,4 +1,4 @@
-//! The default output: records as lines to standard output, by a thread behind a bounded queue.
+//! The default output: records as lines to standard output, or to standard error, by a thread behind a bounded queue.
 //!
 //! A slow reader of the output never holds up the agent: what does not fit into the queue is dropped and counted. A
 //! quarter of the queue is kept for the last records of flows: a dropped update is made good for by the next record of
@@ -6,14 +6,18 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::influxdb::schema::MEASUREMENT;
+use super::influxdb::{Series, ToLine as _};
 use super::json::{self, EncodeContext};
-use super::table;
 use super::tally::{SinkReport, Tally, ends};
+use super::{logfmt, table};
 use crate::model::{Backlog, Record, RecordKind, Records};
+use crate::pipeline::Offered;
 
 /// Records encoded before they are written: enough that a write costs each of them nothing, few enough that their
 /// lines stay in the processor's cache and the buffer stays small.
@@ -32,26 +36,18 @@ pub enum Output {
     },
     /// One JSON object a line.
     Json,
+    /// The same as pairs of names and values.
+    Logfmt,
+    /// InfluxDB's line protocol, a series for each flow.
+    LineProtocol,
     /// Nothing, for measuring.
     Null,
 }
 
-/// What became of an offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Offered {
-    /// It will be written.
-    Taken,
-    /// There was no room for all of it: what did not fit was dropped and counted.
-    Full,
-    /// Nothing can be written any more.
-    Closed,
-}
-
 /// Starts the sink.
-pub struct StdoutSink;
+pub struct StdioSink;
 
-impl StdoutSink {
+impl StdioSink {
     /// Starts the writing thread, one of the current Tokio runtime's for what blocks: a task would have to copy all
     /// lines to such a thread for each write. `capacity` bounds the records that wait.
     pub fn spawn(
@@ -63,7 +59,7 @@ impl StdoutSink {
         let capacity = capacity.max(1);
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(capacity as usize));
-        let encoder = Encoder { output, json: json::Encoder::new(context), rows: 0 };
+        let encoder = Encoder::new(output, context);
         let tally = Arc::new(Tally::default());
         let backlog = Arc::new(Backlog::default());
         let spare = Arc::new(Spare::default());
@@ -106,13 +102,17 @@ impl SinkHandle {
     /// Hands over what there is room for. Never waits. When room gets scarce, only the ends of flows are taken.
     /// `number` is by what the batch is known to whoever asks for the [`SinkHandle::backlog`].
     pub fn offer(&self, number: u64, records: Records) -> Offered {
+        // Not for want of room, however little there is.
+        if self.sender.is_closed() {
+            return self.hand_over(number, records);
+        }
         let kept = self.fitting(&records);
         if kept.len() == records.len() {
             return self.try_hand_over(number, records);
         }
         self.tally.count_dropped(&records, &kept);
         if kept.is_empty() {
-            return if self.sender.is_closed() { Offered::Closed } else { Offered::Full };
+            return Offered::Full;
         }
         match self.try_hand_over(number, kept) {
             Offered::Taken => Offered::Full,
@@ -142,16 +142,27 @@ impl SinkHandle {
         self.hand_over(number, records)
     }
 
-    /// Hands over a batch as soon as there is room: for a replay, and for the last batches before the end.
+    /// Hands over a batch as soon as there is room: for a replay.
     pub async fn send(&self, number: u64, records: Records) -> Offered {
+        self.room_for(records.len()).await;
+        self.put(number, records)
+    }
+
+    /// Waits until there is room for so many records, or nothing can be written any more. Cancel safe.
+    pub async fn room_for(&self, records: usize) {
         tokio::select! {
-            permit = self.room.acquire_many(self.permits(&records)) => {
-                let Ok(permit) = permit else { return Offered::Closed };
-                permit.forget();
-                self.hand_over(number, records)
-            }
-            () = self.sender.closed() => Offered::Closed,
+            // Given back at once: only who hands over takes room, and that is who waits here.
+            _ = self.room.acquire_many(permits(records, self.capacity)) => {}
+            () = self.sender.closed() => {}
         }
+    }
+
+    /// Hands over a batch for which there is room, see [`SinkHandle::room_for`]. Never waits.
+    pub fn put(&self, number: u64, records: Records) -> Offered {
+        if self.sender.is_closed() {
+            return self.hand_over(number, records);
+        }
+        self.try_hand_over(number, records)
     }
 
     /// Hands over a batch that an earlier agent may not have written. Never waits, and leaves all room to new batches,
@@ -289,15 +300,32 @@ impl Spare {
 struct Encoder {
     output: Output,
     json: json::Encoder,
+    /// Memory for lines of JSON of which others are made.
+    lines: Vec<u8>,
+    logfmt: logfmt::Encoder,
+    series: Series,
     /// Rows written under all headers.
     rows: usize,
 }
 
 impl Encoder {
+    fn new(output: Output, context: EncodeContext) -> Self {
+        // A record has its own time, so that no interval matters, nor when the agent was born.
+        let series = Series::new(MEASUREMENT, &context.host, Duration::ZERO, SystemTime::UNIX_EPOCH);
+        let json = json::Encoder::new(context);
+        Self { output, json, lines: Vec::new(), logfmt: logfmt::Encoder::default(), series, rows: 0 }
+    }
+
     fn encode(&mut self, records: &[Record], out: &mut Vec<u8>) {
         match self.output {
             Output::Table { width } => records.iter().for_each(|record| self.encode_row(record, width, out)),
             Output::Json => self.json.encode(records, out),
+            Output::Logfmt => {
+                self.lines.clear();
+                self.json.encode(records, &mut self.lines);
+                self.logfmt.encode(&self.lines, out);
+            }
+            Output::LineProtocol => records.iter().for_each(|record| record.to_line(&self.series, out)),
             Output::Null => {}
         }
     }
@@ -331,7 +359,7 @@ mod tests {
     #[tokio::test]
     async fn all_that_was_taken_is_written_before_it_ends() {
         let (out, text) = kept();
-        let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
+        let sink = StdioSink::spawn(Output::Json, context(), out, 100);
         assert_eq!(sink.offer(0, batch(3)), Offered::Taken);
         assert_eq!(sink.offer(0, vec![ping()].into()), Offered::Taken);
         let report = sink.finish().await;
@@ -349,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn a_stalled_reader_costs_counted_records_and_never_time() {
         let (out, text, gate) = stalled();
-        let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
+        let sink = StdioSink::spawn(Output::Json, context(), out, 10);
         assert_eq!(sink.offer(0, batch(6)), Offered::Taken);
         assert_eq!(sink.offer(0, batch(6)), Offered::Full);
         assert_eq!(sink.tally().report().dropped_ends, 2);
@@ -362,7 +390,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_quarter_of_the_queue_is_for_ends() {
         let (out, _, _gate) = stalled();
-        let sink = StdoutSink::spawn(Output::Json, context(), out, 100);
+        let sink = StdioSink::spawn(Output::Json, context(), out, 100);
         assert_eq!(sink.offer(0, mixed(50, 0)), Offered::Taken);
         assert_eq!(sink.offer(0, mixed(25, 0)), Offered::Taken);
         assert_eq!(sink.offer(0, mixed(1, 0)), Offered::Full);
@@ -384,7 +412,7 @@ mod tests {
     #[tokio::test]
     async fn what_an_earlier_agent_left_is_written_first_and_takes_no_room() {
         let (out, text, gate) = stalled();
-        let sink = StdoutSink::spawn(Output::Json, context(), out, 4);
+        let sink = StdioSink::spawn(Output::Json, context(), out, 4);
         for number in 0..3 {
             assert_eq!(sink.admit(number, mixed(5, 0)), Offered::Taken);
         }
@@ -407,9 +435,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_format_writes_a_line_for_each_record() {
+        let begin = |output| async move {
+            let (out, text) = kept();
+            let sink = StdioSink::spawn(output, context(), out, 100);
+            for number in 0..2 {
+                assert_eq!(sink.offer(number, mixed(1, 1)), Offered::Taken);
+            }
+            assert_eq!(sink.finish().await.written, 4);
+            text.read().lines().map(|line| line.chars().take(24).collect::<String>()).collect::<Vec<_>>()
+        };
+        let twice = |of_ping: &str, of_tcp: &str| [of_ping, of_tcp, of_ping, of_tcp].map(str::to_owned);
+        let json = "{\"@timestamp\":\"2026-11-2";
+        assert_eq!(begin(Output::Json).await, twice(json, json));
+        let logfmt = "@timestamp=2026-11-20T10:";
+        assert_eq!(begin(Output::Logfmt).await, twice(&logfmt[..24], &logfmt[..24]));
+        let points = twice("flows,dst=2001:db8::2,fl", "flows,dst=198.51.100.7,d");
+        assert_eq!(begin(Output::LineProtocol).await, points);
+        assert!(begin(Output::Null).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn room_is_waited_for_and_not_taken() {
+        let (out, text, gate) = stalled();
+        let sink = StdioSink::spawn(Output::Null, context(), out, 4);
+        sink.room_for(4).await;
+        assert_eq!(sink.put(0, batch(4)), Offered::Taken);
+        sink.room_for(9).await;
+        drop(gate);
+        assert_eq!(sink.send(1, batch(9)).await, Offered::Taken);
+        assert_eq!((sink.finish().await.written, text.read()), (13, String::new()));
+    }
+
+    #[tokio::test]
     async fn a_batch_larger_than_the_queue_goes_through_and_leaves_the_queue_as_it_was() {
         let (out, text) = kept();
-        let sink = StdoutSink::spawn(Output::Null, context(), out, 4);
+        let sink = StdioSink::spawn(Output::Null, context(), out, 4);
         for _ in 0..3 {
             assert_eq!(sink.send(0, batch(9)).await, Offered::Taken);
         }
@@ -421,7 +482,7 @@ mod tests {
     async fn a_reader_that_left_ends_the_sink_without_an_error() {
         let (reader, out) = io::pipe().unwrap();
         drop(reader);
-        let sink = StdoutSink::spawn(Output::Json, context(), out, 10);
+        let sink = StdioSink::spawn(Output::Json, context(), out, 10);
         assert_eq!(sink.offer(0, batch(1)), Offered::Taken);
         sink.closed().await;
         assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
@@ -429,13 +490,14 @@ mod tests {
         assert_eq!(sink.admit(0, batch(1)), Offered::Closed);
         let report = sink.finish().await;
         assert!(report.broken_pipe && report.error.is_none());
-        assert_eq!((report.dropped, report.unwritten), (0, 0));
+        assert_eq!((report.written, report.dropped, report.dropped_ends, report.unwritten), (0, 0, 0, 12));
+        assert_eq!(report.unwritten_sum.flows, 12, "what an earlier agent left is in its account");
     }
 
     #[tokio::test]
     async fn a_full_disk_is_an_error_and_what_it_cost_is_counted() {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let sink = StdoutSink::spawn(Output::Json, context(), full, 10);
+        let sink = StdioSink::spawn(Output::Json, context(), full, 10);
         assert_eq!(sink.offer(0, batch(2)), Offered::Taken);
         sink.closed().await;
         assert_eq!(sink.offer(0, batch(1)), Offered::Closed);
@@ -447,7 +509,7 @@ mod tests {
     #[tokio::test]
     async fn the_table_has_its_header_first_and_again() {
         let (out, text) = kept();
-        let sink = StdoutSink::spawn(Output::Table { width: 80 }, context(), out, 1000);
+        let sink = StdioSink::spawn(Output::Table { width: 80 }, context(), out, 1000);
         assert_eq!(sink.offer(0, batch(table::HEADER_EVERY + 1)), Offered::Taken);
         sink.finish().await;
         let text = text.read();
