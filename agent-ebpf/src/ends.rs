@@ -45,7 +45,9 @@ pub fn on_end<C: EbpfContext>(ctx: &C, conntrack: Conntrack) {
     // SAFETY: the event is a map's value.
     unsafe {
         begin(event, conntrack, &head, &about);
-        extensions::describe(event, &head);
+        if !extensions::describe(event, &head) {
+            count_loss(LossReason::END_READ_FAILED);
+        }
         hand_over(event);
     }
 }

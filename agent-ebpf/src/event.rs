@@ -50,13 +50,13 @@ pub unsafe fn begin(event: *mut Event, conntrack: Conntrack, head: &Head, about:
 pub enum Submitted {
     /// It is in the ring.
     Sent,
-    /// The entry was another flow's in the end.
+    /// The entry was another flow's in the end, or could not be read.
     Stale,
     /// The ring was full.
     RingFull,
 }
 
-/// Puts an event into the ring of updates unless it is not `still_valid` in the end.
+/// Puts an event into the ring of updates unless it cannot be read, or is not `still_valid` in the end.
 #[inline(always)]
 pub fn submit(
     conntrack: Conntrack,
@@ -68,16 +68,17 @@ pub fn submit(
     let Some(mut reserved) = UPDATES.reserve::<Event>(0) else { return Submitted::RingFull };
     let event = reserved.as_mut_ptr();
     // SAFETY: the reserved memory has room for an event, and every field is written.
-    unsafe {
+    let is_whole = unsafe {
         begin(event, conntrack, head, about);
-        extensions::describe(event, head);
+        let is_whole = extensions::describe(event, head);
         if (*event).flags & EventFlags::COUNTERS != 0 {
             let counter = &mut (*event).counters[(own.direction & 1) as usize];
             counter.packets += u64::from(own.packets);
             counter.bytes += u64::from(own.bytes);
         }
-    }
-    if still_valid() {
+        is_whole
+    };
+    if is_whole && still_valid() {
         reserved.submit(wakeup(&UPDATES));
         Submitted::Sent
     } else {

@@ -1,6 +1,6 @@
 //! Reads what hangs on a conntrack entry: counters, timestamps, labels (`struct nf_ct_ext`).
 
-use conntally_common::{ABSENT, Event, EventFlags};
+use conntally_common::{Event, EventFlags};
 
 use crate::{
     entry::{Head, read, read_into},
@@ -25,52 +25,57 @@ impl Extensions {
         Some(Self { address, positions: read(address)? })
     }
 
-    /// Reads the counters; false when the entry has none, the place is then left as it is.
+    /// Reads an extension; the place is left as it is when the entry has not got it.
     #[inline(always)]
-    fn counters(&self, place: *mut Counters) -> bool {
-        self.read_at(layout!(ext_acct), place)
-    }
-
-    /// The same for start and stop of the timestamps.
-    #[inline(always)]
-    fn times(&self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_tstamp) != ABSENT && self.read_at(layout!(ext_tstamp), place)
-    }
-
-    /// The same for the labels.
-    #[inline(always)]
-    fn labels(&self, place: *mut [u64; 2]) -> bool {
-        layout!(ext_labels) != ABSENT && self.read_at(layout!(ext_labels), place)
-    }
-
-    #[inline(always)]
-    fn read_at<T: Copy>(&self, index: u32, place: *mut T) -> bool {
+    fn read<T: Copy>(&self, index: u32, place: *mut T) -> Found {
+        // An index that this kernel has not got is `ABSENT`, which is more, too.
         if index >= 16 {
-            return false;
+            return Found::Nothing;
         }
         // SAFETY: the index was compared just now. An indexing expression would do the same and drag in a panic.
         let position = u64::from(unsafe { *self.positions.get_unchecked(index as usize) });
-        position != 0 && read_into(place, self.address + position)
+        if position == 0 {
+            Found::Nothing
+        } else if read_into(place, self.address + position) {
+            Found::It
+        } else {
+            Found::Unreadable
+        }
     }
 }
 
-/// Fills in all that the entry's extensions say.
+/// What came of reading an extension.
+#[derive(PartialEq)]
+enum Found {
+    It,
+    Nothing,
+    Unreadable,
+}
+
+/// Fills in all that the entry's extensions say; false when it has counters, or may have, that cannot be read.
 ///
 /// # Safety
 /// `event` points to an event's memory, of which `flags` is set.
 #[inline(always)]
-pub unsafe fn describe(event: *mut Event, head: &Head) {
+#[must_use]
+pub unsafe fn describe(event: *mut Event, head: &Head) -> bool {
     // SAFETY: every write is to a field of the caller's event.
     unsafe {
         zero::<4>((&raw mut (*event).counters).cast());
         zero::<2>((&raw mut (*event).start_ns).cast());
         zero::<2>((&raw mut (*event).labels).cast());
-        let Some(extensions) = Extensions::of(head) else { return };
-        if extensions.counters((&raw mut (*event).counters).cast()) {
+        // An entry without extensions has no pointer to them.
+        let Some(extensions) = Extensions::of(head) else { return head.ext() == 0 };
+        let counters: *mut Counters = (&raw mut (*event).counters).cast();
+        let found = extensions.read(layout!(ext_acct), counters);
+        if found == Found::It {
             (*event).flags |= EventFlags::COUNTERS;
         }
-        extensions.times((&raw mut (*event).start_ns).cast());
-        extensions.labels((&raw mut (*event).labels).cast());
+        let times: *mut [u64; 2] = (&raw mut (*event).start_ns).cast();
+        extensions.read(layout!(ext_tstamp), times);
+        let labels: *mut [u64; 2] = (&raw mut (*event).labels).cast();
+        extensions.read(layout!(ext_labels), labels);
+        found != Found::Unreadable
     }
 }
 

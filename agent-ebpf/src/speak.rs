@@ -128,9 +128,11 @@ pub extern "C" fn announce_next() -> u32 {
 #[inline(always)]
 pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
     let who = if netlink_port == 0 { EventFlags::DELETED_BY_KERNEL } else { EventFlags::DELETED_BY_NETLINK };
-    if let Some(bucket) = slots::bucket(conntrack)
-        && let Some(slot) = slots::find(bucket, conntrack)
-    {
+    let Some(bucket) = slots::bucket(conntrack) else { return };
+    // A flow that is in the table can be deleted before whoever put it there has met it: its birth stays unknown.
+    let slot =
+        slots::find(bucket, conntrack).or_else(|| slots::claim_free(bucket, conntrack, 0, jiffies(), 0));
+    if let Some(slot) = slot {
         slots::set_flag(slot, FlagByte::Deleted, who);
     }
 }

@@ -104,3 +104,32 @@ fn a_reader_that_has_seen_enough_is_no_error_and_what_it_left_is_counted_and_not
         assert!(!audit.contains("completeness of bytes 100 %"), "{audit}");
     }
 }
+
+/// A warning for each variable that is no key: far more than a pipe holds.
+fn talkative(config: &NamedTempFile, recording: &NamedTempFile) -> Command {
+    let mut command = command(config, recording);
+    command.envs((0..5_000).map(|number| (format!("CONNTALLY_NO_KEY_{number}"), "1")));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let (config, recording) = (file(b"[output]\nformat = \"json\"\n"), flows(2));
+    let mut agent = talkative(&config, &recording).spawn().unwrap();
+    let log = agent.stderr.take().unwrap();
+    let Output { status, stdout, .. } = agent.wait_with_output().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(stdout.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")).count(), 4);
+    drop(log);
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_costs_no_record() {
+    let (config, recording) = (file(b"[output]\nformat = \"json\"\n"), flows(2));
+    let mut agent = talkative(&config, &recording).spawn().unwrap();
+    drop(agent.stderr.take());
+    let Output { status, stdout, .. } = agent.wait_with_output().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(stdout.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{")).count(), 4);
+}

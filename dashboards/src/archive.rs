@@ -54,7 +54,7 @@ fn completeness(board: Board) -> Board {
         let target = over_time(&of_ends(filter), Metric::Count, None);
         Panel::number(title, "short", vec![target]).size(8, 4)
     };
-    let number = |title, filter: String| number(title, &format!(" AND {filter}")).sums().red_from(1.0);
+    let number = |title, filter: String| number(title, &format!(" AND {filter}")).sums();
     let [reason, flags] = ["conntally.end_reason", "conntally.flags"].map(document);
     let metrics = [
         Metric::Min("conntally.audit.completeness.bytes"),
@@ -88,10 +88,12 @@ fn completeness(board: Board) -> Board {
         .panel(agents.column_unit("Lost", "bytes"))
         .panel(
             number("Ends that were missed", format!("{reason}:{}", EndReason::Missed.name()))
+                .red_from(1.0)
                 .says("Flows that were found gone: what they moved last may be missing. 0 also where no flow came."),
         )
         .panel(
             number("Flows without counters", format!("{flags}:{NO_COUNTERS}"))
+                .red_from(1.0)
                 .says("They began while accounting was off: nothing is known of what they moved. 0 also where no flow came."),
         )
         .panel(

@@ -206,7 +206,7 @@ fn talkers(board: Board) -> Board {
         (sum(&[delta("flows_started")]), "Started"),
         (sum(&[delta("flows_ended")]), "Ended"),
     ];
-    let names = [("src", "Opened"), ("dst", "Answered"), ("proto", "Protocol"), ("port", "Port or service")];
+    let names = [("src", "Opened"), ("dst", "Answered"), ("proto", "Protocol"), ("port", "Service")];
     let names = names.map(|(name, shown)| (tag(name), shown));
     let table = |title, by: &[&'static str]| {
         Panel::table(title, vec![rows(flows_in_all(&columns, by))])

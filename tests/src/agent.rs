@@ -92,11 +92,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// The command that runs the agent with this output format.
+    /// The command that runs the agent with this output format and its defaults, whatever is configured here.
     #[must_use]
     pub fn command(&self, output: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["run", "--output", output]);
+        command.args(["run", "--config", "/dev/null", "--output", output]);
         self.complete(command)
     }
 
@@ -110,6 +110,11 @@ impl Options {
 
     fn complete(&self, mut command: Command) -> Command {
         command.args(self.hook.flags());
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"CONNTALLY_") {
+                command.env_remove(name);
+            }
+        }
         command.envs(self.environment.iter().copied()).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }

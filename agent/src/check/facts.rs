@@ -22,6 +22,8 @@ pub struct Facts {
     pub jit: Option<bool>,
     /// `kernel.ftrace_enabled`: hooks at the entry of a function need it. `None` when the kernel has no switch.
     pub ftrace: Option<bool>,
+    /// Whether this process is root, with or without all that root may.
+    pub is_root: bool,
     /// Capabilities of which the agent makes use and that this process lacks, as `CAP_…`.
     pub missing_capabilities: Vec<&'static str>,
     /// Where conntrack is.

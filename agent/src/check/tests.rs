@@ -19,6 +19,7 @@ fn healthy() -> Facts {
         lockdown: Lockdown::None,
         jit: Some(true),
         ftrace: Some(true),
+        is_root: false,
         missing_capabilities: Vec::new(),
         conntrack: ConntrackState::Loaded,
         functions: vec![FunctionFact { name: "nf_ct_delete", present: true, variants: Vec::new() }],
@@ -87,6 +88,17 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
         "sudo conntally check",
     ),
     (
+        "root without what a container was not given",
+        |facts| {
+            facts.is_root = true;
+            facts.missing_capabilities = vec!["CAP_NET_ADMIN"];
+        },
+        "privileges",
+        Level::Fail,
+        Level::Fail,
+        "--privileged",
+    ),
+    (
         "no CAP_SYS_PTRACE",
         |facts| facts.missing_capabilities = vec!["CAP_SYS_PTRACE"],
         "privileges",
@@ -132,7 +144,7 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
         "conntrack",
         Level::Fail,
         Level::Fail,
-        "apt install linux-modules-extra-6.12.117",
+        "apt install linux-image-6.12.117",
     ),
     (
         "tracing refused",
@@ -167,7 +179,7 @@ const CASES: &[(&str, Change, &str, Level, Level, &str)] = &[
         "hooks",
         Level::Warn,
         Level::Warn,
-        "sudo conntally check",
+        "modprobe -a nf_tables nft_ct",
     ),
     (
         "netlink does not answer",

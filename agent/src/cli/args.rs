@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 const SOURCES: [&str; 3] = ["auto", "bpf", "netlink"];
 const HOOKS: [&str; 3] = ["auto", "fentry", "kprobe"];
+const UPDATES: [&str; 2] = ["packet", "sweep"];
 const OUTPUTS: [&str; 6] = ["auto", "table", "json", "logfmt", "line_protocol", "null"];
 const LOG_FORMATS: [&str; 2] = ["text", "json"];
 
@@ -75,6 +76,10 @@ pub(super) struct SourceArgs {
     /// How the kernel programs are attached
     #[arg(long, value_name = "HOOK", value_parser = PossibleValuesParser::new(HOOKS))]
     hook: Option<String>,
+
+    /// What updates come by: a hook on each packet, or looks at flows that are due
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(UPDATES))]
+    updates: Option<String>,
 
     /// Make this network namespace track connections, by an nftables table of our own that is removed at exit
     #[arg(long)]
@@ -221,8 +226,9 @@ impl SourceArgs {
     fn overrides(&self) -> impl Iterator<Item = Override> {
         let source = self.source.as_deref().map(|kind| set("--source", &["source", "kind"], kind));
         let hook = self.hook.as_deref().map(|hook| set("--hook", &["source", "hook"], hook));
+        let updates = self.updates.as_deref().map(|mode| set("--updates", &["source", "updates"], mode));
         let track = self.track.then(|| set("--track", &["source", "enable_tracking"], "true"));
-        source.into_iter().chain(hook).chain(track)
+        source.into_iter().chain(hook).chain(updates).chain(track)
     }
 }
 
@@ -239,7 +245,7 @@ fn set(flag: &'static str, key: &'static [&'static str], value: impl Into<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Choice, Hook, LogFormat, OutputFormat, Request, SourceKind, load};
+    use crate::config::{Choice, Hook, LogFormat, OutputFormat, Request, SourceKind, Updates, load};
 
     fn loaded(line: &str) -> crate::config::Config {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
@@ -257,17 +263,20 @@ mod tests {
     fn flags_offer_the_values_that_the_configuration_knows() {
         assert_eq!(SourceKind::names().filter(|name| *name != "replay").collect::<Vec<_>>(), SOURCES);
         assert_eq!(Hook::names().collect::<Vec<_>>(), HOOKS);
+        assert_eq!(Updates::names().collect::<Vec<_>>(), UPDATES);
         assert_eq!(OutputFormat::names().collect::<Vec<_>>(), OUTPUTS);
         assert_eq!(LogFormat::names().collect::<Vec<_>>(), LOG_FORMATS);
     }
 
     #[test]
     fn run_is_the_default_command() {
-        let flags = "--source netlink --hook kprobe --output null --track -qq --log-format json";
+        let flags =
+            "--source netlink --hook kprobe --updates sweep --output null --track -qq --log-format json";
         let config = loaded(&format!("conntally {flags}"));
         assert_eq!(config, loaded(&format!("conntally run {flags}")));
         assert_eq!(config.source.kind, SourceKind::Netlink);
         assert_eq!(config.source.hook, Hook::Kprobe);
+        assert_eq!(config.source.updates, Updates::Sweep);
         assert!(config.source.enable_tracking);
         assert_eq!(config.output.format, OutputFormat::Null);
         assert_eq!(config.log.level, crate::config::LogLevel::Error);

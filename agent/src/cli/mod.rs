@@ -46,12 +46,18 @@ use clap::Parser;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the end waits for a log that is not read.
+const LOG_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the command that the arguments name. Exit codes are told by `conntally --help`.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(cli) {
+    let result = dispatch(cli);
+    logging::flush(LOG_TIME);
+    match result {
         Ok(code) => code,
         Err(error) => fail(&error),
     }

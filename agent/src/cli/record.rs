@@ -7,7 +7,7 @@ use super::loss_watch::{LossWatch, list};
 use super::machine::Machine;
 use super::pump::{Flow, drain, pump};
 use super::readiness::Readiness;
-use super::run::{announce_end, until_stopped};
+use super::run::{announce_end, conntrack_awaited, until_stopped};
 use super::settings;
 use super::signals::Stop;
 use super::sources::{self, LiveSource, Opened};
@@ -33,6 +33,10 @@ pub(super) fn run(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
 async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<()> {
     let cannot = || format!("cannot record to {}", file.display());
     refuse_unwritable(file).with_context(cannot)?;
+    if let Some(signal) = conntrack_awaited(&mut stop).await {
+        tracing::info!("nothing was recorded: {signal} came before conntrack was loaded");
+        return Ok(());
+    }
     let machine = Machine::prepare(config)?;
     let Opened { mut source, place, .. } = sources::open(config, None)?;
     let since = Anchor::now().context("cannot read the clocks")?;

@@ -104,7 +104,9 @@ fn take_over_from(past: &Past, made: Made<'_>, begin: Begin) -> (FlowTable, Begi
         let (begin, unwritten) = bury(made.config, past, begin, unwritten);
         return (made.empty(&begin), begin, unwritten);
     }
-    let since = if past.is_whole() { past.accounting_since } else { now };
+    // Where not all flows are known, what an unknown one has moved may have been billed.
+    let is_known = past.is_whole() && fits(past, made.config);
+    let since = if is_known { past.accounting_since } else { now };
     let begin = Begin { accounting_since: since, clock: past.clock.clone(), ..begin };
     let table = follow_on(made.empty(&begin), past, made.continuity);
     let gap = Duration::from_millis(gap_ms(past, begin.boot_id, now));
@@ -150,6 +152,11 @@ fn tell_damage(past: &Past) {
 fn unwritten(past: &Past) -> Vec<NumberedBatch> {
     let batches = past.unwritten.iter().filter(|(_, records)| !records.is_empty());
     batches.map(|(number, records)| (*number, records.clone().into())).collect()
+}
+
+/// Whether there is room for all flows that may live: the configuration may be another one now.
+fn fits(past: &Past, config: &Config) -> bool {
+    past.followed_on().filter(|flow| !flow.missed).count() <= config.flow.max_flows as usize
 }
 
 /// Flows of this boot go on where they were.
@@ -258,8 +265,13 @@ mod tests {
     }
 
     fn take_over(past: &Past) -> (FlowTable, Begin, Vec<NumberedBatch>) {
+        take_over_with(past, Config::default().flow.max_flows)
+    }
+
+    fn take_over_with(past: &Past, max_flows: u32) -> (FlowTable, Begin, Vec<NumberedBatch>) {
         let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
-        let config = Config::default();
+        let mut config = Config::default();
+        config.flow.max_flows = max_flows;
         let made = Made { config: &config, visits: Visits::Never, continuity: Continuity::Addresses };
         take_over_from(past, made, begin)
     }
@@ -269,6 +281,20 @@ mod tests {
         let (table, begin, unwritten) = take_over(&past([1; 16]));
         assert_eq!((table.len(), begin.accounting_since, begin.next_batch), (2, OLD, 8));
         assert_eq!(unwritten.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn flows_that_were_found_gone_take_no_room_and_without_room_births_count_from_now_on() {
+        let (table, begin, _) = take_over_with(&past([1; 16]), 2);
+        assert_eq!(
+            (table.len(), table.losses()[0], begin.accounting_since),
+            (2, ("flow_table_full", 0), OLD)
+        );
+        let (table, begin, _) = take_over_with(&past([1; 16]), 1);
+        assert_eq!(
+            (table.len(), table.losses()[0], begin.accounting_since),
+            (1, ("flow_table_full", 1), NOW)
+        );
     }
 
     #[test]

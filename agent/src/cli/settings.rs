@@ -5,7 +5,7 @@ use super::logging;
 use crate::config::{
     Config, LoadError, Loaded, LogFormat, OutputConfig, OutputFormat, Request, SinkKind, Stream, load,
 };
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ fn get(cli: &Cli) -> anyhow::Result<Loaded> {
 /// Loads the configuration, starts logging as it says, and tells where it comes from.
 pub(super) fn start(cli: &Cli) -> anyhow::Result<Config> {
     let Loaded { config, file, unknown_variables } = get(cli)?;
-    logging::start(&config.log);
+    logging::start(&config.log).context("cannot start the thread that writes the log")?;
     match file {
         Some(file) => tracing::info!("configuration: {}", file.display()),
         None => tracing::debug!("no configuration file; the defaults"),

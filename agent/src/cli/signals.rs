@@ -1,5 +1,6 @@
 //! Signals that end the agent: the first asks for an orderly shutdown, the second ends it at once.
 
+use super::logging;
 use nix::sys::signal::{SigSet, Signal};
 use std::time::{Duration, Instant};
 use std::{io, process, thread};
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 /// group one after the other.
 const SAME_REQUEST: Duration = Duration::from_millis(200);
 
-/// How long the second signal waits for its line in the log.
+/// How long the second signal waits for its line in the log: who reads that may be what holds up the shutdown.
 const TELLING: Duration = Duration::from_millis(100);
 
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
@@ -48,23 +49,13 @@ fn wait(set: SigSet, stop: &watch::Sender<Option<&'static str>>) {
     loop {
         let Ok(signal) = set.wait() else { continue };
         if first.get_or_insert_with(Instant::now).elapsed() > SAME_REQUEST {
-            tell(signal);
+            tracing::error!(
+                "{signal} while shutting down: ends at once; what is not written or delivered is lost, and settings \
+                 that were changed stay until the next agent ends"
+            );
+            logging::flush(TELLING);
             process::exit(128 + signal as i32);
         }
         stop.send_replace(Some(signal.as_str()));
-    }
-}
-
-/// Says why it ends. Not for long: who reads the log may be what holds up the shutdown.
-fn tell(signal: Signal) {
-    let telling = thread::spawn(move || {
-        tracing::error!(
-            "{signal} while shutting down: ends at once; what is not written or delivered is lost, and settings that \
-             were changed stay until the next agent ends"
-        );
-    });
-    let began = Instant::now();
-    while !telling.is_finished() && began.elapsed() < TELLING {
-        thread::sleep(Duration::from_millis(1));
     }
 }

@@ -221,7 +221,12 @@ impl FlowTable {
     /// Takes in a flow of an agent that ran before, in this boot. To be called before the first batch. Whatever the
     /// flow moved meanwhile is in its next record.
     pub fn restore(&mut self, saved: &SavedFlow) {
-        if self.flows.len() >= self.options.max_flows {
+        let is_full = if saved.missed {
+            self.missed.len() >= self.options.max_ended
+        } else {
+            self.len() >= self.options.max_flows
+        };
+        if is_full {
             self.counts.table_full += 1;
             self.strangers.forget(0);
             return;
@@ -452,7 +457,7 @@ impl FlowTable {
             self.counts.table_full += 1;
             return self.strangers.refuse(o);
         }
-        let may_be_billed = !(is_end && self.strangers.may_be_forgotten(o));
+        let may_be_billed = !self.strangers.may_be_forgotten(o);
         self.counts.end_of_forgotten += u64::from(!may_be_billed);
         let is_ours =
             self.is_born_while_counting(o) || self.is_started_while_counting(o) || self.is_newcomer(hash, o);

@@ -3,9 +3,9 @@
 use super::flows::request;
 use super::lab::Lab;
 use conntally::pipeline::{Outcome, Sink as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
-const TEMPLATE: &str = "/_index_template/conntally.flow";
+pub(crate) const TEMPLATE: &str = "/_index_template/conntally.flow";
 
 pub(crate) async fn installs(lab: &Lab) {
     let report = lab.install("installs").await.unwrap();
@@ -31,7 +31,7 @@ pub(crate) async fn installs(lab: &Lab) {
     let mode = &settings[&index]["settings"]["index"]["mode"];
     if mode.is_null() {
         lab.leaves_out(
-            "logsdb",
+            "logsdb by default",
             "no server here has the module x-pack-logsdb, which makes it the default for logs-*-*",
         );
     } else {
@@ -64,12 +64,8 @@ pub(crate) async fn leads_on(lab: &Lab) {
 }
 
 pub(crate) async fn leaves_newer(lab: &Lab) {
-    let template = lab.get(TEMPLATE);
-    let mut newer = template["index_templates"][0]["index_template"].clone();
+    let mut newer = template_as_sent(lab.get(TEMPLATE));
     newer["_meta"]["conntally"]["version"] = json!(1_000);
-    for told in ["created_date_millis", "modified_date_millis", "created_date", "modified_date"] {
-        newer.as_object_mut().unwrap().remove(told);
-    }
     lab.put(TEMPLATE, &newer);
     let report = lab.install("leaves_newer").await.unwrap();
     assert!(report.sentences().any(|told| told.contains("left as it is")));
@@ -80,6 +76,15 @@ pub(crate) async fn leaves_newer(lab: &Lab) {
     newer["_meta"]["conntally"]["version"] = json!(1);
     lab.put(TEMPLATE, &newer);
     lab.install("leaves_newer").await.unwrap();
+}
+
+/// An installed template without what the server adds.
+pub(crate) fn template_as_sent(mut answer: Value) -> Value {
+    let mut template = answer["index_templates"][0]["index_template"].take();
+    for told in ["created_date_millis", "modified_date_millis", "created_date", "modified_date"] {
+        template.as_object_mut().unwrap().remove(told);
+    }
+    template
 }
 
 /// Before there is a template.

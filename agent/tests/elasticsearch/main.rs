@@ -13,6 +13,7 @@
 mod flows;
 mod installing;
 mod lab;
+mod logsdb;
 mod storing;
 
 use conntally_servers::{Cache, Server, find};
@@ -50,6 +51,7 @@ fn play(lab: &Lab) {
         ("stores every figure", Box::pin(storing::stores(lab))),
         ("stores once across a rollover", Box::pin(storing::once_across_a_rollover(lab))),
         ("finds what another process stored", Box::pin(storing::finds_in_all_indices(lab))),
+        ("stores the same in the mode logsdb", Box::pin(logsdb::stores_in_logsdb(lab))),
         ("tells a stranger of the same id", Box::pin(storing::tells_duplicates(lab))),
         ("keeps what is refused", Box::pin(storing::keeps_refused(lab))),
         ("waits while the index is blocked", Box::pin(storing::waits_for_a_block(lab))),

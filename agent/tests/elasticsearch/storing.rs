@@ -9,7 +9,7 @@ use conntally::sinks::elasticsearch::{Counters, Login};
 use serde_json::json;
 
 /// What 100 + n for n below that adds up to.
-const fn sum(flows: u64) -> u64 {
+pub(crate) const fn sum(flows: u64) -> u64 {
     100 * flows + flows * (flows - 1) / 2
 }
 

@@ -9,6 +9,10 @@ mount -t tmpfs none /run/netns 2>/dev/null
 ip link set lo up
 nft 'add table inet t; add chain inet t o { type filter hook output priority 0; }; add rule inet t o ct state new'
 cd "$(mktemp -d)"
+# Whatever is configured on this machine.
+unset "${!CONNTALLY_@}"
+export HOME="$PWD" XDG_CONFIG_HOME="$PWD"
+if [ -d /etc/conntally ]; then mount -t tmpfs none /etc/conntally; fi
 for switch in acct timestamp; do echo 0 >/proc/sys/net/netfilter/nf_conntrack_$switch; done
 export CONNTALLY_RUN_DIR="$PWD/run" CONNTALLY_SOURCE__KIND=netlink CONNTALLY_OUTPUT__FORMAT=json
 wait_for() { for _ in $(seq 100); do grep -qs "$1" "$2" && return; sleep 0.05; done; echo "no $1 in $2"; cat "$2"; exit 9; }

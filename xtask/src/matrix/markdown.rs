@@ -70,7 +70,7 @@ mod tests {
     use crate::matrix::plan::{Updates, all};
 
     fn report(verdicts: &[&str]) -> Report {
-        let pieces = all(&["5.10".parse().unwrap()], &[Updates::Packet], &[]);
+        let pieces = all(&["5.10".parse().unwrap()], &[Updates::Packet], &[], false);
         let cases = pieces.iter().zip(verdicts).map(|(piece, verdict)| {
             let mut result = CaseResult::new(&piece.case);
             let line = format!(r#"{{"scenario":"tcp","verdict":"{verdict}","error":"why not"}}"#);

@@ -53,12 +53,15 @@ pub(crate) struct Options {
     /// Scenarios of conntally-e2e, or all
     #[arg(long, value_delimiter = ',', default_value = "all")]
     scenario: Vec<String>,
-    /// Every scenario in every combination, instead of each value and each pair at least once. What is done is kept:
-    /// the same command goes on where the last one was broken off, unless a program has changed
+    /// Each value and each pair of values at least once, as in `cargo xtask test`, instead of every combination
     #[arg(long)]
+    selection: bool,
+    /// As many flows and kills as are promised instead of as few as prove something
+    #[arg(long, conflicts_with = "selection")]
     full: bool,
-    /// With --full: forget what is done
-    #[arg(long, requires = "full")]
+    /// Forget which combinations are done. Else the same command goes on where the last one was broken off, unless a
+    /// program has changed
+    #[arg(long, conflicts_with = "selection")]
     anew: bool,
 }
 
@@ -66,7 +69,28 @@ impl Options {
     /// A selection, or everything, with nothing left out.
     pub(crate) fn of(full: bool) -> Self {
         let (kernels, updates) = (supported(), MODES.to_vec());
-        Self { kernels, updates, scenario: vec!["all".to_owned()], full, anew: false }
+        Self { kernels, updates, scenario: vec!["all".to_owned()], selection: !full, full, anew: false }
+    }
+
+    fn pieces(&self, scenarios: &[Scenario]) -> Vec<Piece> {
+        if self.selection {
+            selection(&self.kernels, &self.updates, scenarios)
+        } else {
+            all(&self.kernels, &self.updates, scenarios, self.full)
+        }
+    }
+
+    /// Of a run that may be broken off. A selection is always run whole.
+    fn progress(&self, paths: &Paths, binaries: &Binaries) -> Result<Option<Progress>> {
+        if self.selection {
+            return Ok(None);
+        }
+        let state = paths.target.join("matrix-done.json");
+        if self.anew {
+            // It is only a cache: that it is missing is no error.
+            drop(std::fs::remove_file(&state));
+        }
+        Progress::open(state, &binaries.all()).map(Some)
     }
 }
 
@@ -89,16 +113,13 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 pub(crate) fn tally(paths: &Paths, options: &Options) -> Result<Tally> {
     let binaries = Binaries::build(paths, Profile::Quick)?;
     let scenarios = scenarios(&binaries, &options.scenario)?;
-    let plan = if options.full { all } else { selection };
-    let pieces = plan(&options.kernels, &options.updates, &scenarios);
-    let state = paths.target.join("matrix-done.json");
-    if !options.full || options.anew {
-        // It is only a cache: that it is missing is no error.
-        drop(std::fs::remove_file(&state));
-    }
-    let progress = Mutex::new(Progress::open(state, &binaries.all())?);
+    let pieces = options.pieces(&scenarios);
+    let progress = options.progress(paths, &binaries)?.map(Mutex::new);
     let mut written = Ok(());
-    let work = |piece: &Piece| done_or_run(paths, &binaries, piece, &progress);
+    let work = |piece: &Piece| match &progress {
+        Some(progress) => done_or_run(paths, &binaries, piece, progress),
+        None => run_piece(paths, &binaries, piece),
+    };
     let report = crowd::run(&pieces, crowd::room(), work, |report| written = write(paths, report));
     written?;
     report.print();
@@ -224,7 +245,7 @@ mod tests {
 
     #[test]
     fn only_a_full_run_asks_for_all_kills_and_flows() {
-        let mut piece = all(&supported(), MODES, &[]).remove(0);
+        let mut piece = all(&supported(), MODES, &[], true).remove(0);
         let full = script(&piece);
         assert!(full.contains("TEST_KILLS=100\nexec ") && full.contains(" --flows 100000 --scenario "));
         piece.full = false;

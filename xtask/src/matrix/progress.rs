@@ -1,4 +1,4 @@
-//! Which pieces of a full run are done, so that a run that was broken off goes on where it was.
+//! Which combinations are done, so that a run that was broken off goes on where it was.
 
 use std::{
     collections::BTreeMap,
@@ -54,7 +54,8 @@ impl Progress {
 }
 
 fn name(piece: &Piece) -> String {
-    format!("{} {}", piece.case.folder(), piece.scenarios.join(","))
+    let amounts = if piece.full { " full" } else { "" };
+    format!("{}{amounts} {}", piece.case.folder(), piece.scenarios.join(","))
 }
 
 fn fingerprint(programs: &[PathBuf]) -> Result<String> {
@@ -78,7 +79,7 @@ mod tests {
     };
 
     fn piece() -> Piece {
-        all(&["6.12".parse().unwrap()], &[Updates::Packet], &[]).remove(0)
+        all(&["6.12".parse().unwrap()], &[Updates::Packet], &[], false).remove(0)
     }
 
     fn result(verdict: &str) -> CaseResult {

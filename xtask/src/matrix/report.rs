@@ -213,7 +213,7 @@ mod tests {
     use crate::matrix::plan::{Updates, all};
 
     fn report(lines: &[&str], error: Option<&str>) -> Report {
-        let pieces = all(&["6.12".parse().unwrap()], &[Updates::Packet], &[]);
+        let pieces = all(&["6.12".parse().unwrap()], &[Updates::Packet], &[], false);
         let mut result = CaseResult::new(&pieces[0].case);
         result.scenarios = lines.iter().filter_map(|line| ScenarioResult::parse(line)).collect();
         result.error = error.map(str::to_owned);

@@ -38,6 +38,13 @@ pub(crate) const NEEDED: &[Tool] = &[
     },
 ];
 
+/// They run for seconds at a time: it is their build that takes long.
+const PROFILE: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+];
+
 impl Tool {
     /// Builds it unless it is there.
     pub(crate) fn ensure(&self, paths: &Paths) -> Result<()> {
@@ -50,7 +57,7 @@ impl Tool {
         run(cargo()
             // Outside the repository, whose cargo configuration is not meant for it.
             .current_dir(&paths.cache)
-            .envs(self.environment.iter().copied())
+            .envs(PROFILE.iter().chain(self.environment).copied())
             .args(["install", "--quiet", "--locked", "--force", name, "--version", &format!("^{series}")])
             .args(self.arguments))
     }

@@ -62,6 +62,8 @@ fn install(missing: &[&Package]) -> Result<()> {
                 "-y",
                 "-qq",
                 "--no-install-recommends",
+                // What conflicts with a package of the user's is the user's to decide.
+                "--no-remove",
             ])
             .args(names),
     )

@@ -37,6 +37,7 @@ pub fn gather(probes: &Probes<'_>) -> Facts {
         lockdown: kernel::lockdown(),
         jit: kernel::switch("/proc/sys/net/core/bpf_jit_enable"),
         ftrace: kernel::switch("/proc/sys/kernel/ftrace_enabled"),
+        is_root: nix::unistd::geteuid().is_root(),
         missing_capabilities: kernel::missing_capabilities(),
         conntrack,
         functions: symbols.as_ref().map(kernel::functions).unwrap_or_default(),

@@ -8,6 +8,7 @@ use std::{fs, io};
 use super::kernel::switch;
 use crate::check::facts::{ConntrackState, NamespaceFact, Tracking, Unlisted};
 use crate::check::ruleset::{self, Ruleset};
+use crate::kernel::module::search_path;
 use crate::kernel::netns::{self, Namespace};
 
 const NETFILTER: &str = "/proc/sys/net/netfilter";
@@ -90,7 +91,9 @@ fn number(sysctl: &str) -> Option<u64> {
 
 /// Without the elements of sets, of which there may be millions.
 fn list_ruleset() -> Result<Ruleset, Unlisted> {
-    let output = match Command::new("nft").args(["--terse", "list", "ruleset"]).output() {
+    let mut nft = Command::new("nft");
+    nft.env("PATH", search_path()).args(["--terse", "list", "ruleset"]);
+    let output = match nft.output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unlisted::NoNft),
         Err(error) => return Err(Unlisted::Refused(error.to_string())),

@@ -9,9 +9,6 @@ use crate::check::verdict::{Level, Line};
 
 const WHAT: &str = "hooks";
 
-/// What mends a want of privilege.
-const AS_ROOT: &str = "sudo conntally check";
-
 /// Loads conntrack, as the agent does when it starts, and looks again.
 const LOAD_AND_CHECK: &str = "modprobe nf_conntrack && conntally check";
 
@@ -61,8 +58,12 @@ pub(super) fn netlink(facts: &Facts) -> Line {
             let level = if is_bpf_possible(facts) { Warn } else { Fail };
             let detail = format!("conntrack does not answer ({why}): flows that already run cannot be read");
             // Whoever may not ask does not learn whether anybody would answer.
-            let mend = if facts.lacks_net_admin() { AS_ROOT } else { "modprobe nf_conntrack_netlink" };
-            Line::new(level, what, detail).mend([mend])
+            let line = Line::new(level, what, detail);
+            if facts.lacks_net_admin() {
+                machine::as_root(facts, line)
+            } else {
+                line.mend(["modprobe nf_conntrack_netlink"])
+            }
         }
         Possibility::Untried(why) => until_loaded(facts, Line::new(Warn, what, format!("not tried: {why}"))),
     }
@@ -84,7 +85,13 @@ fn works(facts: &Facts, plan: &HookPlan) -> Line {
         None => Line::new(Ok, WHAT, format!("{hooks}; test packets were seen exactly once")).notes(notes),
         Some(why) => {
             let detail = format!("{hooks}; that packets are seen exactly once could not be tried: {why}");
-            Line::new(Warn, WHAT, detail).notes(notes).mend([AS_ROOT])
+            let line = Line::new(Warn, WHAT, detail).notes(notes);
+            if facts.missing_capabilities.is_empty() {
+                // The private namespace of the test needs these to track its packets.
+                line.mend(["modprobe -a nf_tables nft_ct && conntally check"])
+            } else {
+                machine::as_root(facts, line)
+            }
         }
     }
 }
@@ -103,11 +110,8 @@ fn without(facts: &Facts, why: String) -> Line {
 fn permission(facts: &Facts, line: Line) -> Line {
     match facts.lockdown {
         Lockdown::Confidentiality => line.advice(machine::UNLOCK),
-        _ if !facts.missing_capabilities.is_empty() => line.mend([AS_ROOT]),
-        _ => line.advice(
-            "in a container, run it with --privileged; in a sandbox, outside of it; a hardened kernel has to allow \
-             bpf(2) and perf_event_open(2)",
-        ),
+        _ if !facts.missing_capabilities.is_empty() => machine::as_root(facts, line),
+        _ => line.advice(machine::PRIVILEGED),
     }
 }
 

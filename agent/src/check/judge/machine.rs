@@ -4,6 +4,10 @@ use crate::check::facts::{ConntrackState, Facts, Lockdown, Possibility, Presence
 use crate::check::verdict::Level::{Fail, Ok, Warn};
 use crate::check::verdict::Line;
 
+/// What permits root what it may not.
+pub(super) const PRIVILEGED: &str = "in a container, run it with --privileged; in a sandbox, outside of it; a hardened \
+                                     kernel has to allow bpf(2) and perf_event_open(2)";
+
 /// What opens a locked kernel.
 pub(super) const UNLOCK: &str = "boot with lockdown=integrity, or with Secure Boot off";
 
@@ -15,11 +19,16 @@ pub(super) fn privileges(facts: &Facts) -> Line {
     }
     if facts.missing_capabilities.contains(&"CAP_NET_ADMIN") {
         let detail = format!("this process lacks {missing}; without CAP_NET_ADMIN nothing can be accounted");
-        return Line::new(Fail, what, detail).mend(["sudo conntally check"]);
+        return as_root(facts, Line::new(Fail, what, detail));
     }
     let detail =
         format!("this process lacks {missing}; kernel programs or other namespaces may be out of reach");
-    Line::new(Warn, what, detail).mend(["sudo conntally check"])
+    as_root(facts, Line::new(Warn, what, detail))
+}
+
+/// What mends a want of privilege. Who is root already lacks what a container was not given.
+pub(super) fn as_root(facts: &Facts, line: Line) -> Line {
+    if facts.is_root { line.advice(PRIVILEGED) } else { line.mend(["sudo conntally check"]) }
 }
 
 pub(super) fn kernel(facts: &Facts) -> Line {
@@ -82,7 +91,8 @@ pub(super) fn conntrack(facts: &Facts) -> Line {
         ConntrackState::Missing => {
             let detail = format!("neither in the kernel nor among the modules of {}", facts.release);
             let install = format!(
-                "install the modules of this kernel (apt install linux-modules-extra-{}), or reboot after a kernel update",
+                "install the modules of this kernel (Debian: apt install linux-image-{0}; Ubuntu: apt install \
+                 linux-modules-extra-{0}), or reboot after a kernel update",
                 facts.release
             );
             Line::new(Fail, what, detail).advice(install)

@@ -29,6 +29,8 @@ pub struct Ring {
     size: usize,
     /// Up to where records were taken.
     position: usize,
+    /// Whether what comes next is still being written.
+    is_held_up: bool,
 }
 
 impl Ring {
@@ -46,11 +48,12 @@ impl Ring {
         let consumer = Mapping::new(map.as_fd(), page, libc::PROT_READ | libc::PROT_WRITE, 0)?;
         let producer = Mapping::new(map.as_fd(), page + 2 * size, libc::PROT_READ, page)?;
         let position = consumer.position().load(Ordering::Acquire);
-        Ok(Self { map, consumer, producer, page, size, position })
+        Ok(Self { map, consumer, producer, page, size, position, is_held_up: false })
     }
 
     /// Takes the next record. It stays in the ring until [`Ring::give_back`].
     pub fn take(&mut self) -> Option<&[u8]> {
+        self.is_held_up = false;
         loop {
             if self.position == self.producer.position().load(Ordering::Acquire) {
                 return None;
@@ -58,6 +61,7 @@ impl Ring {
             let at = self.page + (self.position & (self.size - 1));
             let header = self.producer.word(at)?.load(Ordering::Acquire);
             if header & BPF_RINGBUF_BUSY_BIT != 0 {
+                self.is_held_up = true;
                 return None;
             }
             let len = (header & !BPF_RINGBUF_DISCARD_BIT) as usize;
@@ -66,6 +70,13 @@ impl Ring {
                 return self.producer.bytes(at + HEADER, len);
             }
         }
+    }
+
+    /// Whether nothing more was taken because a program is still writing what comes next: others may have written more
+    /// behind it.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        self.is_held_up
     }
 
     /// Gives the room of what was taken back to the programs.
@@ -223,7 +234,9 @@ mod tests {
         writer.put(b"there", 0);
         writer.put(b"not yet", BPF_RINGBUF_BUSY_BIT);
         assert_eq!(ring.take(), Some(b"there".as_slice()));
+        assert!(!ring.is_held_up());
         assert_eq!(ring.take(), None);
+        assert!(ring.is_held_up());
         ring.give_back();
         assert_eq!(writer.given_back(), 32, "the busy record stays");
     }

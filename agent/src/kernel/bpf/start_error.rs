@@ -32,10 +32,11 @@ impl StartError {
         if refused { Self::NotPermitted(error) } else { Self::Other(error) }
     }
 
-    /// Both kinds of hook failed. If the first is not permitted, that is what matters.
+    /// Both kinds of hook failed. If one is not permitted, that is what matters.
     pub(super) fn and(self, kprobe: &Self) -> Self {
         let both = anyhow!("fentry: {self}; kprobe: {kprobe}");
-        if matches!(self, Self::NotPermitted(_)) { Self::NotPermitted(both) } else { Self::Other(both) }
+        let is_refused = [&self, kprobe].iter().any(|error| matches!(error, Self::NotPermitted(_)));
+        if is_refused { Self::NotPermitted(both) } else { Self::Other(both) }
     }
 }
 

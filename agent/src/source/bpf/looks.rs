@@ -212,8 +212,8 @@ impl Looks {
 
     fn end(&mut self, look: Option<Look>) {
         self.current = None;
+        self.plan.ended(Instant::now(), look.is_some());
         self.finished = look;
         self.is_seeded = true;
-        self.plan.ended(Instant::now());
     }
 }

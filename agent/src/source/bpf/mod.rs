@@ -29,7 +29,8 @@ use crate::{
 /// The longest time between two reads of the rings.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The pause between two goes of the programs that look at many flows. They run without preemption.
+/// The pause between two goes of the programs that look at many flows, which run without preemption; and until a program
+/// that was stopped while it wrote an event is looked for again.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How often the module, its limits and the losses are looked at.
@@ -136,10 +137,15 @@ impl BpfSource {
 
     /// Waits for events, a part of a dump, or the next tick.
     async fn wait(&mut self) {
-        if !self.rings.was_emptied() || self.looks.has_flows() {
+        let is_held_up = !self.rings.was_settled();
+        if !self.rings.was_emptied() || (self.looks.has_flows() && !is_held_up) {
             return;
         }
-        let is_busy = self.looks.is_walking() || !self.visits.is_empty();
+        if self.looks.has_flows() {
+            // The next part of the dump comes after these.
+            return tokio::time::sleep(PAUSE).await;
+        }
+        let is_busy = self.looks.is_walking() || !self.visits.is_empty() || is_held_up;
         tokio::select! {
             () = self.rings.woken() => {}
             () = self.looks.part() => {}
@@ -155,7 +161,7 @@ impl BpfSource {
         self.looks.advance(&mut self.side, &mut self.sights);
         self.rings.read(&mut self.side, &mut self.sights, batch);
         self.side.flush_log();
-        if self.rings.was_emptied() {
+        if self.rings.was_settled() {
             self.looks.hand_over(&mut batch.observations);
             batch.settled = !self.looks.is_unsettled();
             batch.look = self.looks.take_finished();
@@ -172,6 +178,7 @@ impl BpfSource {
         self.look_for_missed_ends();
         self.side.note_told();
         if self.watch.as_mut().is_some_and(ModuleWatch::wants_attaching) {
+            tracing::warn!("nf_conntrack was unloaded and loaded again: attaching to it anew");
             self.attach_anew().await;
         }
     }
@@ -193,7 +200,6 @@ impl BpfSource {
     /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
     /// now is tried again at the next look.
     async fn attach_anew(&mut self) {
-        tracing::warn!("nf_conntrack was unloaded and loaded again: attaching to it anew");
         self.side.detach();
         let options = self.options.kernel.clone();
         let started = tokio::task::spawn_blocking(move || KernelSide::start(&options)).await;
@@ -207,7 +213,10 @@ impl BpfSource {
                 self.watch.iter_mut().for_each(ModuleWatch::attached);
                 tracing::info!(hooks = %self.side.report(), "attached to nf_conntrack again");
             }
-            Err(error) => tracing::error!("flows are not accounted until the next try: {error:#}"),
+            Err(error) => {
+                let until = self.watch.as_mut().map_or(WATCH_EVERY, ModuleWatch::failed);
+                tracing::error!("flows are not accounted; the next try is in {until:?}: {error:#}");
+            }
         }
     }
 
@@ -249,6 +258,10 @@ impl BpfSource {
             Draining::No => {
                 self.visits.clear();
                 self.look_for_missed_ends();
+                if self.side.ends_skipped().is_none() {
+                    // Nobody counted ends that the kernel kept from the programs.
+                    self.looks.suspect();
+                }
                 self.draining = if self.looks.last_walk(&mut self.side) {
                     Draining::Walking(Instant::now() + self.options.last_walk)
                 } else {
@@ -289,11 +302,12 @@ impl BpfSource {
 impl Source for BpfSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
         Rings::give_back(&mut self.side);
-        self.wait().await;
-        self.fill(batch);
+        // Before anything is taken, which would be lost where this is cancelled.
         if self.rings.was_emptied() {
             self.look_around().await;
         }
+        self.wait().await;
+        self.fill(batch);
         Ok(Progress::More)
     }
 
@@ -302,6 +316,7 @@ impl Source for BpfSource {
         match self.draining {
             Draining::Left => return Ok(Progress::Finished),
             Draining::Walking(_) => tokio::time::sleep(PAUSE).await,
+            Draining::Detached if self.rings.was_emptied() => tokio::time::sleep(PAUSE).await,
             Draining::No | Draining::Detached => {}
         }
         self.wind_down();

@@ -15,27 +15,37 @@ pub(super) struct Plan {
     /// Looks that are to follow each other because ends may have been missed.
     wanted: u8,
     owing: bool,
+    /// Whether the look under way began after the last suspicion, so that it is one of them.
+    counts: bool,
     suspicious_from: Instant,
 }
 
 impl Plan {
     /// The first look is due at once.
     pub(super) const fn new(every: Duration, now: Instant) -> Self {
-        Self { every, next: now, wanted: 0, owing: false, suspicious_from: now }
+        Self { every, next: now, wanted: 0, owing: false, counts: false, suspicious_from: now }
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.next
     }
 
-    /// A look begins.
+    /// A look begins, or begins anew.
     pub(super) const fn began(&mut self) {
-        self.wanted = self.wanted.saturating_sub(1);
+        self.counts = true;
     }
 
-    /// A look is over.
-    pub(super) fn ended(&mut self, now: Instant) {
-        self.next = now + if self.wanted > 0 { APART } else { self.every };
+    /// A look is over, or `is_whole` says that it saw a part only.
+    pub(super) fn ended(&mut self, now: Instant, is_whole: bool) {
+        if is_whole && self.counts {
+            self.wanted = self.wanted.saturating_sub(1);
+        }
+        self.next = now
+            + match (self.wanted > 0, is_whole) {
+                (true, true) => APART,
+                (true, false) => SUSPICION_EVERY,
+                (false, _) => self.every,
+            };
         self.owing &= self.wanted > 0;
     }
 
@@ -49,6 +59,7 @@ impl Plan {
         self.next = self.next.min(now.max(self.suspicious_from));
         self.wanted = 2;
         self.owing = true;
+        self.counts = false;
         self.suspicious_from = now + SUSPICION_EVERY;
     }
 }
@@ -67,7 +78,7 @@ mod tests {
     fn look(plan: &mut Plan, now: Instant) {
         assert!(plan.is_due(now));
         plan.began();
-        plan.ended(now);
+        plan.ended(now, true);
     }
 
     #[test]
@@ -96,10 +107,23 @@ mod tests {
         let (mut plan, at) = plan();
         plan.began();
         plan.suspect(at(10));
-        plan.ended(at(20));
+        plan.ended(at(20), true);
         look(&mut plan, at(2_020));
         look(&mut plan, at(4_020));
         assert!(!plan.is_due(at(100_000)));
+    }
+
+    #[test]
+    fn a_look_that_began_anew_or_saw_a_part_only_is_not_one_of_the_two() {
+        let (mut plan, at) = plan();
+        plan.suspect(at(0));
+        plan.began();
+        look(&mut plan, at(0));
+        plan.began();
+        plan.ended(at(2_000), false);
+        assert!(plan.owes_looks() && !plan.is_due(at(11_999)));
+        look(&mut plan, at(12_000));
+        assert!(!plan.owes_looks());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) struct Rings {
     ends_woken: AsyncFd<OwnedFd>,
     ends: Vec<Observation>,
     emptied: bool,
+    held_up: bool,
 }
 
 impl Rings {
@@ -35,6 +36,7 @@ impl Rings {
             ends_woken: wakeable(side.ends())?,
             ends: Vec::new(),
             emptied: false,
+            held_up: false,
         };
         let others = side.take_set_aside();
         others.iter().for_each(|event| decode::report(event, &mut rings.ends));
@@ -44,6 +46,12 @@ impl Rings {
     /// Whether the last read left nothing behind.
     pub(super) const fn was_emptied(&self) -> bool {
         self.emptied
+    }
+
+    /// Whether the last read took all that had been submitted before it. Where a program was stopped while it wrote, what
+    /// others wrote later waits behind it.
+    pub(super) const fn was_settled(&self) -> bool {
+        self.emptied && !self.held_up
     }
 
     /// Waits until the kernel side asks to be read before the next tick.
@@ -69,6 +77,7 @@ impl Rings {
         let ends_emptied = take(side.ends(), &mut self.ends) && take_overflowed(side, &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
+        self.held_up = side.ends().is_held_up() || side.updates().is_held_up();
         batch.observations.append(sights);
         batch.observations.append(&mut self.ends);
     }

@@ -30,6 +30,9 @@ const SERVERS: [&str; 3] = ["influxdb-2", "influxdb-1", "elasticsearch-small-8"]
 /// The boards in the sources that this was built from.
 const BOARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../dashboards");
 
+/// A point stands up to a tenth of its interval behind the begin of that, and so maybe behind the agent's end.
+const POINTS_BEHIND_MS: i64 = 1_000;
+
 /// Who answers the queries of a board.
 trait Reader {
     /// Runs one; returns what the server answered, but for what is around it.
@@ -106,7 +109,7 @@ fn reader_of(server: &Server) -> Result<Box<dyn Reader>> {
 /// All panels, with everything chosen.
 fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: u64) -> Result<()> {
     let [.., told_ms] = played.told_ms;
-    let fill = board.everything(interval_ms).until(told_ms + 1);
+    let fill = board.everything(interval_ms).until(told_ms + POINTS_BEHIND_MS);
     for panel in board.panels() {
         let expected = expected::of(board, panel.title())
             .with_context(|| format!("nobody knows what {:?} has to show", panel.title()))?;

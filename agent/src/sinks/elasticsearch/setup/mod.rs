@@ -87,7 +87,13 @@ pub async fn install(options: &Options, timeout: Duration) -> Result<Report, Set
     }
     prepare_stream(&api, &options.stream, installed, &mut report).await?;
     if let Some(kept) = options.retention {
-        apply_retention(&api, kept, &options.stream, is_elasticsearch, &mut report).await?;
+        if is_elasticsearch {
+            let mut streams = vec![options.stream.clone()];
+            streams.extend(options.status.then(|| options.stream.of_status()));
+            apply_lifecycle(&api, &lifecycle, &streams, &mut report).await?;
+        } else {
+            retention::by_state_management(&api, kept, options.stream.name(), &mut report).await?;
+        }
     }
     Ok(report)
 }
@@ -196,31 +202,40 @@ async fn lead_on(api: &Api, stream: &DataStream, report: &mut Report) -> Result<
     Ok(())
 }
 
-/// For a data stream that is there already; others have it from the template.
-async fn apply_retention(
+/// For data streams that are there already; others have it from the template.
+async fn apply_lifecycle(
     api: &Api,
-    kept: Duration,
-    stream: &DataStream,
-    is_elasticsearch: bool,
+    lifecycle: &Lifecycle,
+    streams: &[DataStream],
     report: &mut Report,
 ) -> Result<(), SetupError> {
-    if !is_elasticsearch {
-        return retention::by_state_management(api, kept, stream.name(), report).await;
+    if let Lifecycle::DataStream(kept) = lifecycle {
+        if !keeps_lifecycle(api).await? {
+            return Ok(());
+        }
+        report.add(format!("documents are deleted after {kept} by the data stream's lifecycle"));
     }
-    let installed = api.demand(Method::Get, &format!("_index_template/{NAME}"), None).await?;
-    let content = "/index_templates/0/index_template/template";
-    if installed.pointer(&format!("{content}/lifecycle")).is_none() {
-        return Ok(());
+    for stream in streams {
+        let (path, body) = match lifecycle {
+            Lifecycle::None => return Ok(()),
+            Lifecycle::Policy(name) => {
+                (format!("{stream}/_settings"), json!({ "index.lifecycle.name": name }))
+            }
+            Lifecycle::DataStream(kept) => {
+                (format!("_data_stream/{stream}/_lifecycle"), json!({ "data_retention": kept }))
+            }
+        };
+        let said = api.ask(Method::Put, &path, Some(&body)).await?;
+        // It may be made by the first document only.
+        if !said.is_success() && !said.lacks_interface() && said.status != 404 {
+            return Err(refused(&path, &said));
+        }
     }
-    let path = format!("_data_stream/{stream}/_lifecycle");
-    let body = json!({ "data_retention": retention::written(kept) });
-    let said = api.ask(Method::Put, &path, Some(&body)).await?;
-    if !said.is_success() && !said.lacks_interface() && said.status != 404 {
-        return Err(refused(&path, &said));
-    }
-    report.add(format!(
-        "documents are deleted after {} by the data stream's lifecycle",
-        retention::written(kept)
-    ));
     Ok(())
+}
+
+/// Whether the server took the lifecycle for more than an unknown field of the template.
+async fn keeps_lifecycle(api: &Api) -> Result<bool, SetupError> {
+    let installed = api.demand(Method::Get, &format!("_index_template/{NAME}"), None).await?;
+    Ok(installed.pointer("/index_templates/0/index_template/template/lifecycle").is_some())
 }

@@ -103,12 +103,15 @@ async fn an_older_elasticsearch_gets_a_policy() {
         ok(ACKNOWLEDGED),
         ok(NO_STREAM),
         ok(ACKNOWLEDGED),
-        ok(&installed(1, r#"{"settings":{}}"#)),
+        ok(ACKNOWLEDGED),
     ];
     let (report, lines, bodies) = run(replies).await;
     let report = text(&report.unwrap());
     assert!(report.contains("(ILM)"), "{report}");
     assert_eq!(lines[3], "PUT /_ilm/policy/conntally.flow HTTP/1.1");
+    // For the indices that are there already.
+    assert_eq!(lines[7], "PUT /logs-conntally.flow-default/_settings HTTP/1.1");
+    assert_eq!(bodies[7], br#"{"index.lifecycle.name":"conntally.flow"}"#);
     let policy: Value = serde_json::from_slice(&bodies[3]).unwrap();
     assert_eq!(policy["policy"]["phases"]["delete"]["min_age"], "30d");
     let template: Value = serde_json::from_slice(&bodies[4]).unwrap();
