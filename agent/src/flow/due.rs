@@ -35,7 +35,8 @@ impl FlowTable {
         }
     }
 
-    /// A walk met a known flow. One that moved without a record and has no visit before it gets one.
+    /// A walk met a known flow. One that moved, or has another mark, without a record and has no visit before it gets
+    /// one.
     pub(super) fn schedule_if_forgotten(&mut self, position: u32, is_behind: bool, now_ns: u64) {
         if self.wheel.is_scheduled(position) || self.flows.get(position).is_none_or(|f| !can_be_visited(f)) {
             return;

@@ -39,6 +39,8 @@ mod usual;
 
 mod due;
 
+mod forgetting;
+
 mod look;
 
 #[cfg(test)]

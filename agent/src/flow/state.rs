@@ -10,16 +10,6 @@ use crate::model::{
 /// slightly older counters. Beyond this it is a regression.
 const MISORDER_NS: u64 = 1_000_000_000;
 
-/// Status bits whose change alone is worth a record. Every flow here is confirmed, whether the bit was set already
-/// or not when it was first seen.
-const SHOWN_STATUS: u32 = Status::EXPECTED
-    | Status::SEEN_REPLY
-    | Status::ASSURED
-    | Status::SRC_NAT
-    | Status::DST_NAT
-    | Status::OFFLOAD
-    | Status::HW_OFFLOAD;
-
 /// Facts about a flow, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts(u8);
@@ -260,9 +250,7 @@ impl FlowState {
         if o.boot_ns < self.last_seen_ns && o.kind != ObservationKind::End {
             return false;
         }
-        let changed = self.mark != o.mark
-            || self.labels != o.labels
-            || (self.status.0 ^ o.status.0) & SHOWN_STATUS != 0;
+        let changed = self.is_described_otherwise(o);
         self.last_seen_ns = self.last_seen_ns.max(o.boot_ns);
         self.mark = o.mark;
         self.labels = o.labels;
@@ -270,6 +258,12 @@ impl FlowState {
         self.reply = o.reply;
         self.protocol_state = o.protocol_state;
         changed
+    }
+
+    /// Whether a sight describes the flow in another way than its records did until now, whatever it moved.
+    #[inline]
+    pub(super) fn is_described_otherwise(&self, o: &Observation) -> bool {
+        self.mark != o.mark || self.labels != o.labels || (self.status.0 ^ o.status.0) & Status::SHOWN != 0
     }
 
     /// Learns what tells this flow apart from others of its tuple. A flow that lost its slot gets another one, with a

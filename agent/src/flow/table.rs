@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use super::books::{Books, Share};
 use super::clock::WallClock;
 use super::due::due_ns;
+use super::forgetting::{Ended, MISSED_NS};
 use super::identity::flow_id;
 use super::matching::{Relation, may_be_met_anew, preference, relation};
 use super::options::{FlowTableOptions, Wanted};
@@ -34,9 +35,6 @@ const LATE_BATCHES: u64 = 2;
 /// Observations whose flows are fetched from memory together.
 const TOGETHER: usize = 32;
 
-/// How long a flow that was found gone is remembered, in case its end is told after all.
-const MISSED_NS: u64 = 600_000_000_000;
-
 /// What went through the table so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowTableStats {
@@ -54,20 +52,12 @@ pub struct FlowTableStats {
 
 /// How often something was not as it should be.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     table_full: u64,
     regressed: u64,
-    ended_forgotten: u64,
+    pub(super) ended_forgotten: u64,
     end_after_missed: u64,
     end_of_forgotten: u64,
-}
-
-/// An ended flow that is still remembered.
-#[derive(Clone, Copy, Debug)]
-struct Ended {
-    position: u32,
-    /// May be forgotten when this many batches are settled; of a missed one, at this boot time.
-    forget_at: u64,
 }
 
 /// How a flow ends.
@@ -103,20 +93,22 @@ pub struct FlowTable {
     pub(super) flows: Slab,
     pub(super) wheel: Wheel,
     /// Flows whose end was told, oldest first.
-    ended: VecDeque<Ended>,
+    pub(super) ended: VecDeque<Ended>,
     /// Flows that were found gone, oldest first.
-    missed: VecDeque<Ended>,
-    strangers: Strangers,
+    pub(super) missed: VecDeque<Ended>,
+    /// How many of both were forgotten before their turn.
+    pub(super) forgotten_early: usize,
+    pub(super) strangers: Strangers,
     /// Every flow of the kernel's table was met: whoever is met later began later.
     pub(super) walked: bool,
-    settled_batches: u64,
+    pub(super) settled_batches: u64,
     /// What ends now may be forgotten when this many batches are settled.
     forget_at: u64,
     /// The latest moment that anything spoke of.
     pub(super) newest_ns: u64,
     pub(super) books: Books,
     stats: FlowTableStats,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// Each flow as it was at each record of the latest batch, if somebody wants to know.
     journal: Option<Vec<SavedFlow>>,
 }
@@ -131,6 +123,7 @@ impl FlowTable {
             wheel: Wheel::new(options.accounting_since.boot_ns),
             ended: VecDeque::new(),
             missed: VecDeque::new(),
+            forgotten_early: 0,
             strangers: Strangers::default(),
             walked: false,
             settled_batches: 0,
@@ -186,7 +179,7 @@ impl FlowTable {
         if flow.facts.has(Facts::ENDED) {
             self.books.miss(entry);
             let forget_at = self.newest_ns.saturating_add(MISSED_NS);
-            self.missed.push_back(Ended { position, forget_at });
+            self.missed.push_back(Ended::of(position, &flow, forget_at));
         } else {
             self.books.change_living(Share::default(), Share::of(entry));
             self.wheel.note_seen(position, flow.last_seen_ns);
@@ -243,7 +236,7 @@ impl FlowTable {
         flow.facts.set(Facts::MISSED, false);
         flow.facts.set(Facts::TOLD_BEFORE, true);
         let position = self.flows.insert_unhashed(flow);
-        self.ended.push_back(Ended { position, forget_at: self.settled_batches + LATE_BATCHES });
+        self.ended.push_back(Ended::of(position, &flow, self.settled_batches + LATE_BATCHES));
     }
 
     /// Ends every flow as missed, with the totals known: their boot is over.
@@ -258,7 +251,7 @@ impl FlowTable {
     /// How many flows live.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.flows.len() - self.ended.len() - self.missed.len()
+        self.flows.len() + self.forgotten_early - self.ended.len() - self.missed.len()
     }
 
     /// Whether no flow lives.
@@ -408,7 +401,7 @@ impl FlowTable {
         entry.flow.facts.set(Facts::ABSENT, false);
         let ahead = before.live + Sum::moved(&o.totals).beyond(before.live);
         entry.ahead = Ahead::of(ahead - Sum::moved(&entry.flow.totals));
-        let is_behind = entry.ahead != Ahead::default();
+        let is_behind = entry.ahead != Ahead::default() || entry.flow.is_described_otherwise(o);
         self.books.change_living(before, Share::of(entry));
         self.wheel.note_seen(position, o.boot_ns);
         self.schedule_if_forgotten(position, is_behind, o.boot_ns);
@@ -467,6 +460,7 @@ impl FlowTable {
             flow.facts.set(Facts::HELD, true);
             change.delta = Totals::default();
         }
+        self.forget_of_same_tuple(hash, o);
         let position = self.flows.insert(hash, flow);
         if let Some(entry) = self.flows.entry(position) {
             self.books.change_living(Share::default(), Share::of(entry));
@@ -495,12 +489,12 @@ impl FlowTable {
         match ending.told {
             Some(totals) => {
                 self.books.end(entry, &totals);
-                self.ended.push_back(Ended { position, forget_at: self.forget_at });
+                self.ended.push_back(Ended::of(position, &entry.flow, self.forget_at));
             }
             None => {
                 self.books.miss(entry);
                 let forget_at = self.newest_ns.saturating_add(MISSED_NS);
-                self.missed.push_back(Ended { position, forget_at });
+                self.missed.push_back(Ended::of(position, &entry.flow, forget_at));
             }
         }
         self.wheel.vacate(position);
@@ -526,33 +520,6 @@ impl FlowTable {
         let moved = delta.original.bytes.saturating_add(delta.reply.bytes);
         self.stats.bytes = self.stats.bytes.saturating_add(moved);
         self.books.delivered += Sum::moved(&delta);
-    }
-
-    fn forget_ended(&mut self) {
-        while let Some(&oldest) = self.ended.front() {
-            let is_early = oldest.forget_at > self.settled_batches;
-            if is_early && self.ended.len() <= self.options.max_ended {
-                break;
-            }
-            self.counts.ended_forgotten += u64::from(is_early);
-            self.flows.remove(oldest.position);
-            self.ended.pop_front();
-        }
-    }
-
-    fn forget_missed(&mut self) {
-        while let Some(&oldest) = self.missed.front() {
-            if oldest.forget_at > self.newest_ns && self.missed.len() <= self.options.max_ended {
-                break;
-            }
-            if let Some(flow) = self.flows.get(oldest.position)
-                && flow.facts.has(Facts::MISSED)
-            {
-                self.strangers.forget(flow.born_ns);
-            }
-            self.flows.remove(oldest.position);
-            self.missed.pop_front();
-        }
     }
 
     /// Whether the observation proves that the flow's birth was seen, or could have been.

@@ -25,6 +25,15 @@ impl Status {
     pub const OFFLOAD: u32 = 1 << 14;
     /// Packets bypass conntrack through hardware.
     pub const HW_OFFLOAD: u32 = 1 << 15;
+    /// Those whose change alone is worth a record. Every flow here is confirmed, whether the bit was set already or not
+    /// when it was first seen.
+    pub const SHOWN: u32 = Self::EXPECTED
+        | Self::SEEN_REPLY
+        | Self::ASSURED
+        | Self::SRC_NAT
+        | Self::DST_NAT
+        | Self::OFFLOAD
+        | Self::HW_OFFLOAD;
 
     /// Whether packets bypass conntrack, in software or hardware.
     #[must_use]

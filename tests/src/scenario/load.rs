@@ -8,7 +8,8 @@ use anyhow::{Result, anyhow};
 use super::ends::{MAX, read, write};
 use super::races::cpus;
 use super::{Outcome, Settings, Stage};
-use crate::agent::Agent;
+use crate::agent::{Agent, Ended};
+use crate::compare::Verdict;
 use crate::lab::{CLIENT, FAMILIES, Family, Lab};
 use crate::ledger::Account;
 use crate::traffic::{self, Load, Path, Reins, Sent};
@@ -298,8 +299,22 @@ fn parked(settings: &Settings, keys: &[(&'static str, &'static str)], lossless: 
     if told != lost {
         outcome.verdict.problem(format!("{lost} ends are missing, the agent says {told}"));
     }
+    if !lossless {
+        knows_its_loss(&mut outcome.verdict, &ended);
+    }
     if ended.lost("update_ring_full") == 0 {
         outcome.verdict.problem("the ring of updates is not told to have been full".to_owned());
     }
     Ok(outcome)
+}
+
+/// The agent's audit puts a number on what the lost ends cost, and nothing else was lost.
+fn knows_its_loss(verdict: &mut Verdict, ended: &Ended) {
+    let Some(audit) = ended.audit() else { return };
+    for (doubt, count) in audit.doubts.iter().filter(|_| ended.lost("hook_skipped") == 0) {
+        verdict.problem(format!("the audit does not know what lost ends cost: {doubt} {count}"));
+    }
+    for (reason, sum) in audit.lost.iter().filter(|(reason, _)| *reason != "end_lost") {
+        verdict.problem(format!("the audit says that {} bytes were lost by {reason}", sum.bytes));
+    }
 }

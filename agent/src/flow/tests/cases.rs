@@ -210,6 +210,27 @@ fn ended_flows_are_bounded_when_no_batch_ever_settles() {
 }
 
 #[test]
+fn a_peer_that_opens_and_closes_one_tuple_makes_no_long_chain() {
+    let mut table = table();
+    let (mut records, mut longest) = (Vec::new(), 0);
+    for born in 0..1_000_u16 {
+        let observations =
+            [Kind::New, Kind::End].map(|kind| sight(kind, 1, born.into(), u64::from(born) + 1, 1)).into();
+        table.apply(&Batch { observations, settled: false, look: None }, &mut records);
+        longest = longest.max(table.flows.len());
+    }
+    assert!(longest <= 129, "{longest} flows are compared with each event");
+    assert_eq!((records.len(), table.len(), table.books().balance()), (2_000, 0, true));
+    assert_eq!(loss(&table, "ended_flows_forgotten_early"), 1_000 - 128);
+    for _ in 0..4 {
+        apply(&mut table, &[]);
+    }
+    assert_eq!((table.flows.len(), table.len()), (0, 0));
+    apply(&mut table, &[sight(Kind::New, 1, 5_000, 5_001, 1)]);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
 fn a_clock_step_during_a_flow_does_not_change_its_duration_or_start() {
     for step in [3600, -3600] {
         let mut table = table();

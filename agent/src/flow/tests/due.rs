@@ -120,6 +120,21 @@ fn a_walk_that_finds_a_forgotten_flow_moved_has_it_visited() {
 }
 
 #[test]
+fn a_walk_that_finds_the_mark_of_a_quiet_flow_changed_has_it_visited() {
+    let mut table = visited(Visits::Quiet);
+    apply(&mut table, &[hooked(Kind::New, 1, 0xA0, 5, 5, 1), hooked(Kind::New, 2, 0xB0, 5, 5, 1)]);
+    assert_eq!(due(&mut table, 10 * SECOND).len(), 2);
+    let walked = |port, conntrack, mark| Observation {
+        mark,
+        ..hooked(Kind::Existing, port, conntrack, 5, 20 * SECOND, 1)
+    };
+    let same = sight(Kind::Existing, 1, 5, 5, 1).mark;
+    look(&mut table, 20 * SECOND, &[walked(1, 0xA0, same), walked(2, 0xB0, same + 1)]);
+    let visits = due(&mut table, 20 * SECOND + LATE);
+    assert_eq!(visits.iter().map(|visit| visit.conntrack).collect::<Vec<_>>(), [0xB0]);
+}
+
+#[test]
 fn a_flow_that_lost_its_slot_is_visited_by_its_new_one() {
     let mut table = visited(Visits::Quiet);
     let stamped = |kind, born, at, n| Observation {

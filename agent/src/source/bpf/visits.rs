@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conntally_common::{Runs, VISITS, Visit, VisitVerdict, joined_labels};
+use conntally_common::{Runs, SHOWN_STATUS, VISITS, Visit, VisitVerdict, joined_labels};
 
 use super::decode;
 use crate::{
     kernel::bpf::KernelSide,
     model::{self, Observation},
 };
+
+const _: () = assert!(model::Status::SHOWN == SHOWN_STATUS);
 
 /// Flows that may wait; whoever has more asks again later.
 const ROOM: usize = 1 << 16;
