@@ -34,8 +34,10 @@ struct Line {
     /// What the table itself says that it holds, for each flow.
     counted_bytes_per_flow: u64,
     limit: u64,
-    /// Bytes of the slot table for each flow that `slots` says.
+    /// Bytes of the slot table for each flow that `slots` says, where that is a power of two as its default mostly is.
     kernel_bytes_per_slot: u64,
+    /// The same where it is just above one: buckets are a power of two.
+    kernel_bytes_per_slot_at_worst: u64,
     kernel_limit: u64,
     ok: bool,
 }
@@ -73,6 +75,7 @@ fn measure() -> Result<bool> {
         counted_bytes_per_flow,
         limit: LIMIT,
         kernel_bytes_per_slot,
+        kernel_bytes_per_slot_at_worst: 2 * kernel_bytes_per_slot,
         kernel_limit: KERNEL_LIMIT,
         ok,
     };

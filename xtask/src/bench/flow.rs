@@ -73,9 +73,10 @@ struct Line {
     lost: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    /// What part of `conntrack -E` this is, by records that arrived: that one loses most of them whatever the size of
-    /// its buffer, and what is lost costs nothing.
+    /// What part of `conntrack -E` this is, by flows.
     of_conntrack: f64,
+    /// The same by records that arrived: that one loses most of them, whatever the size of its buffer.
+    of_conntrack_by_record: f64,
     ok: bool,
 }
 
@@ -127,7 +128,8 @@ fn lines(printed: &str, release: &str) -> Result<Vec<Line>> {
     };
     let (base, base_of_few) = (told("base")?.busy_ns, told("fewer")?.busy_ns);
     let conntrack = told("conntrack")?;
-    let conntrack = of_a_record(conntrack.busy_ns - base_of_few, &conntrack);
+    let added = conntrack.busy_ns - base_of_few;
+    let conntrack = [added as f64, of_a_record(added, &conntrack)];
     [("conntally", base), ("conntrack", base_of_few), ("ulogd", base_of_few)]
         .into_iter()
         .map(|(name, base)| Ok(line(name, &told(name)?, base, conntrack, release)))
@@ -140,9 +142,10 @@ fn of_a_record(added: i64, told: &Told) -> f64 {
 }
 
 /// Only the agent's own figures can be too high.
-fn line(program: &str, told: &Told, base: i64, conntrack: f64, release: &str) -> Line {
+fn line(program: &str, told: &Told, base: i64, [by_flow, by_record]: [f64; 2], release: &str) -> Line {
     let (added, lost) = (told.busy_ns - base, 2 * told.flows - told.lines);
-    let of_conntrack = of_a_record(added, told) / conntrack.max(1.0);
+    let share = |ours: f64, theirs: f64| (ours / theirs.max(1.0) * 1000.0).round() / 1000.0;
+    let of_conntrack = share(added as f64, by_flow);
     let is_ours = program == "conntally";
     Line {
         bench: "flow",
@@ -153,7 +156,8 @@ fn line(program: &str, told: &Told, base: i64, conntrack: f64, release: &str) ->
         reading: told.reading_ns,
         lost,
         limit: is_ours.then_some(LIMIT),
-        of_conntrack: (of_conntrack * 1000.0).round() / 1000.0,
+        of_conntrack,
+        of_conntrack_by_record: share(of_a_record(added, told), by_record),
         ok: !is_ours || (added <= LIMIT && lost == 0 && of_conntrack <= SHARE),
     }
 }
