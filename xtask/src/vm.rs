@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: one guest, or all of them.
 
+mod locked;
 mod service;
 mod unloaded;
 
@@ -10,13 +11,14 @@ use clap::{Args, Subcommand};
 
 use crate::{
     command::quote,
-    guest::{Binaries, Guest, Outcome, Profile},
+    guest::{Binaries, Guest, NO_CONNTRACK, Outcome, Profile},
     kernels::{Kernel, Series},
     matrix,
     paths::Paths,
     test::Count,
 };
 
+pub(crate) use locked::play as play_locked;
 pub(crate) use service::play as play_service;
 pub(crate) use unloaded::play as play_unloaded;
 
@@ -31,6 +33,8 @@ pub(crate) enum Task {
     Service(Which),
     /// Have `check` and `run` meet a guest in which conntrack is not loaded
     Unloaded(Which),
+    /// Have `check` and `run` meet a guest whose kernel is locked down
+    Locked(Which),
 }
 
 /// Which guest.
@@ -59,6 +63,9 @@ pub(crate) struct Run {
     /// Do not load nf_conntrack before the command runs
     #[arg(long)]
     no_conntrack: bool,
+    /// More words for the kernel's command line, for example lockdown=confidentiality
+    #[arg(long, default_value = "")]
+    append: String,
     /// Build what users get, not what tests use
     #[arg(long)]
     release: bool,
@@ -86,6 +93,7 @@ pub(crate) fn run(paths: &Paths, task: Task) -> Result<()> {
         Task::Matrix(options) => matrix::run(paths, &options),
         Task::Service(which) => all_passed(&service::play(paths, &which.kernel)?),
         Task::Unloaded(which) => all_passed(&unloaded::play(paths, &which.kernel)?),
+        Task::Locked(which) => all_passed(&locked::play(paths, &which.kernel)?),
     }
 }
 
@@ -112,13 +120,14 @@ impl Run {
         if let Some(substitute) = kernel.substitute() {
             println!("{substitute}");
         }
+        let no_conntrack = if self.no_conntrack { NO_CONNTRACK } else { "" };
         let out = self.out.unwrap_or_else(|| paths.target.join("vm").join(self.kernel.to_string()));
         let guest = Guest {
             kernel: &kernel,
             cpus: self.smp,
             memory: self.mem,
             icount: self.icount,
-            no_conntrack: self.no_conntrack,
+            append: &[no_conntrack, &self.append].join(" "),
             systemd: false,
             limit: Duration::from_secs(self.limit),
             out: std::path::absolute(out).context("no such folder")?,

@@ -39,6 +39,7 @@ pub struct Stage<'a> {
     expected_loss: Option<(&'static str, u64)>,
     /// Whether an end may have no reason as often as the agent says that it may not know one.
     unknown_if_told: bool,
+    skips_excused: bool,
     /// What the agent found of the machine's settings, and has to leave behind.
     accounting: Option<Vec<String>>,
 }
@@ -77,6 +78,7 @@ impl<'a> Stage<'a> {
             loss_admitted: false,
             expected_loss: None,
             unknown_if_told: false,
+            skips_excused: false,
             accounting: None,
         }
     }
@@ -147,6 +149,11 @@ impl<'a> Stage<'a> {
         self.loss_admitted = true;
     }
 
+    /// The kernel may skip the program that sees ends, if the agent says how often: so many flows may lack something.
+    pub const fn excuse_skips(&mut self) {
+        self.skips_excused = true;
+    }
+
     /// The agent has to count this loss, so many times, and what it rests on may be in doubt.
     pub const fn expect_loss(&mut self, reason: &'static str, count: u64) {
         self.expected_loss = Some((reason, count));
@@ -178,7 +185,15 @@ impl<'a> Stage<'a> {
         let counts_skips = self.counts_skips();
         let (ready_line, ready_ms) = (self.agent.ready_line.clone(), self.agent.ready_after.as_millis());
         let ended = self.agent.stop()?;
+        let skipped = if self.skips_excused { ended.lost("hook_skipped") } else { 0 };
+        ledger.iter_mut().for_each(|account| account.expected.loss_admitted |= skipped > 0);
         let mut verdict = judge(&ledger, &listed, &ended, &namespaces, promised, self.expected_loss);
+        let lacking = verdict.shortfall.ends;
+        if self.skips_excused && lacking > skipped {
+            verdict.problem(format!(
+                "{lacking} flows lack something, the agent says that {skipped} ends were skipped"
+            ));
+        }
         if !ended.output.resumed {
             self.check_audit(&mut verdict, &ended);
         }

@@ -96,7 +96,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         cpus: 1,
         memory: 2048,
         icount: true,
-        no_conntrack: false,
+        append: "",
         systemd: false,
         limit: Duration::from_secs(1800),
         out: paths.target.join("bench").join(format!("flow-{}", options.kernel)),

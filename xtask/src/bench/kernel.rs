@@ -114,7 +114,7 @@ fn measure(paths: &Paths, binaries: &Binaries, series: &Series) -> Result<Vec<Li
         cpus: 1,
         memory: 1024,
         icount: true,
-        no_conntrack: false,
+        append: "",
         systemd: false,
         limit: Duration::from_secs(900),
         out: paths.target.join("bench").join(series.to_string()),

@@ -77,7 +77,7 @@ pub(super) fn measure(paths: &Paths, binaries: &Binaries, series: &Series) -> Re
         cpus: 1,
         memory: 1024,
         icount: true,
-        no_conntrack: false,
+        append: "",
         systemd: false,
         limit: Duration::from_secs(900),
         out: paths.target.join("bench").join(format!("scale-{series}")),

@@ -72,7 +72,7 @@ fn measure(paths: &Paths, binaries: &Binaries, series: &Series, hook: Hook) -> R
         cpus: 1,
         memory: 1024,
         icount: true,
-        no_conntrack: false,
+        append: "",
         systemd: false,
         limit: Duration::from_secs(300),
         out: paths.target.join("bench").join(format!("start-{series}-{hook}")),

@@ -66,9 +66,8 @@ fn qemu(guest: &Guest<'_>, image: &Path) -> Command {
     let file = |name: &str| format!("file:{}", guest.out.join(name).display());
     // An emulated timer that comes late on a busy machine is no reason to panic.
     let mut append = "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check".to_owned();
-    if guest.no_conntrack {
-        append.push_str(" conntally.no_conntrack");
-    }
+    append.push(' ');
+    append.push_str(guest.append);
     let mut qemu = program("qemu-system-x86_64");
     qemu.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
     if guest.icount {

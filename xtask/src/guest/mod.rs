@@ -15,6 +15,9 @@ pub(crate) use binaries::{Binaries, Profile};
 
 use crate::{kernels::Kernel, paths::Paths};
 
+/// Among the words of [`Guest::append`]: leaves `nf_conntrack` out until somebody loads it.
+pub(crate) const NO_CONNTRACK: &str = "conntally.no_conntrack";
+
 /// What is booted, with what, and for how long.
 pub(crate) struct Guest<'a> {
     /// The kernel.
@@ -25,8 +28,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) memory: u32,
     /// One instruction takes one nanosecond of guest time, so that a clock counts instructions.
     pub(crate) icount: bool,
-    /// Leave `nf_conntrack` out until somebody loads it.
-    pub(crate) no_conntrack: bool,
+    /// More words for the kernel's command line.
+    pub(crate) append: &'a str,
     /// The first process is systemd, which runs the command as a service beside others.
     pub(crate) systemd: bool,
     /// After this long the guest is ended and the run fails.

@@ -202,7 +202,7 @@ fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResu
         cpus: case.cpus,
         memory: MEMORY,
         icount: false,
-        no_conntrack: false,
+        append: "",
         systemd: false,
         limit: if piece.full { FULL_LIMIT } else { LIMIT },
         out: paths.target.join("matrix").join(case.folder()),

@@ -20,7 +20,7 @@ use crate::{
     matrix,
     paths::Paths,
     servers::conformance,
-    vm::{play_service, play_unloaded},
+    vm::{play_locked, play_service, play_unloaded},
 };
 
 /// How long each fuzzer runs.
@@ -60,6 +60,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         if !options.no_vm {
             step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
             step(&mut count, "conntrack not loaded", || play_unloaded(paths, &"6.12".parse()?));
+            step(&mut count, "kernel locked down", || play_locked(paths, &"6.12".parse()?));
             step(&mut count, "guests", || guests(paths, options.full));
         }
     });

@@ -25,7 +25,7 @@ pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
         cpus: 2,
         memory: 1024,
         icount: false,
-        no_conntrack: false,
+        append: "",
         systemd: true,
         limit: Duration::from_secs(900),
         out: paths.target.join("vm").join(format!("service-{series}")),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    guest::{Binaries, Guest, Profile},
+    guest::{Binaries, Guest, NO_CONNTRACK, Profile},
     kernels::{Kernel, Series},
     paths::Paths,
     test::Count,
@@ -23,7 +23,7 @@ pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
         cpus: 1,
         memory: 1024,
         icount: false,
-        no_conntrack: true,
+        append: NO_CONNTRACK,
         systemd: false,
         limit: Duration::from_secs(300),
         out: paths.target.join("vm").join(format!("unloaded-{series}")),

@@ -33,11 +33,13 @@ test_that check-asks-nothing-by-netlink 1 says 'WARN  netlink .*not tried'
 test_that check-claims-nothing-of-what-is-not-there 1 eval '! says -e answers -e "not possible" -e "FAIL"'
 test_that check-loads-nothing 1 [ "$(modules)" = "$before" ]
 
-# Without a modprobe.
+# Without a modprobe, which is found there even if PATH does not say so.
+mv /sbin/modprobe /root/hidden
 PATH=/nowhere "$agent" run --output null 2>"$log" &
 pid=$!
 test_that run-waits-where-it-cannot-load-it 40 logs 'waiting until it is'
 test_that run-is-not-ready-yet 1 eval '! logs ^ready'
+mv /root/hidden /sbin/modprobe
 modprobe nf_conntrack
 test_that run-gets-ready-once-it-is-loaded 120 logs ^ready
 test_that run-stops-in-good-order 1 stop

@@ -28,7 +28,10 @@ pub enum StartError {
 impl StartError {
     pub(super) fn of(error: impl Into<anyhow::Error>) -> Self {
         let error = error.into();
-        let refused = error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_refusal));
+        let is_io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(is_refusal);
+        let is_load =
+            |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(is_refused);
+        let refused = error.chain().any(|cause| is_io(cause) || is_load(cause));
         if refused { Self::NotPermitted(error) } else { Self::Other(error) }
     }
 
@@ -42,9 +45,12 @@ impl StartError {
 
 impl From<LoadError> for StartError {
     fn from(error: LoadError) -> Self {
-        let refused = error.error().is_some_and(is_refusal);
-        if refused { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
+        if is_refused(&error) { Self::NotPermitted(error.into()) } else { Self::Other(error.into()) }
     }
+}
+
+fn is_refused(error: &LoadError) -> bool {
+    matches!(error, LoadError::LockedDown(_)) || error.error().is_some_and(is_refusal)
 }
 
 /// EPERM is a matter of policy. EACCES is the verifier's word for a program that it does not accept.

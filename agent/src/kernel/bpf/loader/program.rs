@@ -58,6 +58,9 @@ pub(in super::super) enum LoadError {
     /// What is to be said of its functions was refused.
     #[error("the kernel refuses the types of program {0}")]
     Types(String, #[source] io::Error),
+    /// A kernel that is locked down has no helper that reads its memory.
+    #[error("the kernel lets no program read its memory, as it is locked down (refused: {0})")]
+    LockedDown(String),
     /// The verifier or the kernel refused it.
     #[error("the kernel refuses program {program}: {error}{log}")]
     Load {
@@ -79,10 +82,10 @@ pub(in super::super) enum LoadError {
 }
 
 impl LoadError {
-    /// What the system call said, if one was made.
+    /// What the system call said, if one was made and that is what matters.
     pub(in super::super) const fn error(&self) -> Option<&io::Error> {
         match self {
-            Self::Missing(_) => None,
+            Self::Missing(_) | Self::LockedDown(_) => None,
             Self::Types(_, error) | Self::Load { error, .. } | Self::Attach { error, .. } => Some(error),
         }
     }
@@ -183,12 +186,20 @@ fn load_types(program: &str, declared: Option<&Declared>) -> Result<Option<Owned
 fn load(program: &ProgramToLoad<'_>) -> Result<OwnedFd, LoadError> {
     syscall::load_program(program, None).or_else(|error| {
         let mut log = vec![0u8; LOG_BYTES];
-        syscall::load_program(program, Some(&mut log)).map_err(|_| LoadError::Load {
-            program: program.name.to_owned(),
-            error,
-            log: last_lines(&log),
-        })
+        syscall::load_program(program, Some(&mut log))
+            .map_err(|_| refusal(program.name.to_owned(), error, last_lines(&log)))
     })
+}
+
+fn refusal(program: String, error: io::Error, log: String) -> LoadError {
+    // Since 6.9 the verifier tells apart what it does not know and what it does not give.
+    let lacks = |log: &str| log.contains("unknown func ") || log.contains(" cannot use helper ");
+    let lacks_reading =
+        |log: &str| log.lines().any(|line| line.contains("bpf_probe_read_kernel#") && lacks(line));
+    if error.raw_os_error() == Some(libc::EINVAL) && lacks_reading(&log) {
+        return LoadError::LockedDown(program);
+    }
+    LoadError::Load { program, error, log }
 }
 
 /// The BTF object of a loaded module.
@@ -213,4 +224,25 @@ fn last_lines(log: &[u8]) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default();
     if tail.is_empty() { String::new() } else { format!("\n{}", tail.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What 6.1 and 6.12 say when they are locked down, and 6.12 when a program is wrong; recorded.
+    #[test]
+    fn a_kernel_that_is_locked_down_is_told_from_one_that_finds_a_program_wrong() {
+        let said =
+            |log: &str| refusal("destroy".into(), io::Error::from_raw_os_error(libc::EINVAL), log.into());
+        let call = "\n144: (85) call bpf_probe_read_kernel#113\n";
+        for refused in [
+            "unknown func bpf_probe_read_kernel#113",
+            "program of this type cannot use helper bpf_probe_read_kernel#113",
+        ] {
+            let error = said(&format!("{call}{refused}\nprocessed 142 insns"));
+            assert!(matches!(&error, LoadError::LockedDown(program) if program == "destroy"), "{error}");
+        }
+        assert!(matches!(said(&format!("{call}R2 min value is negative")), LoadError::Load { .. }));
+    }
 }
