@@ -102,6 +102,30 @@ fn all_passed(count: &Count) -> Result<()> {
     Ok(())
 }
 
+/// Boots a guest with one CPU and the agent, and counts what the script tests there; returns also what the guest left.
+fn play_agent(
+    paths: &Paths,
+    series: &Series,
+    name: &str,
+    append: &str,
+    script: &str,
+) -> Result<(Count, PathBuf)> {
+    let binaries = Binaries::build(paths, Profile::Quick)?;
+    let kernel = Kernel::find(paths, series)?;
+    let guest = Guest {
+        kernel: &kernel,
+        cpus: 1,
+        memory: 1024,
+        icount: false,
+        append,
+        systemd: false,
+        limit: Duration::from_secs(300),
+        out: paths.target.join("vm").join(format!("{name}-{series}")),
+        files: vec![binaries.path("conntally")],
+    };
+    Ok((play_script(paths, &guest, script)?, guest.out))
+}
+
 /// Boots the guest and counts what the script tests there: see `test_that.sh`.
 fn play_script(paths: &Paths, guest: &Guest<'_>, script: &str) -> Result<Count> {
     let outcome = guest.run(paths, script, |line| println!("{line}"))?;

@@ -1,36 +1,18 @@
 //! `cargo xtask vm unloaded`: `check` and `run` in a guest in which conntrack is not loaded.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::{
-    guest::{Binaries, Guest, NO_CONNTRACK, Profile},
-    kernels::{Kernel, Series},
-    paths::Paths,
-    test::Count,
-};
+use crate::{guest::NO_CONNTRACK, kernels::Series, paths::Paths, test::Count};
 
 const SCRIPT: &str = concat!(include_str!("test_that.sh"), include_str!("unloaded.sh"));
 
 /// Boots the guest, counts what `unloaded.sh` tests there, and reads the report that `check --json` wrote.
 pub(crate) fn play(paths: &Paths, series: &Series) -> Result<Count> {
-    let binaries = Binaries::build(paths, Profile::Quick)?;
-    let kernel = Kernel::find(paths, series)?;
-    let guest = Guest {
-        kernel: &kernel,
-        cpus: 1,
-        memory: 1024,
-        icount: false,
-        append: NO_CONNTRACK,
-        systemd: false,
-        limit: Duration::from_secs(300),
-        out: paths.target.join("vm").join(format!("unloaded-{series}")),
-        files: vec![binaries.path("conntally")],
-    };
-    let mut count = super::play_script(paths, &guest, SCRIPT)?;
-    count.add(match judge(&guest.out.join("check.json")) {
+    let (mut count, out) = super::play_agent(paths, series, "unloaded", NO_CONNTRACK, SCRIPT)?;
+    count.add(match judge(&out.join("check.json")) {
         Ok(()) => Count::success(),
         Err(error) => Count::failure(format!("check --json: {error:#}")),
     });
