@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -51,13 +51,15 @@ pub fn run(program: &Path, configuration: Option<&Path>, lasting: Duration) -> R
     accountant.wait(Duration::from_secs(10), |records| records.ended(&namespaces) >= ledger.len());
     // Long enough to see the last flows end in the table.
     thread::sleep(Duration::from_secs(1));
-    shown.stop()?;
+    let shown = shown.stop()?;
     let way = accountant.ready_line.trim_start_matches("ready ").to_owned();
     let ended = accountant.stop()?;
     played?;
     let mut verdict = compare(&ledger, &ended.output.records, &namespaces, 1);
-    if !ended.status.success() {
-        verdict.problem(format!("the agent ended with {}", ended.status));
+    for (which, status) in [("shown", shown), ("second", ended.status)] {
+        if !status.success() {
+            verdict.problem(format!("the {which} agent ended with {status}"));
+        }
     }
     writeln!(io::stdout(), "\nThe account of the second agent ({way}):\n")?;
     tell(&mut io::stdout().lock(), sent(&ledger), reported(&ended.output.records, &namespaces), &verdict)?;
@@ -94,10 +96,11 @@ impl Shown {
         Ok(Self { process, log })
     }
 
-    fn stop(mut self) -> Result<()> {
+    fn stop(mut self) -> Result<ExitStatus> {
         self.process.signal(Signal::SIGTERM)?;
-        self.process.wait(STOP_WITHIN)?;
-        self.log.join().map_err(|_| anyhow!("the reader of the agent's log panicked"))
+        let status = self.process.wait(STOP_WITHIN)?;
+        self.log.join().map_err(|_| anyhow!("the reader of the agent's log panicked"))?;
+        Ok(status)
     }
 }
 

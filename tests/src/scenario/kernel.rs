@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::load::{PACED, promise, under_load};
 use super::{Outcome, Settings, Stage};
-use crate::agent::Agent;
+use crate::agent::{Agent, Hook};
 use crate::lab::{FAMILIES, Family, Lab};
 use crate::netns::run;
 use crate::traffic::{self, Exchange};
@@ -19,6 +19,28 @@ use crate::traffic::{self, Exchange};
 const HOUR: TimeSpec = TimeSpec::new(3600, 0);
 /// The flow of the scenario lives a few seconds, also in a slow guest.
 const LONGEST_LIFE_NS: u64 = 60_000_000_000;
+
+/// Types of the module that fentry needs.
+const MODULE_BTF: &str = "/sys/kernel/btf/nf_conntrack";
+
+/// Left to itself the agent takes the cheapest hooks that the kernel has, which see everything.
+pub(super) fn chosen(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no hooks"));
+    }
+    let settings = Settings { hook: Hook::Auto, ..settings.clone() };
+    let mut stage = Stage::open(&settings, Lab::direct()?)?;
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    let mut outcome = stage.finish(2 * 2)?;
+    let cheapest = if Path::new(MODULE_BTF).exists() { "hooks=fentry:" } else { "hooks=kprobe:" };
+    if !outcome.ready_line.contains(cheapest) {
+        outcome.verdict.problem(format!("{cheapest} is possible, the agent took {}", outcome.ready_line));
+    }
+    Ok(outcome)
+}
 
 /// The wall clock jumps an hour ahead and back while a flow lives: its duration stays what it was.
 pub(super) fn clock_step(settings: &Settings) -> Result<Outcome> {

@@ -204,6 +204,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("udp_clash", races::udp_clash).racing(),
     harmless("no_room", races::no_room).long(),
     harmless("reuse_storm", load::reuse_storm).long().racing(),
+    guest_only("chosen", kernel::chosen),
     guest_only("clock_step", kernel::clock_step),
     guest_only("clock_jumps", kernel::clock_jumps).long(),
     guest_only("module_reload", kernel::module_reload).long(),
