@@ -166,6 +166,20 @@ grep -o "shutting down: .*" err; grep -o "account: lost output_unwritten 1" err;
 }
 
 #[test]
+fn it_says_that_it_is_ready_in_any_format_and_at_any_level() {
+    let script = script(
+        r#"
+for format in text json; do
+    "$AGENT" run -qq --log-format $format --output null 2>err & agent=$!
+    wait_for 'ready source=netlink' err; kill -TERM $agent; wait $agent; grep -c . err
+done
+"#,
+    );
+    let Some(text) = script else { return };
+    assert_eq!(text, "1\n1\n");
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let Some(text) = script(&format!(
         r#"export CONNTALLY_SOURCE__MANAGE_SYSCTLS=false

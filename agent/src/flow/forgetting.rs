@@ -2,7 +2,7 @@
 
 use super::state::{Facts, FlowState};
 use super::table::FlowTable;
-use crate::model::{FlowId, Observation};
+use crate::model::Observation;
 
 /// How long a flow that was found gone is remembered, in case its end is told after all.
 pub(super) const MISSED_NS: u64 = 600_000_000_000;
@@ -65,9 +65,6 @@ impl FlowTable {
         }
         let Some((position, _)) = ended().min_by_key(|(_, flow)| flow.last_seen_ns) else { return };
         self.flows.remove(position);
-        if let Some(entry) = self.flows.entry_mut(position) {
-            entry.flow.flow_id = FlowId::default();
-        }
         self.forgotten_early += 1;
         self.counts.ended_forgotten += 1;
     }

@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 use super::chunks::Chunks;
 use super::state::{Facts, FlowState};
-use crate::model::{Observation, Sum, Tuple};
+use crate::model::{FlowId, Observation, Sum, Tuple};
 
 /// A flow and what the table alone keeps of it.
 #[derive(Clone, Copy, Debug)]
@@ -119,9 +119,10 @@ impl Slab {
         if let Ok(entry) = self.index.find_entry(hash, |&at| at == position) {
             entry.remove();
             self.free.push(position);
-            // A free place is not to be taken for a flow that has to be kept.
+            // A free place is not to be taken for a flow that has to be kept, nor for that flow.
             if let Some(entry) = self.entries.get_mut(position) {
                 entry.flow.facts.set(Facts::MISSED, false);
+                entry.flow.flow_id = FlowId::default();
             }
         }
     }

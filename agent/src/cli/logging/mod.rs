@@ -10,6 +10,9 @@ use std::thread;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
+/// The target of the line that is logged whatever the level.
+const READY: &str = "conntally::ready";
+
 static LINES: Queue = Queue::new();
 
 /// Starts logging. Other crates are heard from their warnings on, and fully with `trace`.
@@ -73,19 +76,14 @@ fn filter(config: &LogConfig) -> EnvFilter {
         Trace => "trace",
         _ => "warn",
     };
-    EnvFilter::new(format!("{others},conntally={}", config.level.name()))
+    EnvFilter::new(format!("{others},conntally={},{READY}=info", config.level.name()))
 }
 
 /// Says that everything is in place, whatever the level. In text it is a line of its own that begins with `ready`, so
 /// that a script can wait for `^ready`; in JSON it is a message that begins so.
 pub(super) fn ready(config: &LogConfig, facts: &str) {
-    let is_heard = tracing::enabled!(tracing::Level::INFO);
     match config.format {
-        LogFormat::Json if is_heard => tracing::info!("ready {facts}"),
-        LogFormat::Json => {
-            let line = serde_json::json!({ "level": "INFO", "message": format!("ready {facts}") });
-            LINES.push(format!("{line}\n").into_bytes());
-        }
+        LogFormat::Json => tracing::info!(target: READY, "ready {facts}"),
         LogFormat::Text => LINES.push(format!("ready {facts}\n").into_bytes()),
     }
 }
