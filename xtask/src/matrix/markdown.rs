@@ -35,7 +35,7 @@ fn cell(report: &Report, column: &str, row: &str) -> String {
     let (mut counts, mut failed) = (BTreeMap::new(), Vec::new());
     for case in report.cases.iter().filter(|case| case.column() == column) {
         for scenario in case.scenarios.iter().filter(|scenario| scenario.scenario == row) {
-            if scenario.passed() || scenario.skipped() {
+            if scenario.settled() {
                 *counts.entry(scenario.verdict.as_str()).or_insert(0) += 1;
             } else {
                 failed.push(format!("**FAILED {}**", case.variant()));
@@ -46,7 +46,7 @@ fn cell(report: &Report, column: &str, row: &str) -> String {
     failed.join(", ")
 }
 
-/// Why scenarios were skipped, and guests that broke off.
+/// Why scenarios were skipped, guests that broke off, and what was wrong only once.
 fn reasons(report: &Report) -> String {
     let skipped = |case: &CaseResult, scenario: &ScenarioResult| {
         let why = scenario.reason().unwrap_or("it did not say why");
@@ -60,6 +60,9 @@ fn reasons(report: &Report) -> String {
             let first = error.lines().next().unwrap_or_default();
             format!("- **guest broke off** on {} {}: {first}\n", case.column(), case.variant())
         }));
+        let unsteady = case.unsteady.iter();
+        lines
+            .extend(unsteady.map(|once| format!("- once on {} {}: {once}\n", case.column(), case.variant())));
     }
     if lines.is_empty() { String::new() } else { format!("\n{}", lines.into_iter().collect::<String>()) }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask vm matrix`: the scenarios on all kernels, with all hooks and modes, with one and two CPUs.
 
+mod again;
 mod crowd;
 mod markdown;
 mod plan;
@@ -7,7 +8,7 @@ mod progress;
 mod report;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 pub(crate) use plan::Hook;
-pub(crate) use report::Tally;
+pub(crate) use report::Report;
 
 use crate::{
     command::{output, program},
@@ -26,7 +27,7 @@ use crate::{
 };
 use plan::{MODES, Piece, Scenario, Updates, all, selection};
 use progress::Progress;
-use report::{CaseResult, Report, ScenarioResult};
+use report::{CaseResult, ScenarioResult};
 
 /// How long a guest may take for all scenarios under emulation.
 const LIMIT: Duration = Duration::from_secs(2400);
@@ -101,7 +102,11 @@ pub(crate) fn supported() -> Vec<Series> {
 
 /// Runs the matrix and prints its table; fails if any scenario did.
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
-    let tally = tally(paths, options)?;
+    let report = play(paths, options)?;
+    let tally = report.tally();
+    for failure in report.failures() {
+        println!("FAILED: {failure}");
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 || tally.passed == 0 {
         bail!("the matrix failed");
@@ -110,7 +115,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
 }
 
 /// Runs the guests, prints the tables and writes them to `target/matrix.json` and `target/matrix.md`.
-pub(crate) fn tally(paths: &Paths, options: &Options) -> Result<Tally> {
+pub(crate) fn play(paths: &Paths, options: &Options) -> Result<Report> {
     let binaries = Binaries::build(paths, Profile::Quick)?;
     let scenarios = scenarios(&binaries, &options.scenario)?;
     let pieces = options.pieces(&scenarios);
@@ -118,14 +123,14 @@ pub(crate) fn tally(paths: &Paths, options: &Options) -> Result<Tally> {
     let mut written = Ok(());
     let work = |piece: &Piece| match &progress {
         Some(progress) => done_or_run(paths, &binaries, piece, progress),
-        None => run_piece(paths, &binaries, piece),
+        None => again::confirmed(piece, |piece, times| run_piece(paths, &binaries, piece, times)),
     };
     let report = crowd::run(&pieces, crowd::room(), work, |report| written = write(paths, report));
     written?;
     report.print();
     println!("\n{}", markdown::table(&report));
     println!("written to {0}/matrix.json and {0}/matrix.md", paths.target.display());
-    Ok(report.tally())
+    Ok(report)
 }
 
 fn write(paths: &Paths, report: &Report) -> Result<()> {
@@ -167,7 +172,7 @@ fn done_or_run(paths: &Paths, binaries: &Binaries, piece: &Piece, progress: &Mut
         keep(&mut progress(), piece, &done);
         return done;
     }
-    let result = run_piece(paths, binaries, piece);
+    let result = run_piece(paths, binaries, piece, 0);
     keep(&mut progress(), piece, &result);
     result
 }
@@ -178,12 +183,21 @@ fn keep(progress: &mut Progress, piece: &Piece, result: &CaseResult) {
     }
 }
 
-fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
+/// Boots a guest for the piece, which was played so many times before.
+fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece, times: u32) -> CaseResult {
     let case = &piece.case;
-    println!("{case}: starts");
+    let (again, folder) = match times {
+        0 => (String::new(), case.folder()),
+        _ => (
+            format!(" again with {}", piece.scenarios.join(", ")),
+            format!("{}-again-{times}", case.folder()),
+        ),
+    };
+    println!("{case}: starts{again}");
+    let out = paths.target.join("matrix").join(folder);
     let start = Instant::now();
     let mut result = CaseResult::new(case);
-    if let Err(error) = boot(paths, binaries, piece, &mut result) {
+    if let Err(error) = boot(paths, binaries, piece, out, &mut result) {
         println!("{case}: {error:#}");
         result.error = Some(format!("{error:#}"));
     }
@@ -192,7 +206,13 @@ fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
     result
 }
 
-fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResult) -> Result<()> {
+fn boot(
+    paths: &Paths,
+    binaries: &Binaries,
+    piece: &Piece,
+    out: PathBuf,
+    result: &mut CaseResult,
+) -> Result<()> {
     let case = &piece.case;
     let kernel = Kernel::find(paths, &case.series)?;
     result.release.clone_from(&kernel.release);
@@ -205,7 +225,7 @@ fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResu
         append: "",
         systemd: false,
         limit: if piece.full { FULL_LIMIT } else { LIMIT },
-        out: paths.target.join("matrix").join(case.folder()),
+        out,
         files: binaries.all(),
     };
     let outcome = guest.run(paths, &script(piece), |line| {

@@ -38,6 +38,8 @@ pub(crate) struct ScenarioResult {
     missing_ends: u64,
     #[serde(default)]
     double_counts: u64,
+    #[serde(default)]
+    problems: Vec<String>,
     #[serde(flatten)]
     other: serde_json::Map<String, Value>,
 }
@@ -58,9 +60,20 @@ impl ScenarioResult {
         self.verdict == "skipped"
     }
 
+    /// Whether it did what it is there for: what nothing can be said against.
+    pub(super) fn settled(&self) -> bool {
+        self.passed() || self.skipped()
+    }
+
     /// Why it was skipped or broke off.
     pub(super) fn reason(&self) -> Option<&str> {
         self.error.as_deref()
+    }
+
+    /// Its name, and what was wrong first.
+    fn complaint(&self) -> String {
+        let first = self.reason().or_else(|| self.problems.first().map(String::as_str));
+        format!("{}: {}", self.scenario, first.unwrap_or("it did not say why"))
     }
 }
 
@@ -81,6 +94,9 @@ pub(crate) struct CaseResult {
     pub(crate) error: Option<String>,
     /// In the order they ran.
     pub(crate) scenarios: Vec<ScenarioResult>,
+    /// What went wrong once and no more when it was played again: see [`super::again`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) unsteady: Vec<String>,
 }
 
 impl CaseResult {
@@ -96,6 +112,7 @@ impl CaseResult {
             seconds: 0,
             error: None,
             scenarios: Vec::new(),
+            unsteady: Vec::new(),
         }
     }
 
@@ -125,11 +142,18 @@ impl CaseResult {
         Tally { passed, failed }
     }
 
+    /// What was wrong, a line each.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let failed = self.scenarios.iter().filter(|scenario| !scenario.settled());
+        let broke_off = self.error.iter().map(|error| format!("the guest broke off: {error}"));
+        failed.map(ScenarioResult::complaint).chain(broke_off).collect()
+    }
+
     fn row(&self) -> [String; 11] {
         let sum =
             |field: fn(&ScenarioResult) -> u64| self.scenarios.iter().map(field).sum::<u64>().to_string();
         let tally = self.tally();
-        let failed = self.scenarios.iter().filter(|scenario| !scenario.passed() && !scenario.skipped());
+        let failed = self.scenarios.iter().filter(|scenario| !scenario.settled());
         let mut verdict: Vec<_> = failed.map(|scenario| scenario.scenario.clone()).collect();
         verdict.extend(self.error.as_ref().map(|_| "guest".to_owned()));
         [
@@ -181,11 +205,32 @@ impl Report {
         self.cases.iter().map(CaseResult::tally).fold(Tally::default(), add)
     }
 
+    /// What was wrong and in which guest, a line each.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.of_all(CaseResult::complaints)
+    }
+
+    /// The same of what was wrong only once.
+    pub(crate) fn unsteady(&self) -> Vec<String> {
+        self.of_all(|case| case.unsteady.clone())
+    }
+
+    fn of_all(&self, lines: impl Fn(&CaseResult) -> Vec<String>) -> Vec<String> {
+        let named = |case: &CaseResult| {
+            let guest = format!("{} {}", case.column(), case.variant());
+            lines(case).into_iter().map(move |line| format!("{guest}: {line}"))
+        };
+        self.cases.iter().flat_map(named).collect()
+    }
+
     /// One row per guest, then what stood in for what.
     pub(crate) fn print(&self) {
         print!("{}", self.table());
         for substitute in self.cases.iter().filter_map(|case| case.substitute.as_ref()) {
             println!("{substitute}");
+        }
+        for unsteady in self.unsteady() {
+            println!("UNSTEADY: {unsteady}");
         }
     }
 
@@ -230,6 +275,16 @@ mod tests {
         let table = report.table();
         let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row.join(" "), "6.12 fentry nf_ct_acct_add 1 packet 1/2 7 5 4 1 0 FAILED: nat");
+    }
+
+    #[test]
+    fn a_failure_is_named_with_its_guest_and_what_was_wrong() {
+        let failed = r#"{"scenario":"nat","verdict":"failed","problems":["a byte too many","more"]}"#;
+        let report = report(&[failed, r#"{"scenario":"tcp","verdict":"skipped"}"#], Some("panic"));
+        let guest = "6.12 fentry 1 CPU packet";
+        let expected =
+            [format!("{guest}: nat: a byte too many"), format!("{guest}: the guest broke off: panic")];
+        assert_eq!(report.failures(), expected);
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
             step(&mut count, "guests", || guests(paths, options.full));
         }
     });
+    for unsteady in &count.unsteady {
+        println!("UNSTEADY: {unsteady}");
+    }
     for failed in &count.failures {
         println!("FAILED: {failed}");
     }
@@ -168,12 +171,17 @@ fn fuzzers(paths: &Paths) -> Result<Count> {
 }
 
 fn guests(paths: &Paths, full: bool) -> Result<Count> {
-    let tally = matrix::tally(paths, &matrix::Options::of(full))?;
+    let report = matrix::play(paths, &matrix::Options::of(full))?;
+    let tally = report.tally();
     if tally.passed == 0 {
         bail!("no scenario passed in any guest");
     }
-    let failures = if tally.failed > 0 { vec!["guests: see the table above".to_owned()] } else { Vec::new() };
-    Ok(Count { passed: tally.passed, failed: tally.failed, failures })
+    Ok(Count {
+        passed: tally.passed,
+        failed: tally.failed,
+        failures: report.failures(),
+        unsteady: report.unsteady(),
+    })
 }
 
 /// Runs a command, shows its standard output line by line, and returns it with whether the command succeeded.

@@ -46,11 +46,15 @@ const PACKET_BYTES: u64 = 20 + 8 + PAYLOAD.len() as u64;
 /// How long the last update may take: sending runs the hooks before it returns, so nearly nothing.
 const UPDATE_PATIENCE: Duration = Duration::from_millis(10);
 
-/// How long the end may take, which waits for the last reference to the entry.
-const END_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the end may take, which waits for the last reference to the entry; and what a program that was interrupted
+/// while it wrote keeps in the ring behind it.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Trials that one namespace is good for.
-const TRIALS: usize = 6;
+/// How often one set of hooks is tried.
+pub(super) const ATTEMPTS: usize = 3;
+
+/// Trials that one namespace is good for: there are two sets of hooks.
+const TRIALS: usize = 2 * ATTEMPTS;
 
 /// What is to be proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +155,8 @@ impl PrivateNamespace {
         while self.receiver.recv(&mut buffer).is_ok() {}
     }
 
-    /// Reads both rings until `complete` or out of patience.
+    /// Reads both rings until `complete` or out of patience; nobody is out of patience with a ring whose next record is
+    /// still being written.
     fn collect(
         &self,
         side: &mut KernelSide,
@@ -165,6 +170,8 @@ impl PrivateNamespace {
             read_ring(side.updates(), self.netns, seen, &mut others);
             read_ring(side.ends(), self.netns, seen, &mut others);
             side.set_aside(others);
+            let is_held_up = side.updates().is_held_up() || side.ends().is_held_up();
+            let patience = if is_held_up { patience.max(END_PATIENCE) } else { patience };
             if complete(seen) || started.elapsed() > patience {
                 return;
             }
