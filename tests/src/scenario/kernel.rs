@@ -1,15 +1,17 @@
-//! Scenarios that change the machine under the agent: its clock, its conntrack module.
+//! Scenarios that change the machine under the agent: its clock, its conntrack module and that one's table.
 
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
+use super::ends::{read, write};
 use super::load::{PACED, promise, under_load};
+use super::races::BUCKETS;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Hook};
 use crate::lab::{FAMILIES, Family, Lab};
@@ -90,6 +92,42 @@ pub(super) fn clock_jumps(settings: &Settings) -> Result<Outcome> {
 fn step(change: impl FnOnce(TimeSpec) -> TimeSpec) -> Result<()> {
     let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
     clock_settime(ClockId::CLOCK_REALTIME, change(now)).context("cannot set the clock")
+}
+
+/// Numbers of buckets, large enough that a walk through them takes several runs.
+const SIZES: [&str; 2] = ["65536", "131072"];
+
+/// How long the table is resized: the agent walks through it about once a second.
+const RESIZING: Duration = Duration::from_secs(5);
+
+/// The kernel's table is resized over and over under the agent's walks: they begin anew, and nothing is taken for gone
+/// that was moved.
+pub(super) fn resized(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source does not walk through the table"));
+    }
+    let buckets = read(BUCKETS)?;
+    let outcome = resized_under_walks(settings);
+    write(BUCKETS, &buckets)?;
+    outcome
+}
+
+fn resized_under_walks(settings: &Settings) -> Result<Outcome> {
+    let keys = [("CONNTALLY_SOURCE__RECONCILE_EVERY", "1s"), ("CONNTALLY_LOG__LEVEL", "debug")];
+    let mut stage = Stage::open_with(settings, Lab::direct()?, &settings.options_with(&keys))?;
+    let (loads, ()) = under_load(&stage.lab, PACED, |_| {
+        let began = Instant::now();
+        while began.elapsed() < RESIZING {
+            SIZES.iter().try_for_each(|size| write(BUCKETS, size))?;
+        }
+        Ok(())
+    })?;
+    let flows = promise(&mut stage, loads);
+    let (mut outcome, ended) = stage.finish_with(2 * flows)?;
+    if !ended.output.log.iter().any(|line| line.contains("the walk through it begins anew")) {
+        outcome.verdict.problem("no walk met a table that was resized: nothing is proven".to_owned());
+    }
+    Ok(outcome)
 }
 
 /// What may hold `nf_conntrack`, in an order in which it can be removed.

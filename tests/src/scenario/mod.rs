@@ -207,6 +207,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("chosen", kernel::chosen),
     guest_only("clock_step", kernel::clock_step),
     guest_only("clock_jumps", kernel::clock_jumps).long(),
+    guest_only("resized", kernel::resized).long(),
     guest_only("module_reload", kernel::module_reload).long(),
 ];
 

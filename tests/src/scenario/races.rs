@@ -21,7 +21,7 @@ const STEERED: u16 = 2000;
 const BURSTS: u16 = 8;
 
 /// The number of buckets in the kernel's table, and one that makes a bucket hold many flows.
-const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
+pub(super) const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 const FEW: &str = "512";
 
 /// The agent looks at its losses every second.

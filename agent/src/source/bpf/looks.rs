@@ -190,7 +190,10 @@ impl Looks {
                 );
                 self.end(Some(Look { began_boot_ns: current.began_boot_ns, scope: Scope::All }));
             }
-            Ok(WalkProgress::Resized) => self.begin(side),
+            Ok(WalkProgress::Resized) => {
+                tracing::debug!("the kernel's table was resized: the walk through it begins anew");
+                self.begin(side);
+            }
             Ok(WalkProgress::Unreadable) => self.give_up_walking(side, &anyhow::anyhow!("it cannot be read")),
             Err(error) => self.give_up_walking(side, &error),
         }
