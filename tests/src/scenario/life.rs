@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::ends::{read, write};
 use super::stage::judge;
 use super::{Outcome, Settings, Stage};
-use crate::agent::Agent;
+use crate::agent::{Agent, Ended};
 use crate::compare::Verdict;
 use crate::key::{FlowKey, Tuple};
 use crate::lab::{CLIENT, FAMILIES, Family, Lab};
@@ -19,6 +20,30 @@ const DUMPED: Duration = Duration::from_millis(2500);
 
 /// Flows that were there before the agent: flagged, and only what moved since is new.
 pub(super) fn midlife(settings: &Settings) -> Result<Outcome> {
+    Ok(old_and_new(settings)?.0)
+}
+
+/// Whom the kernel tells addresses (`Documentation/admin-guide/sysctl/kernel.rst`, `kptr_restrict`), and nobody.
+const ADDRESSES: &str = "/proc/sys/kernel/kptr_restrict";
+const HIDDEN: &str = "2";
+
+/// The same where the kernel's table cannot be walked, as its address is hidden: dumps tell of the old flows.
+pub(super) fn hidden(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source does not walk through the table"));
+    }
+    let found = read(ADDRESSES)?;
+    write(ADDRESSES, HIDDEN)?;
+    let played = old_and_new(settings);
+    write(ADDRESSES, &found)?;
+    let (mut outcome, ended) = played?;
+    if !ended.output.log.iter().any(|line| line.contains("cannot be walked")) {
+        outcome.verdict.problem("the agent did not say that it cannot walk: nothing is proven".to_owned());
+    }
+    Ok(outcome)
+}
+
+fn old_and_new(settings: &Settings) -> Result<(Outcome, Ended)> {
     let mut lab = Lab::direct()?;
     lab.netfilter("nf_conntrack_acct", 1)?;
     lab.netfilter("nf_conntrack_timestamp", 1)?;
@@ -57,7 +82,7 @@ pub(super) fn midlife(settings: &Settings) -> Result<Outcome> {
     if stage.by_netlink() {
         thread::sleep(DUMPED);
     }
-    stage.finish(2 * 5)
+    stage.finish_with(2 * 5)
 }
 
 /// The kernel sends a netlink listener no end of a flow that is older than the listener

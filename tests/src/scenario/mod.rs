@@ -175,6 +175,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("namespace", ends::namespace),
     guest_only("evicted", ends::evicted).long(),
     harmless("midlife", life::midlife).long(),
+    guest_only("hidden", life::hidden).long(),
     harmless("live", life::live).long(),
     harmless("quiet", life::quiet),
     harmless("two_agents", life::two_agents).long(),
