@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(mut store) = Store::open(&SpoolConfig::in_dir(PLACE.clone()), "null", [0; 16]) else { return };
     let waiting = store.recovered().requests;
     let (mut bytes, mut taken) = (0, 0);
-    while let Some((ticket, request)) = store.take() {
+    while let Ok(Some((ticket, request))) = store.take() {
         assert_eq!(request.items.last().map(|(end, _)| *end as usize), Some(request.body.len()));
         bytes += FRAME + request.body.len() + request.items.len() * LEAST_ENTRY;
         taken += 1;

@@ -18,7 +18,7 @@ pub(super) struct Limits {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) request: Request,
-    /// The lowest number of a batch of which it holds something.
+    /// The number of the batch of which it holds something first: numbers never fall.
     pub(super) number: Option<u64>,
     /// When the first of its items came.
     pub(super) since: Option<Instant>,
@@ -93,7 +93,7 @@ impl Batch {
 
     /// Notes of which batch a part comes, and when that came.
     pub(super) fn note(&mut self, number: u64, since: Instant) {
-        self.number = Some(self.number.map_or(number, |lowest| lowest.min(number)));
+        self.number.get_or_insert(number);
         self.since = Some(self.since.map_or(since, |first| first.min(since)));
     }
 }

@@ -39,6 +39,14 @@ struct State<F> {
     now_ns: i64,
 }
 
+impl<F> State<F> {
+    /// The number for all that comes out now: of the oldest batch that it is made of. What is made of none waits behind
+    /// the last one, which is none of its business.
+    fn take_number(&mut self) -> u64 {
+        self.number.take().unwrap_or_else(|| self.last.saturating_add(1))
+    }
+}
+
 impl<F: Fold> Folded<F> {
     /// Puts a fold before a driver.
     #[must_use]
@@ -51,8 +59,11 @@ impl<F: Fold> Folded<F> {
         let State { fold: Some(fold), number: oldest, last, .. } = &mut *state else {
             return Offered::Closed;
         };
-        let first = *oldest.get_or_insert(number);
         *last = number;
+        if records.is_empty() {
+            return Offered::Taken;
+        }
+        let first = *oldest.get_or_insert(number);
         let mut out = Vec::new();
         fold.take(records, &mut out);
         if out.is_empty() {
@@ -89,7 +100,7 @@ impl<F: Fold> Inlet for Folded<F> {
         let mut out = Vec::new();
         fold.advance(now_ns, &mut out);
         if !out.is_empty() {
-            let number = state.number.take().unwrap_or_default();
+            let number = state.take_number();
             // What was dropped is counted.
             let _ = self.handle.hand_in(number, &out.into(), whatever_room, Some(state.last));
         }
@@ -115,7 +126,7 @@ impl<F: Fold> Inlet for Folded<F> {
         if let Some(fold) = state.fold.take() {
             fold.finish(state.now_ns, &mut out);
         }
-        let number = state.number.take().unwrap_or_default();
+        let number = state.take_number();
         // The last may not be dropped for want of room; where the driver has ended they are counted.
         let _ = self.handle.hand_in(number, &out.into(), true, Some(state.last));
         self.handle.close();
@@ -210,6 +221,45 @@ mod tests {
         assert_eq!(folded.offer(0, &batch(1)), Offered::Closed);
         folded.ended().await;
         assert_eq!((folded.report().delivered.records, folded.report().dropped.records), (9, 0));
+    }
+
+    /// Tells of something at each tick, whether or not records came.
+    struct Gauge;
+
+    impl Fold for Gauge {
+        type Item = Record;
+
+        fn take(&mut self, _: &[Record], _: &mut Vec<Record>) {}
+
+        fn advance(&mut self, _: i64, out: &mut Vec<Record>) {
+            out.push(ping());
+        }
+
+        fn finish(self, _: i64, _: &mut Vec<Record>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_made_of_no_record_keeps_no_batch_from_being_delivered() {
+        let queue = QueueConfig { records: 100, when_full: WhenFull::DropNewest };
+        let folded = Folded::new(Gauge, spawn("a", NullSink, &queue, &DeliveryConfig::default()), 0);
+        assert_eq!(folded.offer(4, &batch(3)), Offered::Taken);
+        folded.tick(10, false);
+        folded.tick(20, false);
+        assert_eq!(folded.oldest(), Some(4));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((folded.oldest(), folded.report().tries), (None, 1));
+        folded.tick(30, false);
+        assert_eq!(folded.oldest(), Some(5), "all of the last batch is delivered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_of_which_nothing_is_wanted_is_not_waited_for() {
+        let folded = tens(100);
+        assert_eq!(folded.offer(4, &batch(0)), Offered::Taken);
+        assert_eq!(folded.oldest(), None);
+        assert_eq!(folded.offer(5, &batch(1)), Offered::Taken);
+        assert_eq!(folded.offer(6, &batch(0)), Offered::Taken);
+        assert_eq!(folded.oldest(), Some(5));
     }
 
     #[tokio::test(start_paused = true)]

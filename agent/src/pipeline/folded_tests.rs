@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::spool::Spool;
-use super::{Fold, Folded, Inlet, Items, Outcome, Request, Sink, spawn_with};
+use super::{Fold, Folded, Inlet, Items, Offered, Outcome, Request, Sink, spawn_with};
 use crate::config::{DeliveryConfig, QueueConfig, SpoolConfig, WhenFull};
 use crate::model::{FlowId, Record};
 use crate::sinks::samples::ping;
@@ -85,8 +85,11 @@ fn record(flow: u128, bytes: u64) -> Record {
 }
 
 fn start(server: &Server, dir: &Path, life: u128) -> Folded<Sum> {
-    let config = SpoolConfig { segment_bytes: 600, ..SpoolConfig::in_dir(dir.join("spool")) };
-    let spool = Spool::open("a", &config, "test", [1; 16], true).unwrap();
+    start_with(server, &SpoolConfig { segment_bytes: 600, ..SpoolConfig::in_dir(dir.join("spool")) }, life)
+}
+
+fn start_with(server: &Server, config: &SpoolConfig, life: u128) -> Folded<Sum> {
+    let spool = Spool::open("a", config, "test", [1; 16], true).unwrap();
     let queue = QueueConfig { records: 1_000, when_full: WhenFull::Spool };
     let delivery =
         DeliveryConfig { batch_records: 3, batch_age: Duration::from_millis(1), ..DeliveryConfig::default() };
@@ -181,5 +184,22 @@ proptest! {
             inlet.ended().await;
         });
         prop_assert_eq!(server.total(), state.ledger);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sums_of_which_only_a_part_fits_into_the_spool_are_delivered() {
+    for max_bytes in (400..1_600).step_by(50) {
+        let (dir, server) = (TempDir::new().unwrap(), Server::default());
+        let config =
+            SpoolConfig { max_bytes, segment_bytes: 600, ..SpoolConfig::in_dir(dir.path().join("spool")) };
+        let folded = start_with(&server, &config, 0);
+        let records: Items<Record> = (0..SUMS).map(|flow| record(flow, 10)).collect::<Vec<_>>().into();
+        assert_eq!(folded.offer(1, &records), Offered::Taken);
+        folded.tick(1, false);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(server.total(), 10 * SUMS as u64, "with {max_bytes} bytes");
+        folded.close();
+        folded.ended().await;
     }
 }

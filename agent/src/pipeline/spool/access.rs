@@ -94,8 +94,9 @@ impl Spool {
         };
         // A runtime that ends drops whoever waits.
         let Some(appended) = self.run(work).await else { return std::future::pending().await };
+        // Also what is refused may let go what waits.
+        self.arrived.notify_one();
         if appended.is_ok() {
-            self.arrived.notify_one();
             self.sync_soon();
             self.tell_mended();
         }
@@ -109,10 +110,22 @@ impl Spool {
             let has_ended = self.has_ended.load(Relaxed);
             let taken = self.run(|store| (store.take(), store.take_damaged())).await;
             let Some((next, damaged)) = taken else { return std::future::pending().await };
+            let (next, unreadable) = match next {
+                Ok(next) => (next, None),
+                Err(error) => (None, Some(error)),
+            };
+            if let Some(error) = &unreadable {
+                self.complain(&format!(
+                    "what waits in it cannot be read ({error}): it stays, and is tried again"
+                ));
+            }
             if next.is_some() || has_ended || damaged.weight.records > 0 {
                 return (next, damaged);
             }
-            self.arrived.notified().await;
+            match unreadable {
+                Some(_) => sleep(TRY_AGAIN).await,
+                None => self.arrived.notified().await,
+            }
         }
     }
 

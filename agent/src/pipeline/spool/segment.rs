@@ -191,27 +191,27 @@ impl Segment {
         Ok(cut)
     }
 
-    /// Takes out the next request that waits, if its sequence number is below the limit, where there is one.
-    pub(super) fn take(&mut self, limit: Option<u64>) -> Taken {
+    /// Takes out the next request that waits, if its sequence number is below the limit, where there is one. An error
+    /// leaves it where it is: only what was read can be told to be damaged.
+    pub(super) fn take(&mut self, limit: Option<u64>) -> io::Result<Taken> {
         loop {
-            let Ok(step) = self.reader.step(self.bytes) else { return self.damaged_to_its_end() };
-            let head = match step {
+            let head = match self.reader.step(self.bytes)? {
                 Step::Frame(head) => head,
                 Step::Gap(_) => continue,
-                Step::Torn(_) | Step::End => return self.damaged_to_its_end(),
+                Step::Torn(_) | Step::End => return Ok(self.damaged_to_its_end()),
             };
             if limit.is_some_and(|limit| head.sequence >= limit) {
-                return Taken::Held;
+                return Ok(Taken::Held);
             }
             let offset = self.reader.offset;
-            let request = if head.is_done { Ok(None) } else { self.reader.request(&head) };
+            let request = if head.is_done { None } else { self.reader.request(&head)? };
             self.reader.pass(&head);
             if head.is_done {
                 continue;
             }
             self.waiting = self.waiting.saturating_sub(1);
             self.waiting_weight -= head.weight;
-            let Ok(Some(mut request)) = request else { return self.damaged(head.weight) };
+            let Some(mut request) = request else { return Ok(self.damaged(head.weight)) };
             request.in_doubt |= self.is_doubtful;
             self.under_way += 1;
             let ticket = Ticket {
@@ -221,7 +221,7 @@ impl Segment {
                 sequence: head.sequence,
                 is_inherited: self.is_inherited,
             };
-            return Taken::Request(Box::new((ticket, request)));
+            return Ok(Taken::Request(Box::new((ticket, request))));
         }
     }
 

@@ -192,9 +192,13 @@ impl Store {
             self.let_go();
             return Err(refused);
         }
-        let segment = self.segment_for(head.frame_bytes())?;
-        let before = segment.bytes;
-        let mut written = segment.append(&head, &request.body, &table);
+        let (before, mut written) = match self.segment_for(head.frame_bytes()) {
+            Ok(segment) => (segment.bytes, segment.append(&head, &request.body, &table)),
+            Err(error) => {
+                self.let_go();
+                return Err(error.into());
+            }
+        };
         if written.is_ok() && self.config.fsync == Fsync::Always {
             written = self.sync();
         }
@@ -213,16 +217,20 @@ impl Store {
     }
 
     /// Takes out the oldest request that waits, and notes that it is begun.
-    pub fn take(&mut self) -> Option<(Ticket, Request)> {
+    ///
+    /// # Errors
+    /// When the disk does not say what is there: it stays, and may be readable later.
+    pub fn take(&mut self) -> io::Result<Option<(Ticket, Request)>> {
         let limit = self.sets.as_ref().map(|(_, seal)| seal.next);
         loop {
-            let segment = self.segments.iter_mut().find(|segment| segment.waiting > 0)?;
-            match segment.take(limit) {
-                Taken::Held => return None,
+            let waiting = self.segments.iter_mut().find(|segment| segment.waiting > 0);
+            let Some(segment) = waiting else { return Ok(None) };
+            match segment.take(limit)? {
+                Taken::Held => return Ok(None),
                 Taken::Request(taken) => {
                     // If this fails, a restart knows less; the server still gets it once.
                     let _ = taken.0.note(Mark::Begun);
-                    return Some(*taken);
+                    return Ok(Some(*taken));
                 }
                 Taken::Damaged(damaged) => {
                     tracing::error!(
@@ -427,6 +435,25 @@ mod tests {
         let Err(Refused::Disk(error)) = store.append(&request) else { panic!("it is full") };
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         store.append(&request).unwrap();
-        assert!(store.take().is_some() && store.take().is_some() && store.take().is_none());
+        let mut take = || store.take().unwrap().is_some();
+        assert!(take() && take() && !take());
+    }
+
+    #[test]
+    fn what_the_disk_does_not_say_now_stays_and_is_there_when_it_does() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let config = SpoolConfig::in_dir(dir.path().join("spool"));
+        let mut store = Store::open(&config, "null", [0; 16]).unwrap();
+        let request = Request { body: vec![1; 9], items: vec![(9, Weight::default())], ..Request::default() };
+        store.append(&request).unwrap();
+        let readable = store.segments.pop_front().unwrap();
+        // Nobody reads bytes of a directory.
+        let mut unreadable = Segment::new(config.dir.clone(), File::open(dir.path()).unwrap(), 0);
+        (unreadable.bytes, unreadable.waiting) = (readable.bytes, readable.waiting);
+        store.segments.push_front(unreadable);
+        assert!(store.take().is_err() && store.take().is_err());
+        assert!(config.dir.exists() && !store.is_idle() && store.take_damaged() == Damaged::default());
+        store.segments[0] = readable;
+        assert!(store.take().unwrap().is_some());
     }
 }

@@ -49,9 +49,13 @@ fn number(request: &Request) -> usize {
     number
 }
 
+fn take(store: &mut Store) -> Option<(Ticket, Request)> {
+    store.take().unwrap()
+}
+
 fn take_all(store: &mut Store) -> Vec<(usize, bool, Ticket)> {
     let one = |(ticket, request): (Ticket, Request)| (number(&request), request.in_doubt, ticket);
-    std::iter::from_fn(|| store.take().map(one)).collect()
+    std::iter::from_fn(|| take(store).map(one)).collect()
 }
 
 fn numbers(store: &mut Store) -> Vec<usize> {
@@ -101,7 +105,7 @@ fn a_restart_finds_what_was_not_done_and_doubts_what_was_begun() {
     let dir = TempDir::new().unwrap();
     let mut store = open(&dir);
     fill(&mut store, 0..10);
-    let taken: Vec<_> = (0..6).map(|_| store.take().unwrap().0).collect();
+    let taken: Vec<_> = (0..6).map(|_| take(&mut store).unwrap().0).collect();
     [0, 1, 2, 4].into_iter().for_each(|place: usize| store.done(&taken[place]).unwrap());
     drop((store, taken));
     let mut store = open(&dir);
@@ -128,7 +132,7 @@ fn a_request_that_was_in_doubt_before_stays_so() {
     let dir = TempDir::new().unwrap();
     let mut store = open(&dir);
     store.append(&Request { in_doubt: true, ..request(1) }).unwrap();
-    assert!(store.take().unwrap().1.in_doubt);
+    assert!(take(&mut store).unwrap().1.in_doubt);
 }
 
 #[test]
@@ -216,7 +220,7 @@ fn a_length_that_lies_takes_no_memory() {
     let mut store = open(&dir);
     let found = store.recovered();
     assert_eq!((found.torn.records, found.requests), (1, 0), "it says that it is longer than its file");
-    assert_eq!(store.take().map(|_| ()), None);
+    assert_eq!(take(&mut store).map(|_| ()), None);
 }
 
 #[test]
@@ -291,7 +295,7 @@ proptest! {
         let dir = TempDir::new().unwrap();
         let mut store = open(&dir);
         fill(&mut store, 0..count);
-        let tickets: Vec<_> = (0..count).map(|_| store.take().unwrap().0).collect();
+        let tickets: Vec<_> = (0..count).map(|_| take(&mut store).unwrap().0).collect();
         let done: BTreeSet<_> = done.into_iter().filter(|number| *number < count).collect();
         done.iter().for_each(|number| store.done(&tickets[*number]).unwrap());
         drop((store, tickets));
@@ -376,9 +380,9 @@ proptest! {
                     through = Some(next as u64);
                     store.seal(through).unwrap();
                 }
-                Act::Take if sealed.is_empty() => prop_assert!(store.take().is_none()),
+                Act::Take if sealed.is_empty() => prop_assert!(take(&mut store).is_none()),
                 Act::Take => {
-                    let (ticket, request) = store.take().unwrap();
+                    let (ticket, request) = take(&mut store).unwrap();
                     prop_assert_eq!(number(&request), sealed.remove(0));
                     store.done(&ticket).unwrap();
                 }
