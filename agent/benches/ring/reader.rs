@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use anyhow::Result;
 use aya::maps::MapData;
 use conntally::{
-    flow::{Anchor, FlowTable, FlowTableOptions},
-    model::Record,
+    config::Config,
+    flow::{Anchor, FlowTable, FlowTableOptions, Visits},
+    model::{RateCurve, Record, Visit},
     source::{
         Batch,
         bpf::{Ring, take_events},
@@ -22,16 +23,26 @@ pub(super) struct Reader {
     table: FlowTable,
     batch: Batch,
     records: Vec<Record>,
+    due: Vec<Visit>,
 }
+
+/// Due flows that are taken out at once, as the agent does.
+const DUE_AT_ONCE: usize = 16_384;
 
 impl Reader {
     pub(super) fn open(ring: &OwnedFd) -> Result<Self> {
+        let curve: Vec<_> =
+            Config::default().source.rate_curve.iter().map(|step| (step.age, step.every)).collect();
         let since = Anchor { real_ns: 1_700_000_000_000_000_000, boot_ns: 0 };
         Ok(Self {
             ring: Ring::open(&MapData::from_fd(ring.try_clone()?)?)?,
-            table: FlowTable::new(FlowTableOptions::new(2_000_000, [7; 16], since)),
+            table: FlowTable::new(
+                FlowTableOptions::new(2_000_000, [7; 16], since)
+                    .with_visits(Visits::Quiet, RateCurve::new(&curve)),
+            ),
             batch: Batch::default(),
             records: Vec::new(),
+            due: Vec::new(),
         })
     }
 
@@ -42,6 +53,9 @@ impl Reader {
         let emptied = take_events(&mut self.ring, &mut self.batch.observations);
         self.batch.settled = emptied;
         self.table.apply(&self.batch, &mut self.records);
+        let now_ns = self.batch.observations.last().map_or(0, |last| last.boot_ns);
+        self.due.clear();
+        self.table.take_due(now_ns, DUE_AT_ONCE, &mut self.due);
         self.ring.give_back();
         (self.records.len() as u64, emptied)
     }

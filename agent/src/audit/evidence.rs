@@ -37,7 +37,7 @@ pub struct Evidence {
 pub type Doubt = (&'static str, u64);
 
 /// Reasons of loss whose amount nobody counted.
-const UNCOUNTED: [&str; 16] = [
+const UNCOUNTED: [&str; 17] = [
     "hook_skipped",
     "end_read_failed",
     "flow_table_full",
@@ -45,6 +45,7 @@ const UNCOUNTED: [&str; 16] = [
     "netlink_overflow",
     "netlink_malformed",
     "netlink_namespace_refused",
+    "netlink_events_off",
     "totals_regressed",
     "end_of_forgotten_flow",
     "ended_flows_forgotten_early",

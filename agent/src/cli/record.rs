@@ -11,12 +11,12 @@ use super::run::{announce_end, conntrack_awaited, until_stopped};
 use super::settings;
 use super::signals::Stop;
 use super::sources::{self, LiveSource, Opened};
-use crate::config::Config;
+use crate::config::{Config, Updates};
 use crate::model::Anchor;
 use crate::source::replay::RecordingWriter;
 use crate::source::replay::format::Header;
 use crate::source::{Batch, Losses, Source};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::unistd::{AccessFlags, access};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter};
@@ -33,6 +33,11 @@ pub(super) fn run(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
 async fn record(config: &Config, file: &Path, mut stop: Stop) -> anyhow::Result<()> {
     let cannot = || format!("cannot record to {}", file.display());
     refuse_unwritable(file).with_context(cannot)?;
+    ensure!(
+        config.source.updates == Updates::Packet,
+        "cannot record with source.updates = \"sweep\": flows are visited when a flow table finds them due, and a recording \
+         is made without one; use `--updates packet`"
+    );
     if let Some(signal) = conntrack_awaited(&mut stop).await {
         tracing::info!("nothing was recorded: {signal} came before conntrack was loaded");
         return Ok(());

@@ -6,7 +6,7 @@ use super::consumer::{self, Consumer};
 use super::deadline::Deadline;
 use super::machine::Machine;
 use super::outlets::{Outlets, Pace};
-use super::pump::{Ended, drain, pump};
+use super::pump::{Ended, Flow, drain, pump};
 use super::readiness::Readiness;
 use super::service::Pulse;
 use super::signals::{self, Stop};
@@ -133,7 +133,11 @@ async fn shut_down(
     config: &Config,
 ) -> anyhow::Result<()> {
     let mut deadline = Deadline::new(config.shutdown_timeout);
-    let draining = drain(&mut source, async |_, batch| consumer.take(batch, &sink));
+    // Also when nobody wants the records any more: the account tells of all that the kernel counted.
+    let draining = drain(&mut source, async |_, batch| {
+        let _ = consumer.take(batch, &sink);
+        Flow::Continue(())
+    });
     let drained = deadline.step("draining the source", draining).await;
     let told = SourceReport::of(&source);
     drop(source);

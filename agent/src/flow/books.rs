@@ -67,6 +67,11 @@ impl Books {
         self.baseline += known;
     }
 
+    /// A flow is about to be told of that an agent before this one had found gone.
+    pub(super) fn follow_on(&mut self, entry: &Entry) {
+        self.baseline += Sum::of_flow(&entry.flow.totals);
+    }
+
     /// A flow was found gone.
     pub(super) fn miss(&mut self, entry: &Entry) {
         self.missed += Sum::of_flow(&entry.flow.totals);

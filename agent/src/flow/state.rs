@@ -31,8 +31,8 @@ impl Facts {
     pub(super) const ABSENT: u8 = 1 << 6;
     /// No delta of it was handed out: the next record that is handed out has all of it.
     pub(super) const HELD: u8 = 1 << 7;
-    /// Of an ended flow: an agent before this one told its end, which may be observed once more. Only living flows are
-    /// looked for, so it is the same bit as theirs.
+    /// Of an ended flow: an agent before this one told its end, which may be observed once more, or found it gone. Only
+    /// living flows are looked for, so it is the same bit as theirs.
     pub(super) const TOLD_BEFORE: u8 = Self::ABSENT;
 
     /// Whether one of these bits is set.

@@ -171,19 +171,21 @@ impl FlowTable {
             // Its next sight replaces both.
             flow.baseline = flow.totals;
         }
+        self.newest_ns = self.newest_ns.max(flow.last_seen_ns);
+        if flow.facts.has(Facts::ENDED) {
+            // That agent's audit told of it. It is in no book of this one unless its true end comes.
+            flow.facts.set(Facts::TOLD_BEFORE, true);
+            let position = self.flows.insert_unhashed(flow);
+            let forget_at = self.newest_ns.saturating_add(MISSED_NS);
+            self.missed.push_back(Ended::of(position, &flow, forget_at));
+            return position;
+        }
         let position = self.flows.insert_unhashed(flow);
         let Some(entry) = self.flows.entry(position) else { return position };
         let held = flow.held().map_or(Sum::default(), |held| Sum::moved(&held));
         self.books.baseline += Sum::of_flow(&flow.totals) - held;
-        self.newest_ns = self.newest_ns.max(flow.last_seen_ns);
-        if flow.facts.has(Facts::ENDED) {
-            self.books.miss(entry);
-            let forget_at = self.newest_ns.saturating_add(MISSED_NS);
-            self.missed.push_back(Ended::of(position, &flow, forget_at));
-        } else {
-            self.books.change_living(Share::default(), Share::of(entry));
-            self.wheel.note_seen(position, flow.last_seen_ns);
-        }
+        self.books.change_living(Share::default(), Share::of(entry));
+        self.wheel.note_seen(position, flow.last_seen_ns);
         position
     }
 
@@ -427,10 +429,15 @@ impl FlowTable {
     fn end_after_all(&mut self, position: u32, o: &Observation, records: &mut Vec<Record>) {
         let born_while_counting = self.is_born_while_counting(o);
         let Some(entry) = self.flows.entry_mut(position) else { return };
-        self.books.unmiss(entry);
+        if entry.flow.facts.has(Facts::TOLD_BEFORE) {
+            self.books.follow_on(entry);
+        } else {
+            self.books.unmiss(entry);
+        }
         let baseline = entry.flow.baseline;
         let change = entry.flow.merge(o, born_while_counting);
         entry.flow.facts.set(Facts::MISSED, false);
+        entry.flow.facts.set(Facts::TOLD_BEFORE, false);
         let ending = Ending::told(o, change.delta);
         self.books.change_baseline(&baseline, &entry.flow.baseline);
         self.books.end(entry, &ending.told.unwrap_or_default());

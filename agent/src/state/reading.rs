@@ -7,7 +7,7 @@ use std::path::Path;
 
 use zerocopy::FromBytes;
 
-use super::format::{AnchorRow, FileKind, Frame, FrameKind, Header, HeaderError, VERSION};
+use super::format::{AnchorRow, FileKind, Frame, FrameKind, HEADER_BYTES, Header, HeaderError, VERSION};
 use super::past::{Damage, Flows, Found, Past};
 use super::reader::{FrameReader, Next};
 use super::row::{FLOW_BYTES, read_entries, read_flows};
@@ -148,6 +148,10 @@ impl Reading {
     }
 
     fn log(&mut self, path: &Path, is_last: bool) -> io::Result<()> {
+        // The agent died before it wrote anything to it: all is in the one before.
+        if is_last && self.header.is_some() && path.metadata()?.len() < HEADER_BYTES as u64 {
+            return Ok(());
+        }
         let Some(mut reader) = self.open(path, FileKind::Log)? else { return Ok(()) };
         while let Some(frame) = self.next(&mut reader, path, is_last)? {
             self.until_boot_ns = self.until_boot_ns.max(frame.boot_ns);

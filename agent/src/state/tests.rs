@@ -356,6 +356,24 @@ fn a_log_cut_anywhere_is_an_agent_that_died_there() {
     }
 }
 
+#[test]
+fn a_log_that_was_only_just_made_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    live(&mut agent);
+    let next = agent.state.directory.place(FileKind::Log, 2);
+    drop(agent);
+    let before = past(&dir).unwrap();
+    for bytes in [0, 1, super::format::HEADER_BYTES - 1] {
+        fs::write(&next, vec![0; bytes]).unwrap();
+        let past = past(&dir).unwrap();
+        assert_eq!((past.damage, past.next_batch), (Vec::new(), before.next_batch), "{bytes} bytes");
+        assert_eq!(past.flows.len(), before.flows.len());
+    }
+    fs::write(&next, [0; super::format::HEADER_BYTES]).unwrap();
+    assert_eq!(past(&dir).unwrap().damage.len(), 1);
+}
+
 /// Bills on after `past` was read, and looks whether more was billed than moved.
 fn nothing_is_billed_twice(handed_on: &[(u64, Records)], past: &Past) {
     let mut next = FlowTable::new(FlowTableOptions::new(100, BOOT, since(past, SINCE.boot_ns + 60 * SECOND)));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{Outcome, Settings, Stage};
+use crate::agent::Updates;
 use crate::lab::{CLIENT, FAMILIES, Lab, SERVER};
 use crate::netns::Namespace;
 use crate::traffic::Exchange;
@@ -47,6 +48,11 @@ pub(super) fn marks(settings: &Settings) -> Result<Outcome> {
     for place in [CLIENT, SERVER] {
         change(stage.lab.namespace(place)?)?;
     }
+    if stage.by_netlink() || settings.updates == Some(Updates::Sweep) {
+        // Each due time brings a look at the flow, whether or not it moves.
+        let flows = exchanges.len();
+        late.extend(until_shown(&stage, flows, THIRD, || Ok(()))?);
+    }
     for exchange in exchanges {
         let sent = exchange.sent()?;
         stage.lab.expect(&sent.tuple, |expected| {
@@ -78,19 +84,32 @@ fn change(namespace: &Namespace) -> Result<()> {
 
 /// Keeps the flows moving until all of them were reported with this mark; a complaint if that took too long.
 fn talk_until_shown(stage: &Stage<'_>, exchanges: &mut [Exchange], mark: u32) -> Result<Option<String>> {
+    let flows = exchanges.len();
+    until_shown(stage, flows, mark, || {
+        exchanges.iter_mut().try_for_each(|exchange| {
+            exchange.ask(50)?;
+            exchange.answer(60)
+        })
+    })
+}
+
+/// Waits until so many flows were reported with this mark in both namespaces, doing something meanwhile.
+fn until_shown(
+    stage: &Stage<'_>,
+    flows: usize,
+    mark: u32,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<Option<String>> {
     let namespaces = stage.lab.tracked();
     let began = Instant::now();
     while began.elapsed() < SHOWN_WITHIN {
-        for exchange in &mut *exchanges {
-            exchange.ask(50)?;
-            exchange.answer(60)?;
-        }
+        meanwhile()?;
         let shown = |output: &crate::agent::Output| {
             let accounts = output.records.accounts();
             let ours = accounts.filter(|flow| namespaces.contains(&flow.key.netns));
             ours.filter(|flow| flow.marks.last() == Some(&mark)).count()
         };
-        if shown(&stage.agent.output()) == 2 * exchanges.len() {
+        if shown(&stage.agent.output()) == 2 * flows {
             return Ok(None);
         }
         thread::sleep(Duration::from_millis(50));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::{Auditor, Completeness, Evidence, Statement};
+use crate::flow::state::{Facts, FlowState};
 use crate::model::{FlowId, ObservationKind as Kind, Sum};
 use crate::source::Counted;
 
@@ -231,7 +232,8 @@ impl World {
         self.uncertain |= self.ring.iter().any(|o| o.kind == Kind::End);
         self.ring.clear();
         let known = self.table.flows.positions().filter_map(|at| self.table.flows.get(at).copied());
-        let known: Vec<_> = known.filter(|flow| !flow.facts.has(super::super::state::Facts::ENDED)).collect();
+        let is_kept = |flow: &FlowState| !flow.facts.has(Facts::ENDED) || flow.facts.has(Facts::MISSED);
+        let known: Vec<_> = known.filter(is_kept).collect();
         let mut next = FlowTable::new(options(1000).with_wanted(self.wanted));
         for mut flow in known {
             // The programs are attached anew.

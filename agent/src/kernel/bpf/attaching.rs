@@ -242,6 +242,11 @@ impl KernelSide {
         };
         let target = Target { id: id.0, module: module.as_ref().map(AsFd::as_fd) };
         let program = Program::load_typed(&self.object, role.typed_program(), role.position(), target)?;
+        // Since 5.12, which counts it, the kernel does not let a program interrupt itself: an end is put together in
+        // memory of the CPU, where the end of another flow would mix with it.
+        if role == Role::Destroy && program.skipped().is_none() {
+            return Err(StartError::Other(anyhow!("this kernel lets typed programs interrupt themselves")));
+        }
         Ok(Loaded { role, function, program })
     }
 

@@ -70,8 +70,10 @@ impl Wanted {
     /// Everything.
     pub const ALL: Self = Self { new: true, update: true };
 
+    /// Kinds that the programs submit. A flow of which nobody has heard is not told to have moved, so that updates need
+    /// its announcement, whoever wants that.
     const fn mask(self) -> u32 {
-        ((self.new as u32) << EventKind::NEW) | ((self.update as u32) << EventKind::UPDATE)
+        (((self.new || self.update) as u32) << EventKind::NEW) | ((self.update as u32) << EventKind::UPDATE)
     }
 }
 

@@ -61,6 +61,11 @@ impl Looks {
         self.plan.suspect(Instant::now());
     }
 
+    /// Asks for one look at flows that may rest unseen; false while others are to come, which may be under way already.
+    pub(super) fn want(&mut self) -> bool {
+        self.plan.want(Instant::now())
+    }
+
     /// Begins anew with another kernel side.
     pub(super) fn restart(&mut self) {
         self.stop();

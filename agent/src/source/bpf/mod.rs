@@ -39,6 +39,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Losses after which flows may live on in the table that are gone.
 const ENDS_MISSED: [&str; 3] = ["end_lost", "end_read_failed", "hook_skipped"];
 
+/// Losses after which flows may rest with bytes that only a look at them, or their end, tells.
+const UPDATES_MISSED: [&str; 2] = ["update_ring_full", "read_failed"];
+
 /// What the configuration decides.
 #[derive(Clone, Debug)]
 pub struct BpfOptions {
@@ -68,6 +71,10 @@ pub struct BpfSource {
     watched: tokio::time::Instant,
     /// Ends that were missed for sure when it was last looked at.
     ends_missed: u64,
+    /// Updates that were lost by then, for which a look was asked.
+    updates_missed: u64,
+    /// Whether what was read of the rings was handed over. Before, nothing of them may be given back.
+    is_handed_over: bool,
     /// What earlier kernel sides lost and counted, before the module was loaded again.
     past_losses: Losses,
     past_counted: Counted,
@@ -115,6 +122,8 @@ impl BpfSource {
             slot_watch: SlotWatch::new(options.kernel.slots),
             watched: tokio::time::Instant::now(),
             ends_missed: 0,
+            updates_missed: 0,
+            is_handed_over: false,
             past_losses: Vec::new(),
             past_counted: Counted::default(),
             past_longest: LongestRuns::default(),
@@ -166,6 +175,15 @@ impl BpfSource {
             batch.settled = !self.looks.is_unsettled();
             batch.look = self.looks.take_finished();
         }
+        self.is_handed_over = true;
+    }
+
+    /// Gives back the room of what the batch before held, which is kept by now. What was found at the start is in no
+    /// batch yet at the first read.
+    fn give_back(&mut self) {
+        if self.is_handed_over {
+            Rings::give_back(&mut self.side);
+        }
     }
 
     /// Looks at what changes rarely.
@@ -189,12 +207,19 @@ impl BpfSource {
             self.looks.suspect();
         }
         self.ends_missed = missed;
+        let missed = self.lost_by(&UPDATES_MISSED);
+        if missed > self.updates_missed && self.looks.want() {
+            self.updates_missed = missed;
+        }
     }
 
     fn ends_missed_until_now(&self) -> u64 {
+        self.lost_by(&ENDS_MISSED)
+    }
+
+    fn lost_by(&self, reasons: &[&str]) -> u64 {
         let losses = self.losses();
-        let missed = losses.iter().filter(|(reason, _)| ENDS_MISSED.contains(reason));
-        missed.map(|(_, count)| count).sum()
+        losses.iter().filter(|(reason, _)| reasons.contains(reason)).map(|(_, count)| count).sum()
     }
 
     /// Attaches anew after the module was unloaded and loaded again, which leaves probes dead. What cannot be done
@@ -222,6 +247,7 @@ impl BpfSource {
 
     fn take_over(&mut self, mut side: KernelSide) -> std::io::Result<()> {
         self.rings = Rings::open(&mut side)?;
+        self.is_handed_over = false;
         add_losses(&mut self.past_losses, self.side.losses());
         self.past_counted = self.counted_so_far();
         self.past_longest = self.longest_so_far();
@@ -258,8 +284,8 @@ impl BpfSource {
             Draining::No => {
                 self.visits.clear();
                 self.look_for_missed_ends();
-                if self.side.ends_skipped().is_none() {
-                    // Nobody counted ends that the kernel kept from the programs.
+                if self.side.ends_skipped().is_none() || self.side.report().kind == HookKind::Kprobe {
+                    // Nobody counted ends that the kernel kept from the programs; from probes in part before 6.7.
                     self.looks.suspect();
                 }
                 self.draining = if self.looks.last_walk(&mut self.side) {
@@ -301,7 +327,7 @@ impl BpfSource {
 
 impl Source for BpfSource {
     async fn read(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        Rings::give_back(&mut self.side);
+        self.give_back();
         // Before anything is taken, which would be lost where this is cancelled.
         if self.rings.was_emptied() {
             self.look_around().await;
@@ -312,7 +338,7 @@ impl Source for BpfSource {
     }
 
     async fn drain(&mut self, batch: &mut Batch) -> Result<Progress, SourceError> {
-        Rings::give_back(&mut self.side);
+        self.give_back();
         match self.draining {
             Draining::Left => return Ok(Progress::Finished),
             Draining::Walking(_) => tokio::time::sleep(PAUSE).await,

@@ -54,6 +54,18 @@ impl Plan {
         self.owing
     }
 
+    /// One look that begins later, and not too soon after another; false where such are to come already.
+    pub(super) fn want(&mut self, now: Instant) -> bool {
+        if self.wanted > 0 {
+            return false;
+        }
+        self.next = self.next.min(now.max(self.suspicious_from));
+        self.wanted = 1;
+        self.counts = false;
+        self.suspicious_from = now + SUSPICION_EVERY;
+        true
+    }
+
     /// Ends may have been missed until now: two looks that begin later tell which flows are gone.
     pub(super) fn suspect(&mut self, now: Instant) {
         self.next = self.next.min(now.max(self.suspicious_from));
@@ -100,6 +112,19 @@ mod tests {
         look(&mut plan, at(52_000));
         assert!(!plan.owes_looks());
         assert!(!plan.is_due(at(351_999)));
+    }
+
+    #[test]
+    fn a_lost_update_is_followed_by_one_look_that_owes_nothing() {
+        let (mut plan, at) = plan();
+        plan.began();
+        assert!(plan.want(at(10)) && !plan.want(at(15)));
+        plan.ended(at(20), true);
+        assert!(!plan.is_due(at(2_019)) && !plan.owes_looks(), "one began before");
+        look(&mut plan, at(2_020));
+        assert!(!plan.is_due(at(300_000)));
+        assert!(plan.want(at(3_000)));
+        assert!(!plan.is_due(at(10_009)) && plan.is_due(at(10_010)));
     }
 
     #[test]

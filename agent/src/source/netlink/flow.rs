@@ -48,6 +48,18 @@ impl Sight {
     fn packets(&self) -> u64 {
         packets(self.totals)
     }
+
+    const fn description(&self) -> Description {
+        Description { status: self.status.0 & Status::SHOWN, mark: self.mark, labels: self.labels }
+    }
+}
+
+/// What a record shows beside counters, and may change without them: an offloaded flow's may never move again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Description {
+    status: u32,
+    mark: u32,
+    labels: [u8; 16],
 }
 
 /// Packets of both directions.
@@ -69,8 +81,8 @@ pub(super) struct Flow {
     pub(super) due_ns: u64,
     /// Packets of both directions when it was last reported.
     told_packets: u64,
-    /// Whether it was offloaded then.
-    told_offloaded: bool,
+    /// What else of it was told then that may change.
+    told: Description,
     latest: Sight,
     /// The round in which it was last seen.
     pub(super) seen: u32,
@@ -90,7 +102,7 @@ impl Flow {
             met_ns: now.boot_ns,
             due_ns: 0,
             told_packets: 0,
-            told_offloaded: false,
+            told: Description::default(),
             latest: Sight::default(),
             seen,
             reported: false,
@@ -131,9 +143,7 @@ impl Flow {
 
     /// Whether the latest sight tells more than the latest report.
     pub(super) fn has_moved(&self) -> bool {
-        // Once offloaded, its counters may never move again.
-        self.latest.packets() != self.told_packets
-            || self.latest.status.is_offloaded() && !self.told_offloaded
+        self.latest.packets() != self.told_packets || self.latest.description() != self.told
     }
 
     /// Whether an entry at the same place of the kernel's memory is another flow of the same tuple. Counters that
@@ -148,7 +158,7 @@ impl Flow {
     pub(super) fn tell(&mut self, kind: ObservationKind, netns: u32, key: &Key) -> Observation {
         self.reported = true;
         self.told_packets = self.latest.packets();
-        self.told_offloaded = self.latest.status.is_offloaded();
+        self.told = self.latest.description();
         self.observation(kind, netns, key)
     }
 

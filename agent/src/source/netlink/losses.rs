@@ -16,6 +16,8 @@ pub(super) struct LossCounters {
     pub(super) dump_failed: AtomicU64,
     /// Namespaces that could not be entered or listened to.
     pub(super) namespace_refused: AtomicU64,
+    /// Namespaces in which the kernel tells of no flow that begins or ends: only dumps show them.
+    pub(super) events_off: AtomicU64,
 }
 
 impl LossCounters {
@@ -26,6 +28,7 @@ impl LossCounters {
             ("netlink_table_full", &self.table_full),
             ("netlink_dump_failed", &self.dump_failed),
             ("netlink_namespace_refused", &self.namespace_refused),
+            ("netlink_events_off", &self.events_off),
         ]
         .map(|(reason, counter)| (reason, counter.load(Ordering::Relaxed)))
         .to_vec()

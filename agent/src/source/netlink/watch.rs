@@ -1,7 +1,7 @@
 //! One network namespace under watch: its sockets, its dump under way, its known flows.
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -47,6 +47,10 @@ pub(super) struct Turn<'a> {
     pub(super) losses: &'a LossCounters,
 }
 
+/// Whether events are made in a namespace: 0 never, 1 always, 2 (since 5.19) for flows that begin while somebody listens.
+/// <https://docs.kernel.org/networking/nf_conntrack-sysctl.html>
+const EVENTS_SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
+
 /// How far a dump that reports each flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recital {
@@ -65,6 +69,7 @@ pub(super) struct Watch {
     place: Place,
     events: NetfilterSocket,
     requests: NetfilterSocket,
+    events_are_off: bool,
     known: Known,
     dump: Option<Dump>,
     sequence: u32,
@@ -88,9 +93,9 @@ pub(super) struct Watch {
 impl Watch {
     /// Listens first and dumps later, so that nothing falls between.
     pub(super) fn open(namespace: &Namespace, receive_buffer: usize, rules: Rules) -> io::Result<Self> {
-        let (events, requests) = within(namespace, || {
+        let (events, requests, switch) = within(namespace, || {
             let events = NetfilterSocket::listen(receive_buffer, &[GROUP_NEW, GROUP_DESTROY])?;
-            io::Result::Ok((events, NetfilterSocket::open()?))
+            io::Result::Ok((events, NetfilterSocket::open()?, fs::read_to_string(EVENTS_SWITCH)))
         })??;
         let now = Instant::now();
         Ok(Self {
@@ -99,6 +104,8 @@ impl Watch {
             place: namespace.place(),
             events,
             requests,
+            // Where it cannot be read, the kernel was built without, and tells everything.
+            events_are_off: switch.is_ok_and(|switch| switch.trim() == "0"),
             known: Known::new(namespace.inode, rules),
             dump: None,
             sequence: 0,
@@ -121,6 +128,11 @@ impl Watch {
 
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// Whether the kernel was told to say nothing of flows that begin or end.
+    pub(super) const fn events_are_off(&self) -> bool {
+        self.events_are_off
     }
 
     /// Whether every flow that was there at first has been reported.

@@ -330,6 +330,15 @@ impl Worker {
                 "the netlink receive buffer is smaller than asked for; raise net.core.rmem_max or run with CAP_NET_ADMIN"
             );
         }
+        if watch.events_are_off() {
+            count(&self.shared.losses.events_off);
+            tracing::warn!(
+                netns,
+                name,
+                "the kernel tells nothing of flows here that begin or end: those shorter than a second are not seen; run \
+                 `sysctl -w net.netfilter.nf_conntrack_events=1` in this network namespace and start the agent again"
+            );
+        }
         self.watches.push(watch);
         Ok(())
     }
