@@ -32,6 +32,11 @@ impl Custody {
         (0..self.held).filter_map(|index| self.copies.get(index)).collect()
     }
 
+    /// How many are held.
+    pub(super) const fn len(&self) -> usize {
+        self.held
+    }
+
     /// For how many more there is room.
     pub(super) const fn room(&self) -> usize {
         self.copies.len().saturating_sub(self.held)

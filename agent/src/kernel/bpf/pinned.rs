@@ -23,7 +23,7 @@ use super::{
 use crate::kernel::{btf::Btf, module};
 
 /// How often the sums are read again that flows change meanwhile.
-const TRIES: usize = 20;
+const TRIES: usize = 100;
 
 /// Where the programs outlive this process.
 pub(super) struct Pinned {
@@ -136,13 +136,13 @@ impl KernelSide {
     }
 
     /// What flows moved whose ends were taken out of their ring, or had no room there, since the programs were loaded.
-    /// Both sums are read until no flow ends in between.
+    /// Both sums are read until no flow ends in between; each time only what came since is looked at, which is little.
     fn ended_and_taken(&mut self) -> Sum {
-        let mut taken = Sum::default();
+        let (mut taken, mut waiting) = (Sum::default(), Sum::default());
+        let mut place = self.ends.place();
         for _ in 0..TRIES {
             let ended = self.ended_ever();
-            let mut waiting = Sum::default();
-            self.ends.look(|record| {
+            place = self.ends.look(place, |record| {
                 waiting = Event::ref_from_bytes(record).map_or(waiting, |event| add(waiting, moved(event)));
             });
             taken = beyond(ended, waiting);
@@ -160,9 +160,21 @@ impl KernelSide {
 
     /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
     fn find_ended_before(&mut self) -> anyhow::Result<()> {
-        let overflowed = self.all_overflowed()?;
+        let mut overflowed = self.all_overflowed()?;
+        let mut taken = self.ended_and_taken();
+        for _ in 0..TRIES {
+            // As long as the ring is full, ends come to the queue that are in neither.
+            let known = self.custody.as_ref().map_or(0, Custody::len);
+            let mut all = self.all_overflowed()?;
+            let more = all.split_off(known.min(all.len()));
+            if more.is_empty() {
+                break;
+            }
+            overflowed.extend(more);
+            taken = self.ended_and_taken();
+        }
         let ours = overflowed.iter().map(moved).fold(self.ends_lost(), add);
-        self.ended_before = beyond(self.ended_and_taken(), ours);
+        self.ended_before = beyond(taken, ours);
         self.set_aside(overflowed);
         Ok(())
     }

@@ -33,6 +33,10 @@ pub struct Ring {
     is_held_up: bool,
 }
 
+/// A place between two records of a ring, good until either is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(usize);
+
 impl Ring {
     /// Opens a map of type ring buffer.
     ///
@@ -84,13 +88,18 @@ impl Ring {
         self.consumer.position().store(self.position, Ordering::Release);
     }
 
-    /// Shows the records that were not taken yet. They are still to be taken.
-    pub(super) fn look(&mut self, mut show: impl FnMut(&[u8])) {
-        let position = self.position;
+    /// The place of the record that is taken next.
+    pub(super) const fn place(&self) -> Place {
+        Place(self.position)
+    }
+
+    /// Shows the records from a place on, and returns the place behind them. They are still to be taken.
+    pub(super) fn look(&mut self, from: Place, mut show: impl FnMut(&[u8])) -> Place {
+        let position = std::mem::replace(&mut self.position, from.0);
         while let Some(record) = self.take() {
             show(record);
         }
-        self.position = position;
+        Place(std::mem::replace(&mut self.position, position))
     }
 }
 
@@ -219,11 +228,15 @@ mod tests {
         drop(ring);
         let mut ring = writer.ring();
         let mut shown = Vec::new();
-        ring.look(|record| shown.push(record.to_vec()));
+        let place = ring.look(ring.place(), |record: &[u8]| shown.push(record.to_vec()));
         assert_eq!(shown, [b"two"]);
+        writer.put(b"six", 0);
+        ring.look(place, |record: &[u8]| shown.push(record.to_vec()));
+        assert_eq!(shown, [b"two", b"six"]);
         assert_eq!(ring.take(), Some(b"two".as_slice()));
+        assert_eq!(ring.take(), Some(b"six".as_slice()));
         ring.give_back();
-        assert_eq!((writer.given_back(), writer.ring().take()), (32, None));
+        assert_eq!((writer.given_back(), writer.ring().take()), (48, None));
     }
 
     #[test]
