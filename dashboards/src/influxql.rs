@@ -25,6 +25,11 @@ fn of_agents() -> String {
     format!("\"{}\" =~ /^$host$/ AND $timeFilter", status_tag("host"))
 }
 
+/// Which points tell of the present.
+fn recent() -> String {
+    format!("time > ${{__to}}ms - {RECENT}")
+}
+
 fn tags(names: &[&'static str]) -> String {
     names.iter().map(|name| format!(", \"{name}\"")).collect()
 }
@@ -118,7 +123,7 @@ pub(crate) fn status_least(what: &str, known: Known) -> String {
     };
     let of_each = format!(
         "SELECT {what} AS \"part\", \"{doubts}\" FROM ({}) WHERE $timeFilter GROUP BY \"{}\"",
-        last_statements(&format!(" AND time > ${{__to}}ms - {RECENT}")),
+        last_statements(&format!(" AND {}", recent())),
         status_tag("host")
     );
     format!(
@@ -134,15 +139,17 @@ pub(crate) fn status_oldest() -> String {
 }
 
 /// What was lost by reason and agent; and in all, without a reason, of every agent that said something: where nothing
-/// was lost, zeros.
+/// was lost, zeros. Only of the last minutes of the time shown: an agent that was started again says nothing more of what
+/// was lost before.
 pub(crate) fn losses_now() -> String {
     let what =
         [("lost_bytes", "Bytes"), ("lost_packets", "Packets"), ("lost_flows", "Flows"), ("unknown", "Times")];
     let what = what.map(|(field, name)| (last(loss(field)), name));
     format!(
-        "SELECT {} FROM \"{LOSS}\", \"{STATUS}\" WHERE {} GROUP BY \"{}\", \"{}\"",
+        "SELECT {} FROM \"{LOSS}\", \"{STATUS}\" WHERE {} AND {} GROUP BY \"{}\", \"{}\"",
         columns(&what),
         of_agents(),
+        recent(),
         status_tag("reason"),
         status_tag("host")
     )

@@ -110,8 +110,8 @@ fn completeness(board: Board) -> Board {
         .panel(
             Panel::table("Lost, by reason", vec![rows(losses_now())])
                 .says(
-                    "Since the start of each agent. Zeros and no other row: nothing was lost. \"Times\" counts losses of \
-                     unknown amount.",
+                    "Since the start of each agent that said something in the last 5 minutes. Zeros and no other row: nothing \
+                     was lost. \"Times\" counts losses of unknown amount.",
                 )
                 .size(16, 5)
                 .empty(NO_STATUS)

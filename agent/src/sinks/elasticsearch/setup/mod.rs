@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::api::{Api, Method, Said, refused};
 use self::template::{Lifecycle, NAME, VERSION, installed_version, template};
@@ -84,8 +84,11 @@ pub async fn install(options: &Options, timeout: Duration) -> Result<Report, Set
     let (lifecycle, has_constants) = install_template(&api, options, is_elasticsearch, &mut report).await?;
     if options.status {
         install_status(&api, &lifecycle, has_constants, &mut report).await?;
+        if let Some(found) = resolve(&api, &options.stream.of_status()).await? {
+            found.lead_on(&api, status::VERSION, status::properties(), &mut report).await?;
+        }
     }
-    prepare_stream(&api, &options.stream, installed, &mut report).await?;
+    prepare_stream(&api, &options.stream, &mut report).await?;
     if let Some(kept) = options.retention {
         if is_elasticsearch {
             let mut streams = vec![options.stream.clone()];
@@ -163,19 +166,9 @@ async fn install_status(
 }
 
 /// Makes the data stream, or leads one that is there on to what the template says now.
-async fn prepare_stream(
-    api: &Api,
-    stream: &DataStream,
-    installed: Option<u64>,
-    report: &mut Report,
-) -> Result<(), SetupError> {
-    let known = api.ask(Method::Get, &format!("_resolve/index/{stream}"), None).await?;
-    let has = |kind| known.body.get(kind).and_then(Value::as_array).is_some_and(|found| !found.is_empty());
-    if has("indices") {
-        return Err(SetupError::NoStream(stream.to_string()));
-    }
-    if has("data_streams") {
-        return if installed == Some(VERSION) { Ok(()) } else { lead_on(api, stream, report).await };
+async fn prepare_stream(api: &Api, stream: &DataStream, report: &mut Report) -> Result<(), SetupError> {
+    if let Some(found) = resolve(api, stream).await? {
+        return found.lead_on(api, VERSION, template::properties(false), report).await;
     }
     let path = format!("_data_stream/{stream}");
     let said = api.ask(Method::Put, &path, None).await?;
@@ -190,16 +183,54 @@ async fn prepare_stream(
     Ok(())
 }
 
-/// New fields become known in the indices that are there, as far as these allow, and the next index has all of them.
-async fn lead_on(api: &Api, stream: &DataStream, report: &mut Report) -> Result<(), SetupError> {
-    let fields = json!({ "properties": template::properties(false) });
-    let mapped = api.ask(Method::Put, &format!("{stream}/_mapping"), Some(&fields)).await?;
-    if !mapped.is_success() {
-        report.add(format!("older indices of {stream} keep their fields: {}", mapped.refusal));
+/// A data stream that is there.
+struct Found<'a> {
+    stream: &'a DataStream,
+    /// The index to which documents go: the last one.
+    write_index: String,
+}
+
+/// The data stream, if it is there.
+async fn resolve<'a>(api: &Api, stream: &'a DataStream) -> Result<Option<Found<'a>>, SetupError> {
+    let known = api.ask(Method::Get, &format!("_resolve/index/{stream}"), None).await?;
+    let first = |kind| known.body.get(kind).and_then(|found| found.get(0));
+    if first("indices").is_some() {
+        return Err(SetupError::NoStream(stream.to_string()));
     }
-    api.demand(Method::Post, &format!("{stream}/_rollover"), None).await?;
-    report.add(format!("{stream} is rolled over to an index with the template's fields"));
-    Ok(())
+    Ok(first("data_streams").map(|found| {
+        let indices = found.get("backing_indices");
+        let last = indices.and_then(|indices| indices.as_array()?.last().or(Some(indices))?.as_str());
+        Found { stream, write_index: last.unwrap_or(stream.name()).to_owned() }
+    }))
+}
+
+impl Found<'_> {
+    /// New fields become known in the indices that are there, as far as these allow, and the next index has all of them:
+    /// unless the one that is written to was made by a template of this version. What the template says is no measure,
+    /// as it is for all namespaces, and may have been installed by an agent that got no further.
+    async fn lead_on(
+        &self,
+        api: &Api,
+        version: u64,
+        properties: Map<String, Value>,
+        report: &mut Report,
+    ) -> Result<(), SetupError> {
+        let Self { stream, write_index } = self;
+        let answer = api.demand(Method::Get, &format!("{write_index}/_mapping"), None).await?;
+        let mapping = answer.as_object().and_then(|indices| indices.values().next());
+        let made_by = mapping.and_then(|index| index.pointer("/mappings/_meta/conntally/version")?.as_u64());
+        if made_by.is_some_and(|made_by| made_by >= version) {
+            return Ok(());
+        }
+        let fields = json!({ "properties": properties });
+        let mapped = api.ask(Method::Put, &format!("{stream}/_mapping"), Some(&fields)).await?;
+        if !mapped.is_success() {
+            report.add(format!("older indices of {stream} keep their fields: {}", mapped.refusal));
+        }
+        api.demand(Method::Post, &format!("{stream}/_rollover"), None).await?;
+        report.add(format!("{stream} is rolled over to an index with the template's fields"));
+        Ok(())
+    }
 }
 
 /// For data streams that are there already; others have it from the template.

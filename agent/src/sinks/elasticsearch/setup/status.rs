@@ -1,8 +1,8 @@
 //! The index template of the documents that tell how complete the accounting is.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::template::{Lifecycle, Type, template_of};
+use super::template::{Lifecycle, Type, properties_of, template_of};
 
 /// Counts changes of the fields or of their types.
 pub(super) const VERSION: u64 = 1;
@@ -46,6 +46,11 @@ pub(super) const FIELDS: &[(&str, Type)] = &[
     ("conntally.loss.lost.flows", Type::Long),
     ("conntally.loss.unknown", Type::Long),
 ];
+
+/// All fields as a mapping has them, but for those that are constants there.
+pub(super) fn properties() -> Map<String, Value> {
+    properties_of(FIELDS, false)
+}
 
 /// The template.
 pub(super) fn template(lifecycle: &Lifecycle, has_constants: bool) -> Value {

@@ -181,7 +181,7 @@ pub(super) fn properties(has_constants: bool) -> Map<String, Value> {
     properties_of(FIELDS, has_constants)
 }
 
-fn properties_of(fields: &[(&str, Type)], has_constants: bool) -> Map<String, Value> {
+pub(super) fn properties_of(fields: &[(&str, Type)], has_constants: bool) -> Map<String, Value> {
     let mut root = Map::new();
     for (path, kind) in fields {
         insert(&mut root, path, json!({ "type": kind.name(has_constants) }));

@@ -21,6 +21,15 @@ const NO_STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[]}"#;
 const ACKNOWLEDGED: &str = r#"{"acknowledged":true}"#;
 const STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[{"name":"logs-conntally.flow-default","backing_indices":[".ds-logs-conntally.flow-default-2026.11.21-000001"],"timestamp_field":"@timestamp"}]}"#;
 
+/// What the index has whose documents are written now.
+fn mapped(version: &str) -> Reply {
+    ok(&format!(
+        r#"{{".ds-logs-conntally.flow-default-2026.11.21-000001":{{"mappings":{{"_meta":{{{version}}},"properties":{{}}}}}}}}"#
+    ))
+}
+
+const OF_THIS_VERSION: &str = r#""conntally":{"version":1}"#;
+
 fn installed(version: u64, content: &str) -> String {
     format!(
         r#"{{"index_templates":[{{"name":"conntally.flow","index_template":{{"_meta":{{"conntally":{{"version":{version}}}}},"template":{content}}}}}]}}"#
@@ -79,9 +88,9 @@ async fn the_state_of_the_accounting_gets_a_template_kept_as_long() {
         ok(ACKNOWLEDGED),
         said(404, NOT_THERE),
         ok(ACKNOWLEDGED),
+        ok(NO_STREAM),
         ok(STREAM),
-        ok(ACKNOWLEDGED),
-        ok(r#"{"acknowledged":true,"rolled_over":true}"#),
+        mapped(OF_THIS_VERSION),
         ok(&installed(1, "{}")),
     ];
     let (report, lines, bodies) = run_with(replies, true).await;
@@ -165,14 +174,53 @@ async fn an_older_template_is_replaced_and_the_stream_rolled_over() {
         ok(&installed(0, "{}")),
         ok(ACKNOWLEDGED),
         ok(STREAM),
+        mapped(""),
         ok(ACKNOWLEDGED),
         ok(r#"{"acknowledged":true,"rolled_over":true}"#),
         ok(&installed(1, "{}")),
     ];
     let (report, lines, _) = run(replies).await;
     report.unwrap();
-    assert_eq!(lines[4], "PUT /logs-conntally.flow-default/_mapping HTTP/1.1");
-    assert_eq!(lines[5], "POST /logs-conntally.flow-default/_rollover HTTP/1.1");
+    assert_eq!(lines[4], "GET /.ds-logs-conntally.flow-default-2026.11.21-000001/_mapping HTTP/1.1");
+    assert_eq!(lines[5], "PUT /logs-conntally.flow-default/_mapping HTTP/1.1");
+    assert_eq!(lines[6], "POST /logs-conntally.flow-default/_rollover HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_left_behind_is_led_on_though_the_template_is_of_this_version() {
+    let rolled = r#"{"acknowledged":true,"rolled_over":true}"#;
+    let status = STREAM.replace("conntally.flow", "conntally.status");
+    let replies = vec![
+        ok(VERSION_9),
+        ok(&installed(VERSION, "{}")),
+        ok(ACKNOWLEDGED),
+        ok(&installed(status::VERSION, "{}")),
+        ok(ACKNOWLEDGED),
+        ok(&status),
+        mapped(r#""conntally":{"version":0}"#),
+        ok(ACKNOWLEDGED),
+        ok(rolled),
+        ok(STREAM),
+        mapped(r#""conntally":{"version":0}"#),
+        ok(ACKNOWLEDGED),
+        ok(rolled),
+        ok(&installed(1, "{}")),
+    ];
+    let (report, lines, _) = run_with(replies, true).await;
+    assert_eq!(text(&report.unwrap()).matches("is rolled over").count(), 2);
+    assert_eq!(lines[8], "POST /logs-conntally.status-default/_rollover HTTP/1.1");
+    assert_eq!(lines[12], "POST /logs-conntally.flow-default/_rollover HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_lead_that_fails_is_tried_again_by_the_next_set_up() {
+    let left = [ok(VERSION_9), ok(&installed(VERSION, "{}")), ok(ACKNOWLEDGED), ok(STREAM), mapped("")];
+    let busy = said(503, r#"{"error":{"type":"x","reason":"no master"},"status":503}"#);
+    let (failed, ..) = run([left.as_slice(), &[ok(ACKNOWLEDGED), busy]].concat()).await;
+    assert!(failed.unwrap_err().to_string().contains("no master"));
+    let rest = [ok(ACKNOWLEDGED), ok(r#"{"rolled_over":true}"#), ok(&installed(1, "{}"))];
+    let (report, ..) = run([left.as_slice(), &rest].concat()).await;
+    assert!(text(&report.unwrap()).contains("is rolled over"));
 }
 
 #[tokio::test]
@@ -196,11 +244,17 @@ async fn refusals_and_absence_are_told_with_what_to_do() {
 async fn a_node_that_never_answers_leaves_time_for_the_next_which_is_asked_from_then_on() {
     let silent = Double::plain(vec![Reply::Hang]).await;
     let lifecycle = installed(1, r#"{"lifecycle":{"data_retention":"30d"}}"#);
-    let replies =
-        [ok(VERSION_9), ok(&lifecycle), ok(STREAM), ok(ACKNOWLEDGED), ok(ACKNOWLEDGED), ok(ACKNOWLEDGED)];
+    let replies = [
+        ok(VERSION_9),
+        ok(&lifecycle),
+        ok(ACKNOWLEDGED),
+        ok(STREAM),
+        mapped(OF_THIS_VERSION),
+        ok(ACKNOWLEDGED),
+    ];
     let answering = Double::plain(replies.to_vec()).await;
     let options = Options::new(vec![silent.endpoint(""), answering.endpoint("")]);
-    let installed = tokio::time::timeout(Duration::from_secs(2), install(&options, Duration::from_secs(2)));
+    let installed = tokio::time::timeout(Duration::from_secs(30), install(&options, Duration::from_secs(4)));
     installed.await.unwrap().unwrap();
     assert_eq!(silent.asked().len(), 1);
     assert!(answering.asked().len() >= 3);
