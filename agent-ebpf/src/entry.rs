@@ -185,6 +185,12 @@ impl Head {
         is_live(self.status())
     }
 
+    /// Whether the entry is not in the table yet, as far as nobody has given it up.
+    #[inline(always)]
+    pub fn is_on_its_way(&self) -> bool {
+        self.status() & (CONFIRMED | DYING) == 0
+    }
+
     /// Whether the entry's network namespace is being removed.
     #[inline(always)]
     pub fn netns_is_gone(&self) -> bool {

@@ -97,7 +97,7 @@ pub fn on_registration(conntrack: Conntrack) {
     let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
 }
 
-/// Announces the next flow of the queue if it is still the same and nobody did; 0 when the queue is empty.
+/// Announces the next flow of the queue if it is still the same and nobody did; 0 when there is no more to do now.
 ///
 /// Nothing keeps the entry alive meanwhile. Its memory always holds some entry, and its slot tells whose: the
 /// slot is looked at before the entry is read and again before the event goes.
@@ -118,8 +118,16 @@ pub extern "C" fn announce_next() -> u32 {
             && slots::flags(slot) & ANNOUNCED == 0
     };
     let mut head = Head::room();
-    if is_same() && head.copy(conntrack) && head.is_live() {
+    if !is_same() || !head.copy(conntrack) {
+        return 1;
+    }
+    if head.is_live() {
         submit_update(conntrack, &head, slot, boot_ns(), OwnPacket::NONE, is_same);
+    } else if head.is_on_its_way() {
+        // The probe on confirmation runs before that puts the entry into the table, on another CPU. Its turn comes with
+        // the next run.
+        let _ = UNANNOUNCED.push(next, 0);
+        return 0;
     }
     1
 }
