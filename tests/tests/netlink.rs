@@ -92,6 +92,11 @@ fn flows_that_went_quiet_deliver_their_last_bytes() -> Result<()> {
 }
 
 #[test]
+fn updates_come_although_nobody_wants_starts() -> Result<()> {
+    play("no_starts")
+}
+
+#[test]
 fn two_agents_at_once_are_both_exact() -> Result<()> {
     play("two_agents")
 }

@@ -93,6 +93,41 @@ fn expect_old_end(stage: &Stage<'_>, tuple: &Tuple) -> Result<()> {
     stage.expect_end(tuple, if stage.by_netlink() { missed } else { usual })
 }
 
+/// Nobody wants to hear of flows that begin: their updates come nevertheless.
+pub(super) fn no_starts(settings: &Settings) -> Result<Outcome> {
+    let keys = [
+        ("CONNTALLY_OUTPUT__EVENTS", r#"["update", "end"]"#),
+        ("CONNTALLY_SOURCE__RATE_CURVE", r#"[{ age = "0s", every = "500ms" }]"#),
+    ];
+    let mut stage = Stage::open_with(settings, Lab::direct()?, &settings.options_with(&keys))?;
+    let namespaces = stage.lab.tracked();
+    let mut exchanges = Vec::new();
+    for family in FAMILIES {
+        exchanges.push(Exchange::open(&stage.lab.path(family)?, 20_001, 7001)?);
+    }
+    let began = Instant::now();
+    let told = |records: &Records| {
+        let ours = records.accounts().filter(|flow| namespaces.contains(&flow.key.netns));
+        ours.filter(|flow| flow.updates > 1).count()
+    };
+    while began.elapsed() < 2 * EVERY && told(&stage.agent.output().records) < 2 * exchanges.len() {
+        exchanges.iter_mut().try_for_each(|exchange| exchange.ask(50))?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (told, flows) = (told(&stage.agent.output().records), 2 * exchanges.len());
+    for exchange in exchanges {
+        stage.lab.promise(exchange.sent()?);
+    }
+    let (mut outcome, ended) = stage.finish_with(flows)?;
+    if told < flows {
+        outcome.verdict.problem(format!("{told} of {flows} flows had updates"));
+    }
+    if ended.output.records.accounts().any(|flow| flow.news > 0) {
+        outcome.verdict.problem("a start was told that nobody wanted".to_owned());
+    }
+    Ok(outcome)
+}
+
 /// How long after its due time a record may come.
 const LATE: Duration = Duration::from_millis(1200);
 /// The default rate curve's first step.

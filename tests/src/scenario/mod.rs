@@ -178,6 +178,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("hidden", life::hidden).long(),
     harmless("live", life::live).long(),
     harmless("quiet", life::quiet),
+    harmless("no_starts", life::no_starts),
     harmless("two_agents", life::two_agents).long(),
     harmless("no_counters", honesty::no_counters),
     harmless("untouched", untouched::managed),
