@@ -98,7 +98,7 @@ fn spool(dir: &Path, fsync: Fsync, count: usize) -> Result<Duration> {
     }
     store.sync()?;
     let mut taken = 0;
-    while let Some((ticket, request)) = store.take().expect("the spool can be read") {
+    while let Some((ticket, request)) = store.take()? {
         ensure!(request.body.len() == BLOCK, "it is not what was written");
         store.done(&ticket)?;
         taken += 1;

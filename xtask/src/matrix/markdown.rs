@@ -46,7 +46,7 @@ fn cell(report: &Report, column: &str, row: &str) -> String {
     failed.join(", ")
 }
 
-/// Why scenarios were skipped, guests that broke off, and what was wrong only once.
+/// Why scenarios were skipped, and guests that broke off.
 fn reasons(report: &Report) -> String {
     let skipped = |case: &CaseResult, scenario: &ScenarioResult| {
         let why = scenario.reason().unwrap_or("it did not say why");
@@ -60,9 +60,6 @@ fn reasons(report: &Report) -> String {
             let first = error.lines().next().unwrap_or_default();
             format!("- **guest broke off** on {} {}: {first}\n", case.column(), case.variant())
         }));
-        let unsteady = case.unsteady.iter();
-        lines
-            .extend(unsteady.map(|once| format!("- once on {} {}: {once}\n", case.column(), case.variant())));
     }
     if lines.is_empty() { String::new() } else { format!("\n{}", lines.into_iter().collect::<String>()) }
 }

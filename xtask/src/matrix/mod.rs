@@ -1,6 +1,5 @@
 //! `cargo xtask vm matrix`: the scenarios on all kernels, with all hooks and modes, with one and two CPUs.
 
-mod again;
 mod crowd;
 mod markdown;
 mod plan;
@@ -8,7 +7,7 @@ mod progress;
 mod report;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -123,7 +122,7 @@ pub(crate) fn play(paths: &Paths, options: &Options) -> Result<Report> {
     let mut written = Ok(());
     let work = |piece: &Piece| match &progress {
         Some(progress) => done_or_run(paths, &binaries, piece, progress),
-        None => again::confirmed(piece, |piece, times| run_piece(paths, &binaries, piece, times)),
+        None => run_piece(paths, &binaries, piece),
     };
     let report = crowd::run(&pieces, crowd::room(), work, |report| written = write(paths, report));
     written?;
@@ -172,7 +171,7 @@ fn done_or_run(paths: &Paths, binaries: &Binaries, piece: &Piece, progress: &Mut
         keep(&mut progress(), piece, &done);
         return done;
     }
-    let result = run_piece(paths, binaries, piece, 0);
+    let result = run_piece(paths, binaries, piece);
     keep(&mut progress(), piece, &result);
     result
 }
@@ -183,21 +182,12 @@ fn keep(progress: &mut Progress, piece: &Piece, result: &CaseResult) {
     }
 }
 
-/// Boots a guest for the piece, which was played so many times before.
-fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece, times: u32) -> CaseResult {
+fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
     let case = &piece.case;
-    let (again, folder) = match times {
-        0 => (String::new(), case.folder()),
-        _ => (
-            format!(" again with {}", piece.scenarios.join(", ")),
-            format!("{}-again-{times}", case.folder()),
-        ),
-    };
-    println!("{case}: starts{again}");
-    let out = paths.target.join("matrix").join(folder);
+    println!("{case}: starts");
     let start = Instant::now();
     let mut result = CaseResult::new(case);
-    if let Err(error) = boot(paths, binaries, piece, out, &mut result) {
+    if let Err(error) = boot(paths, binaries, piece, &mut result) {
         println!("{case}: {error:#}");
         result.error = Some(format!("{error:#}"));
     }
@@ -206,13 +196,7 @@ fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece, times: u32) -> C
     result
 }
 
-fn boot(
-    paths: &Paths,
-    binaries: &Binaries,
-    piece: &Piece,
-    out: PathBuf,
-    result: &mut CaseResult,
-) -> Result<()> {
+fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResult) -> Result<()> {
     let case = &piece.case;
     let kernel = Kernel::find(paths, &case.series)?;
     result.release.clone_from(&kernel.release);
@@ -225,7 +209,7 @@ fn boot(
         append: "",
         systemd: false,
         limit: if piece.full { FULL_LIMIT } else { LIMIT },
-        out,
+        out: paths.target.join("matrix").join(case.folder()),
         files: binaries.all(),
     };
     let outcome = guest.run(paths, &script(piece), |line| {

@@ -94,9 +94,6 @@ pub(crate) struct CaseResult {
     pub(crate) error: Option<String>,
     /// In the order they ran.
     pub(crate) scenarios: Vec<ScenarioResult>,
-    /// What went wrong once and no more when it was played again: see [`super::again`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) unsteady: Vec<String>,
 }
 
 impl CaseResult {
@@ -112,7 +109,6 @@ impl CaseResult {
             seconds: 0,
             error: None,
             scenarios: Vec::new(),
-            unsteady: Vec::new(),
         }
     }
 
@@ -143,7 +139,7 @@ impl CaseResult {
     }
 
     /// What was wrong, a line each.
-    pub(super) fn complaints(&self) -> Vec<String> {
+    fn complaints(&self) -> Vec<String> {
         let failed = self.scenarios.iter().filter(|scenario| !scenario.settled());
         let broke_off = self.error.iter().map(|error| format!("the guest broke off: {error}"));
         failed.map(ScenarioResult::complaint).chain(broke_off).collect()
@@ -207,18 +203,9 @@ impl Report {
 
     /// What was wrong and in which guest, a line each.
     pub(crate) fn failures(&self) -> Vec<String> {
-        self.of_all(CaseResult::complaints)
-    }
-
-    /// The same of what was wrong only once.
-    pub(crate) fn unsteady(&self) -> Vec<String> {
-        self.of_all(|case| case.unsteady.clone())
-    }
-
-    fn of_all(&self, lines: impl Fn(&CaseResult) -> Vec<String>) -> Vec<String> {
         let named = |case: &CaseResult| {
             let guest = format!("{} {}", case.column(), case.variant());
-            lines(case).into_iter().map(move |line| format!("{guest}: {line}"))
+            case.complaints().into_iter().map(move |line| format!("{guest}: {line}"))
         };
         self.cases.iter().flat_map(named).collect()
     }
@@ -228,9 +215,6 @@ impl Report {
         print!("{}", self.table());
         for substitute in self.cases.iter().filter_map(|case| case.substitute.as_ref()) {
             println!("{substitute}");
-        }
-        for unsteady in self.unsteady() {
-            println!("UNSTEADY: {unsteady}");
         }
     }
 

@@ -9,8 +9,6 @@ pub(crate) struct Count {
     pub(crate) failed: u64,
     /// What failed, in words.
     pub(crate) failures: Vec<String>,
-    /// What failed once and then no more, in words.
-    pub(crate) unsteady: Vec<String>,
 }
 
 impl Count {
@@ -21,7 +19,7 @@ impl Count {
 
     /// One test that failed.
     pub(crate) fn failure(what: String) -> Self {
-        Self { failed: 1, failures: vec![what], ..Self::default() }
+        Self { passed: 0, failed: 1, failures: vec![what] }
     }
 
     /// Adds other results.
@@ -29,7 +27,6 @@ impl Count {
         self.passed += other.passed;
         self.failed += other.failed;
         self.failures.extend(other.failures);
-        self.unsteady.extend(other.unsteady);
     }
 
     /// What `cargo test` printed: a `test result:` line per test program, a `test NAME ... FAILED` line per failure.

@@ -64,9 +64,6 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
             step(&mut count, "guests", || guests(paths, options.full));
         }
     });
-    for unsteady in &count.unsteady {
-        println!("UNSTEADY: {unsteady}");
-    }
     for failed in &count.failures {
         println!("FAILED: {failed}");
     }
@@ -176,12 +173,7 @@ fn guests(paths: &Paths, full: bool) -> Result<Count> {
     if tally.passed == 0 {
         bail!("no scenario passed in any guest");
     }
-    Ok(Count {
-        passed: tally.passed,
-        failed: tally.failed,
-        failures: report.failures(),
-        unsteady: report.unsteady(),
-    })
+    Ok(Count { passed: tally.passed, failed: tally.failed, failures: report.failures() })
 }
 
 /// Runs a command, shows its standard output line by line, and returns it with whether the command succeeded.
