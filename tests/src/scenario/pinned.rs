@@ -185,12 +185,7 @@ fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
 
 fn finish(settings: &Settings, lab: Lab, agent: Agent, seed: u64) -> Result<Outcome> {
     let promised = 2 * 5 * FAMILIES.len();
-    let mut stage = Stage::around(settings, lab, agent);
-    // The kernel skips all probes on a CPU where a process that is reading a map was preempted.
-    if stage.agent.ready_line.contains("kprobe") {
-        stage.excuse_skips();
-    }
-    let mut outcome = stage.finish(promised)?;
+    let mut outcome = Stage::around(settings, lab, agent).finish(promised)?;
     if !outcome.verdict.exact() {
         outcome.verdict.problem(format!("the traffic was drawn with seed {seed}"));
     }
