@@ -1,6 +1,6 @@
-//! The end of a flow: sums up what it moved, and hands its last event over by the ring or the queue behind it.
+//! The end of a flow: sums up what it moved, and hands its last event over by the ring or the one behind it.
 
-use aya_ebpf::EbpfContext;
+use aya_ebpf::{EbpfContext, bindings::BPF_RB_NO_WAKEUP};
 use aya_log_ebpf::warn;
 use conntally_common::{Event, EventFlags, EventKind, LossReason, SELFTEST_ADDRESS, Sum};
 
@@ -8,7 +8,7 @@ use crate::{
     entry::{Conntrack, Head},
     event::{About, begin, boot_ns, wakeup},
     extensions,
-    maps::{ENDED, ENDING, ENDS, ENDS_LOST, ENDS_OVERFLOW, add, count_loss},
+    maps::{ENDING, ENDS, ENDS_OVERFLOW, add, count_loss, tally},
     slots,
 };
 
@@ -59,24 +59,30 @@ unsafe fn hand_over(event: *mut Event) {
     // SAFETY: the caller's promise.
     let event = unsafe { &*event };
     // The agent's own tests are nobody's flows.
-    let counts = !is_selftest(event);
-    if counts {
-        add_up(ENDED.get_ptr_mut(0), event);
+    let tally = if is_selftest(event) { None } else { tally() };
+    if let Some(tally) = tally {
+        // SAFETY: the tally is a map's value.
+        unsafe { add_up(&raw mut (*tally).ended, event) };
     }
-    if ENDS.output::<Event>(event, wakeup(&ENDS)).is_ok() || ENDS_OVERFLOW.push(event, 0).is_ok() {
+    // Whoever reads the first ring reads the second as well.
+    if ENDS.output::<Event>(event, wakeup(&ENDS)).is_ok()
+        || ENDS_OVERFLOW.output::<Event>(event, u64::from(BPF_RB_NO_WAKEUP)).is_ok()
+    {
         return;
     }
-    if counts {
+    if let Some(tally) = tally {
         count_loss(LossReason::END_LOST);
-        add_up(ENDS_LOST.get_ptr_mut(0), event);
+        // SAFETY: as above.
+        unsafe { add_up(&raw mut (*tally).ends_lost, event) };
     }
 }
 
+/// # Safety
+/// `sum` lies in a map's value.
 #[inline(always)]
-fn add_up(sum: Option<*mut Sum>, event: &Event) {
-    let Some(sum) = sum else { return };
+unsafe fn add_up(sum: *mut Sum, event: &Event) {
     let [original, reply] = &event.counters;
-    // SAFETY: the sum is a map's value.
+    // SAFETY: the caller's promise.
     unsafe {
         add(&raw mut (*sum).flows, 1);
         add(&raw mut (*sum).packets, original.packets + reply.packets);

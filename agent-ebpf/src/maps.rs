@@ -1,14 +1,17 @@
-//! What the kernel side shares with user space: rings, the slot table, settings, loss counters, constants.
+//! What the kernel side shares with user space: rings, the slot table, settings, counters, constants.
+//!
+//! All that user space reads or writes while programs are attached is in its memory: see [`Tally`] for why.
 
 use core::arch::asm;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, PerCpuArray, Queue, RingBuf},
 };
 use conntally_common::{
-    Bucket, Clock, Control, Event, LOSS_REASONS, Layout, Runs, SIGHTS as SIGHTS_LEN, Sum, Unannounced,
+    Bucket, Clock, Control, Event, Layout, Runs, SIGHTS as SIGHTS_LEN, Tally, Unannounced,
 };
 
 use crate::{sweep::Visits, walk::Walking};
@@ -21,17 +24,13 @@ pub static UPDATES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub static ENDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
-/// Ends for which the ring had no room. All its memory is taken at load, which also sizes it.
+/// Ends for which that ring had no room. Sized at load.
 #[map]
-pub static ENDS_OVERFLOW: Queue<Event> = Queue::with_max_entries(1 << 13, 0);
+pub static ENDS_OVERFLOW: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 
-/// What flows that ended had moved, delivered or not.
+/// What was counted on each CPU, by its number. Sized at load to the number of CPUs.
 #[map]
-pub static ENDED: PerCpuArray<Sum> = PerCpuArray::with_max_entries(1, 0);
-
-/// What those had moved whose end had no room in the ring nor in the queue behind it.
-#[map]
-pub static ENDS_LOST: PerCpuArray<Sum> = PerCpuArray::with_max_entries(1, 0);
+static TALLIES: Array<Tally> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where the program of ends puts an end together.
 #[map]
@@ -43,11 +42,11 @@ pub static SLOTS: Array<Bucket> = Array::with_max_entries(1 << 16, 0);
 
 /// Settings that change at run time.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The answer of the program `clock`.
 #[map]
-pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
+pub static CLOCK: Array<Clock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Flows that only a probe has met so far. When it is full, a flow's next packet announces it.
 #[map]
@@ -55,7 +54,7 @@ pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0)
 
 /// How many elements the last run of the program `announce` took from the queue.
 #[map]
-pub static TAKEN: Array<u32> = Array::with_max_entries(1, 0);
+pub static TAKEN: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The flows that the next run of the program `sweep` looks at. User space has the list in its memory, at the start.
 #[map]
@@ -63,11 +62,11 @@ pub static VISITS: Array<Visits> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// How the runs of the program `sweep` went.
 #[map]
-pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, 0);
+pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Addresses of the table that is walked and of its size, found by the program `look_up`.
 #[map]
-pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, 0);
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 
 /// Where the program `walk` stands. User space has the start in its memory, what is kept between two runs.
 #[map]
@@ -76,10 +75,6 @@ pub static WALK: Array<Walking> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// What the last run of the program `sweep` or `walk` saw.
 #[map]
 pub static SIGHTS: Array<Event> = Array::with_max_entries(SIGHTS_LEN, BPF_F_MMAPABLE);
-
-/// How often each [`conntally_common::LossReason`] happened.
-#[map]
-pub static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSS_REASONS, 0);
 
 /// Offsets of the running kernel; set before load, then frozen.
 #[unsafe(no_mangle)]
@@ -112,12 +107,19 @@ pub fn constant(value: &u32) -> u32 {
     unsafe { core::ptr::read_volatile(value) }
 }
 
-/// Counts something that could not be said.
+/// This CPU's counters.
 #[inline(always)]
-pub fn count_loss(reason: u32) {
-    if let Some(count) = LOSSES.get_ptr_mut(reason) {
+pub fn tally() -> Option<*mut Tally> {
+    // SAFETY: the helper only tells a number.
+    TALLIES.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
+
+/// Counts something that could not be said. `reason` is a constant of [`conntally_common::LossReason`].
+#[inline(always)]
+pub fn count_loss(reason: usize) {
+    if let Some(tally) = tally() {
         // SAFETY: the pointer is the map's value.
-        unsafe { add(count, 1) };
+        unsafe { add(&raw mut (*tally).losses[reason], 1) };
     }
 }
 

@@ -9,6 +9,10 @@ pub const ABSENT: u32 = u32::MAX;
 /// Optional members are [`ABSENT`] where the kernel was built without them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Layout {
     /// `nf_conn.tuplehash[0].tuple`
     pub tuple_original: u32,

@@ -6,17 +6,17 @@
 
 mod event;
 mod layout;
-mod loss;
 mod slot;
 mod sweep;
+mod tally;
 mod walk;
 
 pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple, SELFTEST_ADDRESS};
 pub use layout::{ABSENT, Layout};
-pub use loss::{LOSS_REASONS, LossReason};
 pub use slot::{
     ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,
     bucket_index,
 };
 pub use sweep::{Runs, SHOWN_STATUS, SIGHTS, VISITS, Visit, VisitVerdict, joined_labels};
-pub use walk::{Sum, Walk, WalkState};
+pub use tally::{LOSS_REASONS, LossReason, Sum, Tally};
+pub use walk::{Walk, WalkState};

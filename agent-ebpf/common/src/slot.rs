@@ -32,7 +32,7 @@ pub struct Unannounced {
 
 /// Elements that the program `announce` takes from the queue in one run. Few, because the verifier walks through the
 /// body once for each, which a start pays for.
-pub const ANNOUNCE_BATCH: u32 = 2;
+pub const ANNOUNCE_BATCH: u64 = 2;
 
 /// The value of the array map `SLOTS`: the flows whose address hashes to it.
 #[repr(C)]
@@ -45,6 +45,10 @@ pub struct Bucket {
 /// One step of the rate curve.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct CurveStep {
     /// The step holds for flows of at least this age, in nanoseconds.
     pub age_ns: u64,
@@ -57,6 +61,10 @@ pub struct CurveStep {
 /// The settings that user space may change while the programs run: the single value of the map `CONTROL`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Control {
     /// Rate curve by ascending age; steps past `steps` mean nothing.
     pub curve: [CurveStep; CURVE_STEPS],
@@ -78,6 +86,10 @@ pub struct Control {
 /// Two clocks read at the same moment, to find out how long a jiffy is: the single value of the map `CLOCK`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Clock {
     /// `jiffies64`
     pub jiffies: u64,

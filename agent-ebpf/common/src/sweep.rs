@@ -12,6 +12,10 @@ pub const SIGHTS: u32 = 512;
 /// The first element whose address is 0 ends the list.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Visit {
     /// Address of the `nf_conn`.
     pub conntrack: u64,
@@ -38,6 +42,10 @@ pub const SHOWN_STATUS: u32 = 1 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 14 | 
 /// How the runs of a program that user space runs went: the single value of the map `SWEEPS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Runs {
     /// Runs so far.
     pub runs: u64,

@@ -4,6 +4,10 @@
 /// on where the one before stopped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Walk {
     /// Address of the kernel's variable `nf_conntrack_hash`.
     pub table_pointer: u64,
@@ -51,20 +55,4 @@ impl WalkState {
     pub const UNREADABLE: u32 = 3;
 }
 
-/// What flows that ended had moved, as the kernel side counts it whether or not their ends were delivered: a value
-/// of the per-CPU maps `ENDED` and `ENDS_LOST`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Flows.
-    pub flows: u64,
-    /// Packets of both directions.
-    pub packets: u64,
-    /// Bytes of both directions.
-    pub bytes: u64,
-}
-
-const _: () = {
-    assert!(size_of::<Walk>() == 96);
-    assert!(size_of::<Sum>() == 24);
-};
+const _: () = assert!(size_of::<Walk>() == 96);

@@ -1,29 +1,34 @@
 //! Announces flows that a probe could only give a slot: their first packet may be their last for a long time.
 
 use anyhow::Context;
-use aya::maps::Array;
 use conntally_common::ANNOUNCE_BATCH;
 
-use super::loader::{LoadedObject, Runnable};
+use super::{
+    loader::{LoadedObject, Runnable},
+    shared::Shared,
+};
 
 /// Runs of the program in one go, so that a flood cannot keep the reader from the rings.
 const RUNS: usize = 2048;
 
-/// The program that announces.
-pub(super) struct Announcer(Runnable);
+/// The program that announces, with its answer: how many it took from the queue.
+pub(super) struct Announcer {
+    program: Runnable,
+    taken: Shared<u64>,
+}
 
 impl Announcer {
     /// Loads it.
     pub(super) fn load(object: &LoadedObject) -> anyhow::Result<Self> {
-        Runnable::load(object, "announce").map(Self).context("the program announce cannot be loaded")
+        let program = Runnable::load(object, "announce").context("the program announce cannot be loaded")?;
+        Ok(Self { program, taken: object.maps.shared("TAKEN")? })
     }
 
     /// Announces what waits in the queue.
-    pub(super) fn run(&self, object: &LoadedObject) -> anyhow::Result<()> {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
         for _ in 0..RUNS {
-            self.0.run().context("the program announce cannot be run")?;
-            let taken: u32 = Array::try_from(object.maps.get("TAKEN")?)?.get(&0, 0)?;
-            if taken < ANNOUNCE_BATCH {
+            self.program.run().context("the program announce cannot be run")?;
+            if self.taken.get(0).unwrap_or(0) < ANNOUNCE_BATCH {
                 break;
             }
         }

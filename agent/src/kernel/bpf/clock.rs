@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use aya::maps::Array;
 use conntally_common::Clock;
 
 use super::{
-    abi::Plain,
     loader::{LoadedObject, Runnable},
+    shared::Shared,
 };
 
 /// Long enough that a tick which comes late does not matter.
@@ -34,37 +33,40 @@ const TRIES: u32 = 20;
 #[derive(Clone, Copy)]
 pub(super) struct Tick(Clock);
 
-/// The program that reads both clocks.
-pub(super) struct Watch(Runnable);
+/// The program that reads both clocks, with its answer.
+pub(super) struct Watch {
+    program: Runnable,
+    answer: Shared<Clock>,
+}
 
 impl Watch {
     /// Loads it.
     pub(super) fn load(object: &LoadedObject) -> anyhow::Result<Self> {
-        Runnable::load(object, "clock").map(Self).context("the clock program cannot be loaded")
+        let program = Runnable::load(object, "clock").context("the clock program cannot be loaded")?;
+        Ok(Self { program, answer: object.maps.shared("CLOCK")? })
     }
 
     /// Waits for the next tick that is seen when it comes.
-    pub(super) fn next_tick(&self, object: &LoadedObject) -> anyhow::Result<Tick> {
-        let mut wait = Wait::since(self.read(object)?);
+    pub(super) fn next_tick(&self) -> anyhow::Result<Tick> {
+        let mut wait = Wait::since(self.read()?);
         loop {
-            if let Some(tick) = wait.look(self.read(object)?)? {
+            if let Some(tick) = wait.look(self.read()?)? {
                 return Ok(Tick(tick));
             }
         }
     }
 
     /// Jiffies per second, from a tick taken a while ago and one taken now.
-    pub(super) fn ticks_per_second(&self, object: &LoadedObject, earlier: Tick) -> anyhow::Result<u32> {
-        let now = self.read(object)?;
+    pub(super) fn ticks_per_second(&self, earlier: Tick) -> anyhow::Result<u32> {
+        let now = self.read()?;
         let passed = Duration::from_nanos(now.boot_ns.saturating_sub(earlier.0.boot_ns));
         std::thread::sleep(SPAN.saturating_sub(passed));
-        rate(earlier.0, self.next_tick(object)?.0).context("the kernel's tick rate makes no sense")
+        rate(earlier.0, self.next_tick()?.0).context("the kernel's tick rate makes no sense")
     }
 
-    fn read(&self, object: &LoadedObject) -> anyhow::Result<Clock> {
-        self.0.run().context("the clock program cannot be run")?;
-        let clock: Plain<Clock> = Array::try_from(object.maps.get("CLOCK")?)?.get(&0, 0)?;
-        Ok(clock.0)
+    fn read(&self) -> anyhow::Result<Clock> {
+        self.program.run().context("the clock program cannot be run")?;
+        self.answer.get(0).context("the clock program gave no answer")
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is fixed before the programs are loaded: offsets of the running kernel, sizes of the maps.
 
-use anyhow::ensure;
+use std::fs;
+
+use anyhow::{Context, ensure};
 use conntally_common::{ABSENT, Layout};
 
 use super::{loader::Constants, programs::KernelSideOptions, start_error::StartError};
@@ -15,6 +17,9 @@ const HEAD_MAX: u32 = 256;
 /// 16 million flows, for which the buckets take 1.5 GiB; the configuration allows no more.
 const MAX_BUCKET_BITS: u32 = 24;
 
+/// More than any kernel is built for.
+const MAX_CPUS: u32 = 1 << 16;
+
 /// Works them out from the kernel's types and the configuration.
 pub(super) fn constants(btf: &Btf, options: &KernelSideOptions) -> Result<Constants, StartError> {
     let layout = layout::resolve(btf, None)?;
@@ -25,7 +30,21 @@ pub(super) fn constants(btf: &Btf, options: &KernelSideOptions) -> Result<Consta
         tail_offset: tail_offset(&layout),
         bucket_bits: bucket_bits(options.slots),
         rings: options.rings,
+        cpus: cpus().map_err(StartError::of)?,
     })
+}
+
+/// Largest number of a CPU that may ever come to run, plus one.
+fn cpus() -> anyhow::Result<u32> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(POSSIBLE).with_context(|| format!("{POSSIBLE} cannot be read"))?;
+    count_of_cpus(&text).with_context(|| format!("{POSSIBLE} has no list of CPUs: {text:?}"))
+}
+
+/// Reads a list such as `0-3,8`.
+fn count_of_cpus(list: &str) -> Option<u32> {
+    let last: u32 = list.trim().rsplit([',', '-']).next()?.parse().ok()?;
+    last.checked_add(1).filter(|cpus| *cpus <= MAX_CPUS)
 }
 
 /// The types of conntrack: the module's on top of the kernel's, or the kernel's alone.
@@ -74,6 +93,15 @@ fn bucket_bits(flows: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_cpu_of_the_list_gives_their_number() {
+        assert_eq!(count_of_cpus("0\n"), Some(1));
+        assert_eq!(count_of_cpus("0-63\n"), Some(64));
+        assert_eq!(count_of_cpus("0-3,8\n"), Some(9));
+        assert_eq!(count_of_cpus(""), None);
+        assert_eq!(count_of_cpus("0-4294967295"), None);
+    }
 
     #[test]
     fn there_are_as_many_buckets_as_flows() {

@@ -1,12 +1,11 @@
 //! What the kernel programs counted by themselves, whether or not anything of it was delivered.
 
-use aya::maps::{MapData, PerCpuArray};
-use conntally_common::{LOSS_REASONS, Sum};
+use conntally_common::{LOSS_REASONS, Sum, Tally};
 
-use super::{KernelSide, abi::Plain, attaching::Attached, hooks::Role, pins::Told};
+use super::{KernelSide, attaching::Attached, hooks::Role, pins::Told};
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
-const LOSS_NAMES: [&str; LOSS_REASONS as usize] =
+const LOSS_NAMES: [&str; LOSS_REASONS] =
     ["update_ring_full", "end_lost", "no_slot", "read_failed", "end_read_failed"];
 
 /// How often the kernel skipped a program because another was running on that CPU, since it was loaded. `None` where the
@@ -31,11 +30,10 @@ impl KernelSide {
     /// What was lost so far, by reason.
     #[must_use]
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let Ok(map) = self.object.maps.get("LOSSES") else { return Vec::new() };
-        let Ok(map) = PerCpuArray::<_, u64>::try_from(map) else { return Vec::new() };
-        (0u32..)
-            .zip(LOSS_NAMES.into_iter().zip(self.told.losses))
-            .map(|(index, (name, told))| (name, sum_of_cpus(&map, index).saturating_sub(told)))
+        let since = self.tally().losses.into_iter().zip(self.told.losses);
+        LOSS_NAMES
+            .into_iter()
+            .zip(since.map(|(now, told)| now.saturating_sub(told)))
             .chain([
                 ("hook_skipped", self.ends_skipped().unwrap_or(0)),
                 // At most so many ends have no reason, or another.
@@ -79,43 +77,40 @@ impl KernelSide {
     /// What those of them moved whose end had no room anywhere.
     #[must_use]
     pub fn ends_lost(&self) -> Sum {
-        beyond(self.sum("ENDS_LOST"), self.told.ends_lost)
+        beyond(self.tally().ends_lost, self.told.ends_lost)
     }
 
     /// What all flows moved that ended since the programs were loaded.
     pub(super) fn ended_ever(&self) -> Sum {
-        self.sum("ENDED")
+        self.tally().ended
     }
 
     /// All that was counted since the programs were loaded.
     pub(super) fn counted_ever(&self) -> Told {
-        let mut losses = [0; LOSS_REASONS as usize];
-        if let Ok(map) = self.object.maps.get("LOSSES").and_then(|map| Ok(PerCpuArray::try_from(map)?)) {
-            (0u32..).zip(&mut losses).for_each(|(index, count)| *count = sum_of_cpus(&map, index));
-        }
+        let Tally { losses, ends_lost, .. } = self.tally();
         let Skips { ends, notes } = self.skips_ever();
-        Told {
-            losses,
-            ends_lost: self.sum("ENDS_LOST"),
-            ends_skipped: ends.unwrap_or(0),
-            notes_skipped: notes.unwrap_or(0),
-        }
+        Told { losses, ends_lost, ends_skipped: ends.unwrap_or(0), notes_skipped: notes.unwrap_or(0) }
     }
 
-    fn sum(&self, name: &str) -> Sum {
-        let Ok(map) = self.object.maps.get(name) else { return Sum::default() };
-        let Ok(map) = PerCpuArray::<_, Plain<Sum>>::try_from(map) else { return Sum::default() };
-        let of_cpus = map.get(&0, 0).ok();
-        of_cpus.iter().flat_map(|values| values.iter()).fold(Sum::default(), |all, Plain(one)| Sum {
-            flows: all.flows.wrapping_add(one.flows),
-            packets: all.packets.wrapping_add(one.packets),
-            bytes: all.bytes.wrapping_add(one.bytes),
-        })
+    /// What all CPUs counted.
+    fn tally(&self) -> Tally {
+        let mut all = Tally::default();
+        for one in (0..self.tallies.len()).filter_map(|cpu| self.tallies.get(cpu)) {
+            all.ended = together(all.ended, one.ended);
+            all.ends_lost = together(all.ends_lost, one.ends_lost);
+            all.losses.iter_mut().zip(one.losses).for_each(|(all, one)| *all = all.wrapping_add(one));
+        }
+        all
     }
 }
 
-fn sum_of_cpus(map: &PerCpuArray<&MapData, u64>, index: u32) -> u64 {
-    map.get(&index, 0).map_or(0, |values| values.iter().sum())
+/// Both.
+pub(super) const fn together(a: Sum, b: Sum) -> Sum {
+    Sum {
+        flows: a.flows.wrapping_add(b.flows),
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+    }
 }
 
 /// What came since.

@@ -2,17 +2,14 @@
 //!
 //! BTF, symbols and settings enter; attached programs and their rings leave. Knows nothing of flows.
 
-mod abi;
 mod announce;
 mod attaching;
 mod clock;
 mod constants;
 mod counted;
-mod custody;
 mod hooks;
 mod loader;
 mod log;
-mod overflow;
 mod pinned;
 pub mod pins;
 mod programs;
@@ -26,7 +23,6 @@ mod walk;
 
 pub use hooks::{HookKind, HookPreference, HookReport, Updates};
 pub use loader::RingSizes;
-pub use overflow::Overflowed;
 pub use programs::{KernelSide, KernelSideOptions, RateStep, Wanted};
 pub use ring::Ring;
 pub use selftest::is_selftest;

@@ -11,12 +11,10 @@ use super::{
     KernelSide, KernelSideOptions, StartError,
     announce::Announcer,
     attaching::Attached,
-    counted::beyond,
-    custody::Custody,
+    counted::{beyond, together},
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
-    overflow,
-    pins::{self, Board, Description, PinDirectory, PinError, Place, constants_digest},
+    pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
     ring::Ring,
     selftest::is_selftest,
 };
@@ -111,8 +109,7 @@ impl KernelSide {
         Description { process: std::process::id(), state_dir: shown(place), ..found }.write(directory)?;
         let board = Board::open(directory)?;
         side.told = board.read();
-        side.custody = Some(pins::custody(directory, constants.rings.ends_overflow)?);
-        side.find_ended_before()?;
+        side.find_ended_before();
         Ok(Some((side, board)))
     }
 
@@ -135,48 +132,37 @@ impl KernelSide {
         Ok(())
     }
 
-    /// What flows moved whose ends were taken out of their ring, or had no room there, since the programs were loaded.
-    /// Both sums are read until no flow ends in between; each time only what came since is looked at, which is little.
-    fn ended_and_taken(&mut self) -> Sum {
-        let (mut taken, mut waiting) = (Sum::default(), Sum::default());
-        let mut place = self.ends.place();
+    /// What flows moved whose ends are not in the rings any more, and what those of them moved whose ends were lost since
+    /// they were last told of. Read until no flow ends in between; each time only what came since is looked at, which is
+    /// little.
+    fn taken_and_lost(&mut self) -> (Sum, Sum) {
+        let (mut waiting, mut places) = (Sum::default(), [self.ends.place(), self.overflow.place()]);
+        let mut found = Default::default();
         for _ in 0..TRIES {
             let ended = self.ended_ever();
-            place = self.ends.look(place, |record| {
-                waiting = Event::ref_from_bytes(record).map_or(waiting, |event| add(waiting, moved(event)));
-            });
-            taken = beyond(ended, waiting);
+            for (ring, place) in [&mut self.ends, &mut self.overflow].into_iter().zip(&mut places) {
+                *place = ring.look(*place, |record| {
+                    let moved = Event::ref_from_bytes(record).map_or_else(|_| Sum::default(), moved);
+                    waiting = together(waiting, moved);
+                });
+            }
+            found = (beyond(ended, waiting), self.ends_lost());
             if self.ended_ever() == ended {
                 break;
             }
         }
-        taken
+        found
     }
 
     /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
     pub fn ended_until_now(&mut self) -> Sum {
-        beyond(self.ended_and_taken(), self.ended_before)
+        beyond(self.taken_and_lost().0, self.ended_before)
     }
 
     /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
-    fn find_ended_before(&mut self) -> anyhow::Result<()> {
-        let mut overflowed = self.all_overflowed()?;
-        let mut taken = self.ended_and_taken();
-        for _ in 0..TRIES {
-            // As long as the ring is full, ends come to the queue that are in neither.
-            let known = self.custody.as_ref().map_or(0, Custody::len);
-            let mut all = self.all_overflowed()?;
-            let more = all.split_off(known.min(all.len()));
-            if more.is_empty() {
-                break;
-            }
-            overflowed.extend(more);
-            taken = self.ended_and_taken();
-        }
-        let ours = overflowed.iter().map(moved).fold(self.ends_lost(), add);
-        self.ended_before = beyond(taken, ours);
-        self.set_aside(overflowed);
-        Ok(())
+    fn find_ended_before(&mut self) {
+        let (taken, lost) = self.taken_and_lost();
+        self.ended_before = beyond(taken, lost);
     }
 
     /// Has the programs outlive this process. Where that is not possible, they go with it.
@@ -201,11 +187,8 @@ impl KernelSide {
             state_dir: shown(place),
             process: std::process::id(),
         };
-        match self.pin_all(&directory, &description, constants.rings.ends_overflow) {
-            Ok((board, custody)) => {
-                self.pinned = Some(Pinned { directory, board, were_taken_over: false });
-                self.custody = Some(custody);
-            }
+        match self.pin_all(&directory, &description) {
+            Ok(board) => self.pinned = Some(Pinned { directory, board, were_taken_over: false }),
             Err(error) => {
                 tell_unpinned(&error);
                 if let Err(error) = directory.remove() {
@@ -215,12 +198,7 @@ impl KernelSide {
         }
     }
 
-    fn pin_all(
-        &self,
-        directory: &PinDirectory,
-        description: &Description,
-        queue: u32,
-    ) -> anyhow::Result<(Board, Custody)> {
+    fn pin_all(&self, directory: &PinDirectory, description: &Description) -> anyhow::Result<Board> {
         for Attached { role, link, .. } in &self.attached {
             let program = role.program(self.kind);
             link.pin(&directory.link(program)).with_context(|| format!("program {program}"))?;
@@ -230,15 +208,13 @@ impl KernelSide {
         }
         let mut board = Board::open(directory)?;
         board.note(&self.told);
-        let custody = pins::custody(directory, queue)?;
         description.write(directory)?;
-        Ok((board, custody))
+        Ok(board)
     }
 
     /// Removes the pins, if there are any.
     pub(super) fn unpin(&mut self) {
         let Some(pinned) = self.pinned.take() else { return };
-        self.custody = None;
         if let Err(error) = pinned.directory.remove() {
             tracing::error!("kernel programs stay attached: {error}; `conntally detach` removes them");
         }
@@ -254,7 +230,7 @@ fn salvage(directory: &PinDirectory) -> Vec<Event> {
     }
     let is_same_size = known.is_some_and(|known| known.event_bytes == size_of::<Event>());
     let (mut found, mut unread) = (Vec::new(), 0);
-    for ring in ["UPDATES", "ENDS"] {
+    for ring in ["UPDATES", "ENDS", "ENDS_OVERFLOW"] {
         match open_ring(directory, ring) {
             Ok(mut ring) if is_same_size => found.append(&mut events(&mut ring, &mut unread)),
             Ok(mut ring) => {
@@ -262,11 +238,10 @@ fn salvage(directory: &PinDirectory) -> Vec<Event> {
                     unread += 1;
                 }
             }
-            Err(error) => tracing::debug!("{ring}: {error:#}"),
+            Err(error) => {
+                tracing::warn!("what is left in the earlier programs' ring {ring} is lost: {error:#}")
+            }
         }
-    }
-    if is_same_size {
-        found.append(&mut overflowed(directory).unwrap_or_default());
     }
     tell_salvaged(found.len(), unread);
     let living = found.iter_mut().filter(|event| event.kind != EventKind::END);
@@ -288,13 +263,6 @@ fn open_ring(directory: &PinDirectory, name: &str) -> anyhow::Result<Ring> {
     loader::ring(&Map::from_map_data(data)?)
 }
 
-fn overflowed(directory: &PinDirectory) -> anyhow::Result<Vec<Event>> {
-    let data = MapData::from_pin(directory.map("ENDS_OVERFLOW"))?;
-    let room = data.info()?.max_entries();
-    let mut custody = pins::custody(directory, room).ok();
-    overflow::empty(&mut Map::from_map_data(data)?, custody.as_mut())
-}
-
 /// Takes all events of a ring; counts records of another size.
 fn events(ring: &mut Ring, others: &mut usize) -> Vec<Event> {
     let mut found = Vec::new();
@@ -313,14 +281,6 @@ fn moved(end: &Event) -> Sum {
     let packets = original.packets.wrapping_add(reply.packets);
     let bytes = original.bytes.wrapping_add(reply.bytes);
     if is_selftest(end) { Sum::default() } else { Sum { flows: 1, packets, bytes } }
-}
-
-const fn add(a: Sum, b: Sum) -> Sum {
-    Sum {
-        flows: a.flows.wrapping_add(b.flows),
-        packets: a.packets.wrapping_add(b.packets),
-        bytes: a.bytes.wrapping_add(b.bytes),
-    }
 }
 
 fn shown(place: &Place) -> String {

@@ -2,24 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use aya::maps::Array;
-use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Sum};
+use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Runs, Sum, Tally};
 
 use super::{
-    abi::Plain,
     announce::Announcer,
     attaching::Attached,
     clock::Watch,
     constants,
     counted::Skips,
-    custody::Custody,
     hooks::{HookKind, HookPreference, HookReport, Role, Updates},
     loader::{self, Constants, LoadedObject, RingSizes},
     log::KernelLog,
     pinned::Pinned,
     pins::{Place, Told},
     ring::Ring,
+    shared::Shared,
     start_error::StartError,
     sweep::Sweeper,
     walk::Walker,
@@ -94,6 +91,10 @@ pub struct KernelSide {
     pub(super) attached: Vec<Attached>,
     pub(super) updates: Ring,
     pub(super) ends: Ring,
+    pub(super) overflow: Ring,
+    control: Shared<Control>,
+    pub(super) tallies: Shared<Tally>,
+    pub(super) runs: Shared<Runs>,
     log: KernelLog,
     pub(super) announcer: Option<Announcer>,
     /// Of functions to probe, where the kernel is slow to look names up.
@@ -108,8 +109,6 @@ pub struct KernelSide {
     pub(super) skips: Skips,
     /// Where the programs outlive this process, if they do.
     pub(super) pinned: Option<Pinned>,
-    /// Where ends are held that were taken out of their queue, if programs outlive this process.
-    pub(super) custody: Option<Custody>,
     /// What earlier agents told of the counters, and what happened during the self-test.
     pub(super) told: Told,
     /// What flows moved whose ends earlier agents were handed.
@@ -139,10 +138,10 @@ impl KernelSide {
         let object = LoadedObject::load(constants).map_err(StartError::of)?;
         let mut side = Self::on(object, constants, options).map_err(StartError::of)?;
         let watch = Watch::load(&side.object).map_err(StartError::of)?;
-        let tick = watch.next_tick(&side.object).map_err(StartError::of)?;
+        let tick = watch.next_tick().map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
         side.attach_all(options.hook, btf)?;
-        side.ticks_per_second = watch.ticks_per_second(&side.object, tick).map_err(StartError::of)?;
+        side.ticks_per_second = watch.ticks_per_second(tick).map_err(StartError::of)?;
         side.configure(0).map_err(StartError::of)?;
         // The test's own.
         let Skips { ends, notes } = side.skips_ever();
@@ -165,6 +164,10 @@ impl KernelSide {
             attached: Vec::new(),
             updates: object.maps.ring("UPDATES")?,
             ends: object.maps.ring("ENDS")?,
+            overflow: object.maps.ring("ENDS_OVERFLOW")?,
+            control: object.maps.shared("CONTROL")?,
+            tallies: object.maps.shared("TALLIES")?,
+            runs: object.maps.shared("SWEEPS")?,
             log: KernelLog::new(),
             object,
             announcer: None,
@@ -178,7 +181,6 @@ impl KernelSide {
             set_aside: Vec::new(),
             skips: Skips::default(),
             pinned: None,
-            custody: None,
             told: Told::default(),
             ended_before: Sum::default(),
         })
@@ -194,6 +196,22 @@ impl KernelSide {
         &mut self.ends
     }
 
+    /// The ring of ends for which that one had no room. Nobody is woken for it: read it after each read of that.
+    pub fn overflow(&mut self) -> &mut Ring {
+        &mut self.overflow
+    }
+
+    /// Whether what comes next in any ring is still being written.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        self.updates.is_held_up() || self.ends.is_held_up() || self.overflow.is_held_up()
+    }
+
+    /// What was taken of the rings is kept: a later agent need not find it.
+    pub fn give_back(&mut self) {
+        [&mut self.updates, &mut self.ends, &mut self.overflow].into_iter().for_each(Ring::give_back);
+    }
+
     /// Events of other flows that came while the self-test read the rings.
     pub fn take_set_aside(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.set_aside)
@@ -205,7 +223,7 @@ impl KernelSide {
     /// When the program that does it cannot be run.
     pub fn announce(&mut self) -> anyhow::Result<()> {
         // Typed programs announce a flow at once.
-        self.announcer.as_ref().map_or(Ok(()), |announcer| announcer.run(&self.object))
+        self.announcer.as_ref().map_or(Ok(()), Announcer::run)
     }
 
     /// Hands what the programs logged to this process's log.
@@ -273,8 +291,8 @@ impl KernelSide {
             wants: wanted.mask(),
             sweeps: u32::from(*updates == Updates::Sweep),
         };
-        let map = self.object.maps.get_mut("CONTROL")?;
-        Array::try_from(map)?.set(0, Plain(control), 0).context("the settings cannot be written")
+        self.control.set(0, control);
+        Ok(())
     }
 
     fn jiffies(&self, time: Duration) -> u32 {

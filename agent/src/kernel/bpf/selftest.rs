@@ -155,7 +155,7 @@ impl PrivateNamespace {
         while self.receiver.recv(&mut buffer).is_ok() {}
     }
 
-    /// Reads both rings until `complete` or out of patience; nobody is out of patience with a ring whose next record is
+    /// Reads the rings until `complete` or out of patience; nobody is out of patience with a ring whose next record is
     /// still being written.
     fn collect(
         &self,
@@ -169,9 +169,9 @@ impl PrivateNamespace {
             let mut others = Vec::new();
             read_ring(side.updates(), self.netns, seen, &mut others);
             read_ring(side.ends(), self.netns, seen, &mut others);
+            read_ring(side.overflow(), self.netns, seen, &mut others);
             side.set_aside(others);
-            let is_held_up = side.updates().is_held_up() || side.ends().is_held_up();
-            let patience = if is_held_up { patience.max(END_PATIENCE) } else { patience };
+            let patience = if side.is_held_up() { patience.max(END_PATIENCE) } else { patience };
             if complete(seen) || started.elapsed() > patience {
                 return;
             }

@@ -4,11 +4,12 @@
 use std::{
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     ptr::NonNull,
 };
 
-use super::abi::Plain;
+use aya::maps::MapData;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The elements of an array map that was made with `BPF_F_MMAPABLE`.
 pub(super) struct Shared<T> {
@@ -18,18 +19,22 @@ pub(super) struct Shared<T> {
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; it is plain data, read and written whole.
-unsafe impl<T> Send for Shared<T> where Plain<T>: aya::Pod {}
+unsafe impl<T: FromBytes + IntoBytes> Send for Shared<T> {}
 
-impl<T: Copy> Shared<T>
-where
-    Plain<T>: aya::Pod,
-{
-    /// Maps the first `len` elements of a map whose values are `T`, 8 bytes aligned.
+impl<T: FromBytes + IntoBytes + Copy> Shared<T> {
+    /// Opens a map whose values are made of as many `T` as fit.
     ///
     /// # Errors
     /// When the kernel does not map it.
-    pub(super) fn map(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    pub(super) fn open(map: &MapData) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the elements of an array map are 8-byte aligned") };
+        let info = map.info().map_err(io::Error::other)?;
+        let bytes = info.value_size() as usize * info.max_entries() as usize;
+        Self::map(map.fd().as_fd(), bytes / size_of::<T>())
+    }
+
+    /// Maps the first `len` elements.
+    pub(super) fn map(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address that the kernel chooses.
         let address = unsafe {
             libc::mmap(

@@ -1,13 +1,11 @@
 //! Runs the program that looks at flows which are due although no packet made them speak.
 
 use anyhow::Context;
-use aya::maps::Array;
-use conntally_common::{Event, Runs, SIGHTS, VISITS, Visit, VisitVerdict};
+use conntally_common::{Event, Runs, VISITS, Visit, VisitVerdict};
 
 use super::{
     KernelSide,
-    abi::Plain,
-    loader::{self, LoadedObject, Runnable},
+    loader::{LoadedObject, Runnable},
     shared::Shared,
 };
 
@@ -18,30 +16,23 @@ pub(super) struct Sweeper {
     sights: Shared<Event>,
 }
 
-/// The memory in which the programs leave what they saw.
-pub(super) fn sights(object: &LoadedObject) -> anyhow::Result<Shared<Event>> {
-    let map = loader::descriptor(object.maps.get("SIGHTS")?).context("the map SIGHTS is of no known kind")?;
-    Shared::map(map, SIGHTS as usize).context("the map SIGHTS cannot be shared")
-}
-
 impl Sweeper {
     /// Loads it.
     pub(super) fn load(object: &LoadedObject) -> anyhow::Result<Self> {
         let program = Runnable::load(object, "sweep").context("the program sweep cannot be loaded")?;
-        let map =
-            loader::descriptor(object.maps.get("VISITS")?).context("the map VISITS is of no known kind")?;
-        let visits = Shared::map(map, VISITS as usize).context("the map VISITS cannot be shared")?;
-        Ok(Self { program, visits, sights: sights(object)? })
+        Ok(Self { program, visits: object.maps.shared("VISITS")?, sights: object.maps.shared("SIGHTS")? })
     }
 
     /// One run over the first of the given flows, as many as the list holds; sets their verdicts. Returns how many
     /// those are.
     fn run(&mut self, due: &mut [Visit], mut changed: impl FnMut(&Event)) -> anyhow::Result<usize> {
-        let len = due.len().min(self.visits.len());
+        let len = due.len().min(VISITS as usize);
         for (index, visit) in due.iter().take(len).enumerate() {
             self.visits.set(index, *visit);
         }
-        self.visits.set(len, Visit::default());
+        if len < VISITS as usize {
+            self.visits.set(len, Visit::default());
+        }
         self.program.run().context("the program sweep cannot be run")?;
         for (index, visit) in due.iter_mut().take(len).enumerate() {
             visit.verdict = self.visits.get(index).map_or(0, |answered| answered.verdict);
@@ -70,9 +61,6 @@ impl KernelSide {
     /// How the runs of that program went so far.
     #[must_use]
     pub fn sweeps(&self) -> Runs {
-        let read = || -> anyhow::Result<Plain<Runs>> {
-            Ok(Array::try_from(self.object.maps.get("SWEEPS")?)?.get(&0, 0)?)
-        };
-        read().map_or_else(|_| Runs::default(), |runs| runs.0)
+        self.runs.get(0).unwrap_or_default()
     }
 }

@@ -1,7 +1,6 @@
 //! Finds where the kernel keeps its connection table.
 
 use anyhow::{Context, ensure};
-use aya::maps::Array;
 
 use super::loader::{LoadedObject, Runnable};
 use crate::kernel::addresses::Addresses;
@@ -31,8 +30,8 @@ fn get(addresses: &Addresses) -> Option<[u64; 2]> {
 /// Has the kernel look the names up, which it can since 5.16: the symbol table takes much longer to read.
 fn ask(object: &LoadedObject) -> anyhow::Result<[u64; 2]> {
     Runnable::load_system_call(object, "look_up")?.run().context("the program look_up cannot be run")?;
-    let found = Array::<_, u64>::try_from(object.maps.get("ADDRESSES")?)?;
-    let addresses = [found.get(&0, 0)?, found.get(&1, 0)?];
+    let found = object.maps.shared::<u64>("ADDRESSES")?;
+    let addresses = [0, 1].map(|index| found.get(index).unwrap_or(0));
     ensure!(!addresses.contains(&0), "the kernel does not tell addresses");
     Ok(addresses)
 }

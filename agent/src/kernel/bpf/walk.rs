@@ -5,9 +5,8 @@ use conntally_common::{Event, Walk, WalkState};
 
 use super::{
     KernelSide,
-    loader::{self, LoadedObject, Runnable},
+    loader::{LoadedObject, Runnable},
     shared::Shared,
-    sweep::sights,
     table,
 };
 use crate::kernel::addresses::Addresses;
@@ -41,9 +40,8 @@ impl Walker {
         let [table_pointer, size_pointer] = table::find(object, known)?;
         let start = Walk { table_pointer, size_pointer, ..Walk::default() };
         let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
-        let map = loader::descriptor(object.maps.get("WALK")?).context("the map WALK is of no known kind")?;
-        let cursor = Shared::map(map, 1).context("the map WALK cannot be shared")?;
-        Ok(Self { program, cursor, sights: sights(object)?, start, longest_ns: 0 })
+        let (cursor, sights) = (object.maps.shared("WALK")?, object.maps.shared("SIGHTS")?);
+        Ok(Self { program, cursor, sights, start, longest_ns: 0 })
     }
 
     fn step(&mut self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {

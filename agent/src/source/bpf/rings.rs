@@ -1,4 +1,4 @@
-//! Reads the two rings in the order in which their events may be applied.
+//! Reads the rings in the order in which their events may be applied.
 #![expect(unsafe_code, reason = "tokio asks for a promise about the descriptors that it polls")]
 
 use std::{
@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 
 use super::decode;
 use crate::{
-    kernel::bpf::{KernelSide, Overflowed, Ring},
+    kernel::bpf::{KernelSide, Ring},
     model::Observation,
     source::Batch,
 };
@@ -74,10 +74,10 @@ impl Rings {
     ///
     /// `sights` are what was seen just before by other ways; they go between the two.
     pub(super) fn read(&mut self, side: &mut KernelSide, sights: &mut Vec<Observation>, batch: &mut Batch) {
-        let ends_emptied = take(side.ends(), &mut self.ends) && take_overflowed(side, &mut self.ends);
+        let ends_emptied = take(side.ends(), &mut self.ends) & take(side.overflow(), &mut self.ends);
         let updates_emptied = take(side.updates(), &mut batch.observations);
         self.emptied = ends_emptied && updates_emptied;
-        self.held_up = side.ends().is_held_up() || side.updates().is_held_up();
+        self.held_up = side.is_held_up();
         batch.observations.append(sights);
         batch.observations.append(&mut self.ends);
     }
@@ -106,22 +106,6 @@ pub fn take(ring: &mut Ring, observations: &mut Vec<Observation>) -> bool {
                 expected = size_of::<Event>(),
                 "an event of the wrong size came from the kernel side and is lost"
             ),
-        }
-    }
-    false
-}
-
-/// Takes the ends for which the ring had no room, up to the limit; true when there are no more.
-fn take_overflowed(side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
-    for _ in 0..READ_LIMIT {
-        match side.overflowed_end() {
-            Ok(Overflowed::End(event)) => decode::report(&event, observations),
-            Ok(Overflowed::Empty) => return true,
-            Ok(Overflowed::Later) => return false,
-            Err(error) => {
-                tracing::error!("{error:#}");
-                return true;
-            }
         }
     }
     false

@@ -9,9 +9,13 @@ use std::{
 use anyhow::{Context, bail};
 use aya::maps::{Map, MapData, MapError};
 use aya_obj::{EbpfSectionKind, generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::syscall;
-use crate::kernel::bpf::ring::{Ring, page_bytes};
+use crate::kernel::bpf::{
+    ring::{Ring, page_bytes},
+    shared::Shared,
+};
 
 /// Every map by its name in the programs.
 pub(in super::super) struct Maps(HashMap<String, Map>);
@@ -38,14 +42,9 @@ impl Maps {
         Ok(Self(made.collect::<Result<_, MapsError>>()?))
     }
 
-    /// A map to read.
+    /// A map.
     pub(in super::super) fn get(&self, name: &str) -> anyhow::Result<&Map> {
         self.0.get(name).with_context(|| missing(name))
-    }
-
-    /// A map to write.
-    pub(in super::super) fn get_mut(&mut self, name: &str) -> anyhow::Result<&mut Map> {
-        self.0.get_mut(name).with_context(|| missing(name))
     }
 
     /// Opens those that another process made; `pin` says where each is. A map of constants is made anew: it has no pin,
@@ -72,6 +71,14 @@ impl Maps {
         ring(self.get(name)?).with_context(|| format!("the ring {name} cannot be read"))
     }
 
+    /// The elements of a map that was made with `BPF_F_MMAPABLE`, shared with the programs.
+    pub(in super::super) fn shared<T: FromBytes + IntoBytes + Copy>(
+        &self,
+        name: &str,
+    ) -> anyhow::Result<Shared<T>> {
+        shared(self.get(name)?).with_context(|| format!("the map {name} cannot be shared"))
+    }
+
     /// Number of the descriptor of each map.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = (&str, i32)> {
         self.0.iter().filter_map(|(name, map)| Some((name.as_str(), descriptor(map)?.as_raw_fd())))
@@ -84,6 +91,17 @@ pub(in super::super) fn ring(map: &Map) -> anyhow::Result<Ring> {
     Ok(Ring::open(data)?)
 }
 
+/// The elements of an array map, shared with whoever else has it.
+pub(in super::super) fn shared<T: FromBytes + IntoBytes + Copy>(map: &Map) -> anyhow::Result<Shared<T>> {
+    let Map::Array(data) = map else { bail!("it is no array") };
+    Ok(Shared::open(data)?)
+}
+
+/// Sets the only value of an array, as a whole: whoever dies meanwhile leaves the old one or the new one.
+pub(in super::super) fn set_whole(map: &Map, value: &[u8]) -> anyhow::Result<()> {
+    Ok(syscall::set_map_value(descriptor(map).context("it is of no known kind")?, 0, value)?)
+}
+
 /// The descriptor of a map; `None` for a kind of map that no program here has.
 pub(in super::super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
@@ -92,12 +110,6 @@ pub(in super::super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
         }
         _ => None,
     }
-}
-
-/// Copies the oldest value of a queue into `value`, which is as long, and leaves it there; false when there is none.
-pub(in super::super) fn front(queue: &Map, value: &mut [u8]) -> anyhow::Result<bool> {
-    let queue = descriptor(queue).context("it is no queue")?;
-    Ok(syscall::front_of_queue(queue, value)?)
 }
 
 /// A name that no file may have is that of data of the object, which are constants.

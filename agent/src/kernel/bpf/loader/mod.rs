@@ -16,7 +16,7 @@ mod subprograms;
 mod syscall;
 
 pub(super) use link::{Link, pin};
-pub(super) use maps::{descriptor, front, ring};
+pub(super) use maps::{descriptor, ring, set_whole, shared};
 pub use object::RingSizes;
 pub(super) use object::{Constants, LoadedObject, object_digest};
 pub(super) use probe::Probe;

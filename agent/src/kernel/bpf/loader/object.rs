@@ -5,15 +5,15 @@ use std::{
     path::PathBuf,
 };
 
-use aya_obj::Object;
-use conntally_common::{LOSS_REASONS, Layout};
+use aya_obj::{Object, generated::BPF_RINGBUF_HDR_SZ};
+use conntally_common::{Event, Layout};
+use zerocopy::IntoBytes;
 
 use super::{
     code::Code,
     maps::{Maps, MapsError},
     subprograms::{self, Declared, Global, Known},
 };
-use crate::kernel::bpf::abi::Plain;
 
 /// What `cargo xtask ebpf` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../conntally.bpf.o");
@@ -37,7 +37,7 @@ pub struct RingSizes {
     pub updates: u32,
     /// Bytes of the ring of ends, a power of two.
     pub ends: u32,
-    /// Ends that the queue behind that ring holds.
+    /// Ends that the ring behind that one has room for at least.
     pub ends_overflow: u32,
 }
 
@@ -48,7 +48,12 @@ pub(in super::super) struct Constants {
     pub(in super::super) tail_offset: u32,
     pub(in super::super) bucket_bits: u32,
     pub(in super::super) rings: RingSizes,
+    /// Of this machine, or more.
+    pub(in super::super) cpus: u32,
 }
+
+/// Bytes of a ring that an end takes.
+const END_BYTES: u32 = BPF_RINGBUF_HDR_SZ + size_of::<Event>() as u32;
 
 /// The digest of the built object, which no other has.
 pub(in super::super) fn object_digest() -> &'static str {
@@ -117,12 +122,11 @@ impl LoadedObject {
 }
 
 fn set_constants(object: &mut Object, constants: &Constants) -> Result<(), ObjectError> {
-    let layout = Plain(constants.layout);
     let head_bytes = constants.head_bytes.to_ne_bytes();
     let tail_offset = constants.tail_offset.to_ne_bytes();
     let bucket_bits = constants.bucket_bits.to_ne_bytes();
     object.patch_map_data(HashMap::from([
-        ("LAYOUT", (layout.bytes(), true)),
+        ("LAYOUT", (constants.layout.as_bytes(), true)),
         ("HEAD_BYTES", (head_bytes.as_slice(), true)),
         ("TAIL_OFFSET", (tail_offset.as_slice(), true)),
         ("BUCKET_BITS", (bucket_bits.as_slice(), true)),
@@ -134,9 +138,9 @@ fn set_sizes(definitions: &mut HashMap<String, aya_obj::Map>, constants: &Consta
     let sizes = [
         ("UPDATES", constants.rings.updates),
         ("ENDS", constants.rings.ends),
-        ("ENDS_OVERFLOW", constants.rings.ends_overflow),
+        ("ENDS_OVERFLOW", constants.rings.ends_overflow.saturating_mul(END_BYTES)),
         ("SLOTS", 1 << constants.bucket_bits),
-        ("LOSSES", LOSS_REASONS),
+        ("TALLIES", constants.cpus),
     ];
     for (name, entries) in sizes {
         if let Some(map) = definitions.get_mut(name) {
@@ -192,6 +196,7 @@ mod tests {
             tail_offset: 128,
             bucket_bits: 17,
             rings: RingSizes { updates: 1 << 16, ends: 1 << 17, ends_overflow: 77 },
+            cpus: 6,
         };
         set_constants(&mut object, &constants).unwrap();
         let data = object.maps[".rodata"].data().to_vec();
@@ -199,7 +204,8 @@ mod tests {
         let mut definitions = std::mem::take(&mut object.maps);
         set_sizes(&mut definitions, &constants);
         assert_eq!(definitions["ENDS"].max_entries(), 1 << 17);
-        assert_eq!(definitions["ENDS_OVERFLOW"].max_entries(), 77);
+        assert_eq!(definitions["ENDS_OVERFLOW"].max_entries(), 77 * 208);
+        assert_eq!(definitions["TALLIES"].max_entries(), 6);
         assert_eq!(definitions["SLOTS"].max_entries(), 1 << 17);
     }
 }

@@ -127,19 +127,6 @@ pub(super) fn set_map_value(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// `BPF_MAP_LOOKUP_ELEM` of a queue: copies its oldest value, which is as long as `value` and stays; false when it is
-/// empty.
-pub(super) fn front_of_queue(queue: BorrowedFd<'_>, value: &mut [u8]) -> io::Result<bool> {
-    let mut attr = zeroed_attr();
-    attr.__bindgen_anon_2.map_fd = number(queue);
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
-    match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// `BPF_MAP_FREEZE`: user space cannot write it any more.
 pub(super) fn freeze_map(map: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed_attr();

@@ -3,23 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Map, MapData};
 use aya_obj::{
     EbpfSectionKind,
     generated::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY},
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
-use conntally_common::{Event, LOSS_REASONS, Sum};
+use conntally_common::{LOSS_REASONS, Sum};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
+use zerocopy::IntoBytes;
 
 use super::{PinDirectory, directory};
 use crate::kernel::bpf::{
-    abi::Plain,
-    custody::Custody,
     hooks::{HookKind, Role, Updates},
     loader::{self, Constants, object_digest},
     programs::KernelSideOptions,
+    shared::Shared,
 };
 
 /// Bytes of the description at most.
@@ -28,11 +28,13 @@ const BYTES: usize = 16 << 10;
 /// What is said of it: its length, then the text.
 type Text = [u8; BYTES];
 
-/// Counters of [`Told`], in this order: losses by reason, lost ends (flows, packets, bytes), skipped ends,
-/// skipped notes of deletions and beginnings.
-type Counts = [u64; COUNTS];
-const REASONS: usize = LOSS_REASONS as usize;
-const COUNTS: usize = REASONS + 5;
+/// A note of [`Told`]: its number, which is 0 while it is written; then, in this order, losses by reason, lost ends
+/// (flows, packets, bytes), skipped ends, skipped notes of deletions and beginnings.
+type Note = [u64; 1 + COUNTS];
+const COUNTS: usize = LOSS_REASONS + 5;
+
+/// There are two notes, of which the one with the higher number holds: whoever dies while he writes leaves the other.
+const NOTES: usize = 2;
 
 /// Which programs they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +79,8 @@ impl Description {
         if !path.exists() {
             return Ok(None);
         }
-        let text: Text = array(open(&path)?)?.get(&0, 0).context("the description cannot be read")?;
+        let shared = loader::shared(&open(&path)?).context("the description cannot be shared")?;
+        let text: Text = shared.get(0).context("the description cannot be read")?;
         decode(&text).map(Some)
     }
 
@@ -88,13 +91,13 @@ impl Description {
     pub(in super::super) fn write(&self, directory: &PinDirectory) -> anyhow::Result<()> {
         let text = encode(self)?;
         let path = directory::description(directory.path());
-        let pinned = if path.exists() { open(&path)? } else { make("description", BYTES, 1, 0)? };
+        let pinned = if path.exists() { open(&path)? } else { make("description", BYTES)? };
         if !path.exists() {
             let new = loader::descriptor(&pinned).context("no descriptor")?;
             // Empty for a moment, which is as good as none.
             loader::pin(new, &path).context("the description cannot be pinned")?;
         }
-        array(pinned)?.set(0, text, 0).context("the description cannot be written")
+        loader::set_whole(&pinned, &text).context("the description cannot be written")
     }
 
     /// Why programs that are wanted now are not these; `None` when they are.
@@ -120,13 +123,12 @@ impl Description {
 
 /// The digest of what programs depend on. The number of slots is told apart.
 pub(in super::super) fn constants_digest(constants: &Constants, options: &KernelSideOptions) -> String {
-    let layout = Plain(constants.layout);
     let sizes = [constants.rings.updates, constants.rings.ends, constants.rings.ends_overflow];
     let fixed = [constants.head_bytes, constants.tail_offset];
     let hook = options.hook as u32;
     let choices = [hook, u32::from(options.updates == Updates::Sweep), u32::from(options.wanted.update)];
     let numbers = sizes.into_iter().chain(fixed).chain(choices).flat_map(u32::to_le_bytes);
-    let bytes: Vec<u8> = layout.bytes().iter().copied().chain(numbers).collect();
+    let bytes: Vec<u8> = constants.layout.as_bytes().iter().copied().chain(numbers).collect();
     format!("{:032x}", xxh3_128(&bytes))
 }
 
@@ -134,14 +136,14 @@ pub(in super::super) fn constants_digest(constants: &Constants, options: &Kernel
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Told {
     /// By number of reason.
-    pub(in super::super) losses: [u64; REASONS],
+    pub(in super::super) losses: [u64; LOSS_REASONS],
     pub(in super::super) ends_lost: Sum,
     pub(in super::super) ends_skipped: u64,
     pub(in super::super) notes_skipped: u64,
 }
 
 /// Where it is noted.
-pub(in super::super) struct Board(Array<MapData, Counts>);
+pub(in super::super) struct Board(Shared<Note>);
 
 impl Board {
     /// Opens that of a directory, or pins a new one.
@@ -151,17 +153,17 @@ impl Board {
     pub(in super::super) fn open(directory: &PinDirectory) -> anyhow::Result<Self> {
         let path = path(directory);
         if path.exists() {
-            return Ok(Self(Array::try_from(open(&path)?)?));
+            return Ok(Self(loader::shared(&open(&path)?)?));
         }
-        let map = make("told", size_of::<Counts>(), 1, 0)?;
+        let map = make("told", NOTES * size_of::<Note>())?;
         loader::pin(loader::descriptor(&map).context("no descriptor")?, &path)?;
-        Ok(Self(Array::try_from(map)?))
+        Ok(Self(loader::shared(&map)?))
     }
 
     pub(in super::super) fn read(&self) -> Told {
-        let counts = self.0.get(&0, 0).unwrap_or([0; COUNTS]);
+        let [_, counts @ ..] = self.latest();
         let mut told = Told::default();
-        let (losses, rest) = counts.split_at(REASONS);
+        let (losses, rest) = counts.split_at(LOSS_REASONS);
         told.losses.copy_from_slice(losses);
         if let [flows, packets, bytes, ends, notes] = *rest {
             told.ends_lost = Sum { flows, packets, bytes };
@@ -172,29 +174,20 @@ impl Board {
 
     pub(in super::super) fn note(&mut self, told: &Told) {
         let Told { losses, ends_lost: Sum { flows, packets, bytes }, ends_skipped, notes_skipped } = *told;
-        let mut counts = [0; COUNTS];
-        let all = losses.into_iter().chain([flows, packets, bytes, ends_skipped, notes_skipped]);
-        counts.iter_mut().zip(all).for_each(|(to, from)| *to = from);
-        // What cannot be noted is told again by the next agent.
-        let _ = self.0.set(0, counts, 0);
+        let [number, ..] = self.latest();
+        let all = [0].into_iter().chain(losses).chain([flows, packets, bytes, ends_skipped, notes_skipped]);
+        let mut note = Note::default();
+        note.iter_mut().zip(all).for_each(|(to, from)| *to = from);
+        let place = (number % NOTES as u64) as usize;
+        self.0.set(place, note);
+        note[0] = number + 1;
+        self.0.set(place, note);
     }
-}
 
-/// The custody of a directory, which has room for twice the queue; a new one is pinned unless there is one.
-///
-/// # Errors
-/// When that is not possible.
-pub(in super::super) fn custody(directory: &PinDirectory, queue: u32) -> anyhow::Result<Custody> {
-    let path = directory.path().join("custody");
-    let room = 2 * queue as usize;
-    let is_there = path.exists();
-    let map =
-        if is_there { open(&path)? } else { make("custody", size_of::<Event>(), room, BPF_F_MMAPABLE)? };
-    let memory = loader::descriptor(&map).context("no descriptor")?;
-    if !is_there {
-        loader::pin(memory, &path).context("the custody cannot be pinned")?;
+    fn latest(&self) -> Note {
+        let notes = (0..NOTES).filter_map(|place| self.0.get(place));
+        notes.max_by_key(|[number, ..]| *number).unwrap_or_default()
     }
-    Custody::over(memory, room).context("the custody cannot be shared")
 }
 
 fn path(directory: &PinDirectory) -> PathBuf {
@@ -224,14 +217,14 @@ fn open(path: &Path) -> anyhow::Result<Map> {
     Map::from_map_data(data).with_context(failed)
 }
 
-/// Makes an array of so many values of so many bytes.
-fn make(name: &str, bytes: usize, values: usize, flags: u32) -> anyhow::Result<Map> {
+/// Makes an array of one value of so many bytes.
+fn make(name: &str, bytes: usize) -> anyhow::Result<Map> {
     let definition = bpf_map_def {
         map_type: BPF_MAP_TYPE_ARRAY as u32,
         key_size: 4,
         value_size: u32::try_from(bytes)?,
-        max_entries: u32::try_from(values)?,
-        map_flags: flags,
+        max_entries: 1,
+        map_flags: BPF_F_MMAPABLE,
         id: 0,
         pinning: PinningType::None,
     };
@@ -246,13 +239,11 @@ fn make(name: &str, bytes: usize, values: usize, flags: u32) -> anyhow::Result<M
     Ok(Map::from_map_data(MapData::create(map, name, None)?)?)
 }
 
-fn array(map: Map) -> anyhow::Result<Array<MapData, Text>> {
-    Ok(Array::try_from(map)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use conntally_common::Layout;
+    use std::os::fd::AsFd;
+
+    use conntally_common::{Event, Layout};
 
     use super::*;
     use crate::kernel::bpf::{HookPreference, RingSizes, programs::Wanted};
@@ -264,6 +255,7 @@ mod tests {
             tail_offset: 128,
             bucket_bits: 18,
             rings: RingSizes { updates: 1 << 16, ends: 1 << 17, ends_overflow: 77 },
+            cpus: 6,
         }
     }
 
@@ -335,6 +327,29 @@ mod tests {
         assert!(description().difference(&constants(), "", Some(7)).is_some());
         let newer = Description { object: "0".repeat(64), ..description() };
         assert!(newer.difference(&constants(), &digest, Some(7)).is_some());
+    }
+
+    /// A board whose memory another one can share.
+    fn board(memory: &std::fs::File) -> Board {
+        memory.set_len((NOTES * size_of::<Note>()) as u64).unwrap();
+        Board(Shared::map(memory.as_fd(), NOTES).unwrap())
+    }
+
+    #[test]
+    fn a_note_that_was_not_finished_leaves_the_one_before() {
+        let memory = tempfile::tempfile().unwrap();
+        assert_eq!(board(&memory).read(), Told::default());
+        let told =
+            |ends_skipped| Told { ends_skipped, losses: [ends_skipped; LOSS_REASONS], ..Told::default() };
+        for number in 1..=5 {
+            board(&memory).note(&told(number));
+            assert_eq!(board(&memory).read(), told(number));
+        }
+        let mut torn = board(&memory);
+        torn.0.set(1, [0; 1 + COUNTS]);
+        assert_eq!(board(&memory).read(), told(5));
+        torn.0.set(0, [0; 1 + COUNTS]);
+        assert_eq!(board(&memory).read(), Told::default());
     }
 
     #[test]

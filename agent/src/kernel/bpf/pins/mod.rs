@@ -8,6 +8,6 @@ mod description;
 mod directory;
 mod place;
 
-pub(super) use description::{Board, Description, Told, constants_digest, custody};
+pub(super) use description::{Board, Description, Told, constants_digest};
 pub use directory::{PinDirectory, PinError, Removed};
 pub use place::{Left, Place, are_left, left};
