@@ -187,6 +187,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("restart", restart::planned).long(),
     harmless("kill9", restart::kill9).long(),
     guest_only("pinned_restart", pinned::restart),
+    guest_only("pinned_replaced", pinned::replaced),
     guest_only("pinned_kill9", pinned::kill9).long(),
     guest_only("overflow_kill9", pinned::kill9_overflow).long(),
     harmless("burst", load::burst).long(),

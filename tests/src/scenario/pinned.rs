@@ -29,6 +29,8 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 const STAYS: &str = "the kernel programs stay";
 const GOES: &str = "the kernel programs end with this agent";
 const TAKEN_OVER: &str = "of an earlier agent were taken over";
+const REPLACED: &str = "that an earlier agent left are replaced";
+const SALVAGED: &str = "the earlier programs' last events were read";
 
 /// Flows of which every one may end at any time.
 struct Flows {
@@ -127,6 +129,40 @@ pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The next agent wants other rings than the one before: it replaces its programs, and tells what they still had to say.
+pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
+    let (mut state, lab, seed) = (StateDir::new("replaced", settings), lab()?, seed());
+    state.configure(&TINY);
+    let mut agent = match first_agent(&state, settings)? {
+        Ok(agent) => agent,
+        Err(skipped) => return Ok(skipped),
+    };
+    let mut flows = Flows::open(&lab, seed)?;
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let ended = agent.stop()?;
+    while_none_runs(&mut flows, &lab)?;
+    state.configure(&[]);
+    agent = state.start_after(ended.output, settings)?;
+    let missing = [REPLACED, SALVAGED].into_iter().filter(|words| !says(&agent.output(), words));
+    let missing: Vec<_> = missing.map(|words| format!("the agent does not say {words:?}")).collect();
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let mut outcome = finish(settings, lab, agent, seed)?;
+    missing.into_iter().for_each(|words| outcome.verdict.problem(words));
+    Ok(outcome)
+}
+
+/// An agent whose programs outlive it; else why there is none.
+fn first_agent(state: &StateDir, settings: &Settings) -> Result<Result<Agent, Outcome>> {
+    let agent = state.start_after(Output::default(), settings)?;
+    Ok(if agent.ready_line.contains("netlink") {
+        Err(Outcome::skip("there are no kernel programs"))
+    } else if says(&agent.output(), GOES) {
+        Err(Outcome::skip("the kernel does not let its programs outlive the agent"))
+    } else {
+        Ok(agent)
+    })
+}
+
 fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
     for _ in 0..2 {
         flows.run_for(Duration::from_millis(300), lab)?;
@@ -149,13 +185,10 @@ pub(super) fn kill9_overflow(settings: &Settings) -> Result<Outcome> {
 
 fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
     let (lab, seed) = (lab()?, seed());
-    let mut agent = state.start_after(Output::default(), settings)?;
-    if agent.ready_line.contains("netlink") {
-        return Ok(Outcome::skip("there are no kernel programs"));
-    }
-    if says(&agent.output(), GOES) {
-        return Ok(Outcome::skip("the kernel does not let its programs outlive the agent"));
-    }
+    let mut agent = match first_agent(&state, settings)? {
+        Ok(agent) => agent,
+        Err(skipped) => return Ok(skipped),
+    };
     let mut flows = Flows::open(&lab, seed)?;
     for round in 0..kills()? {
         let life = Duration::from_millis(flows.draw(LIFE_MS));
