@@ -8,8 +8,12 @@ mod sights;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use conntally::model::ObservationKind;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ports_of_flows::sight;
 use replaying::{file, recording};
 use tempfile::NamedTempFile;
@@ -103,6 +107,43 @@ fn a_reader_that_has_seen_enough_is_no_error_and_what_it_left_is_counted_and_not
         assert!(audit.contains(&format!("; lost by {reason}: ")), "{audit}");
         assert!(!audit.contains("completeness of bytes 100 %"), "{audit}");
     }
+}
+
+/// Far more than a pipe holds, all of it read at once, and an agent whose shutdown may take half a second.
+fn hasty(format: &str) -> (NamedTempFile, NamedTempFile) {
+    let moments =
+        [ObservationKind::New, ObservationKind::End].map(|kind| (1..=5_000).map(move |port| (kind, port)));
+    let all = moments.into_iter().flatten().map(|(kind, port)| sight(kind, port, 1)).collect();
+    (file(format!("shutdown_timeout = \"500ms\"\n{format}").as_bytes()), recording([all]))
+}
+
+#[test]
+fn a_replay_waits_for_its_reader_however_long_that_takes() {
+    for format in ["[output]\nformat = \"json\"\n", "[sinks.out]\ntype = \"stdout\"\n"] {
+        let (config, recording) = hasty(format);
+        let mut agent = command(&config, &recording);
+        let mut agent = agent.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_secs(2));
+        let lines = BufReader::new(agent.stdout.take().unwrap()).lines().map_while(Result::ok).count();
+        assert_eq!((lines, agent.wait().unwrap().code()), (10_000, Some(0)));
+    }
+}
+
+#[test]
+fn a_replay_that_is_asked_to_stop_waits_for_its_reader_no_longer_than_a_shutdown_may_take() {
+    let (config, recording) = hasty("[output]\nformat = \"json\"\n");
+    let mut agent = command(&config, &recording);
+    let mut agent = agent.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(agent.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(agent.wait().unwrap().code(), Some(1));
+    let log = BufReader::new(agent.stderr.take().unwrap());
+    let last = log.lines().map_while(Result::ok).last().unwrap();
+    assert_eq!(
+        last,
+        "conntally: the shutdown did not finish within 500ms (shutdown_timeout): writing the output"
+    );
 }
 
 /// A warning for each variable that is no key: far more than a pipe holds.

@@ -156,26 +156,36 @@ impl Fanout {
         Arc::clone(&unsettled.backlog)
     }
 
-    /// Ends the input of all at once, and waits until each of them is done.
-    pub(super) async fn finish(self) -> SinkReport {
+    /// Ends the input of all at once, and waits until each of them is done. What has a spool leaves the rest there some
+    /// time after `hurry`.
+    pub(super) async fn finish(self, hurry: impl Future<Output = ()>) -> SinkReport {
         let tally = self.tally();
-        for outlet in &self.outlets {
-            if let Way::Driven(handle) = &outlet.way {
-                handle.close();
-                handle.leave_after(self.patience);
-            }
-        }
-        let mut error = None;
-        let mut driven = Vec::new();
+        let (mut written, mut driven) = (Vec::new(), Vec::new());
         for outlet in self.outlets {
             match outlet.way {
-                Way::Stdio(handle) => error = handle.finish().await.error.or(error),
+                Way::Stdio(handle) => written.push(handle),
                 Way::Driven(handle) => driven.push(handle),
             }
         }
-        for handle in &driven {
-            handle.ended().await;
-        }
+        driven.iter().for_each(|handle| handle.close());
+        let leaving = async {
+            hurry.await;
+            driven.iter().for_each(|handle| handle.leave_after(self.patience));
+        };
+        let mut ending = std::pin::pin!(async {
+            let mut error = None;
+            for handle in written {
+                error = handle.finish().await.error.or(error);
+            }
+            for handle in &driven {
+                handle.ended().await;
+            }
+            error
+        });
+        let error = tokio::select! {
+            error = &mut ending => error,
+            () = leaving => ending.await,
+        };
         SinkReport { error, ..tally.report() }
     }
 
@@ -389,7 +399,7 @@ mod tests {
         let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
         assert_eq!(fanout.offer(0, &batch(10, 3)), Offered::Full);
         let tally = fanout.tally();
-        assert_eq!(fanout.finish().await.written, 8 + 3);
+        assert_eq!(fanout.finish(async {}).await.written, 8 + 3);
         let lost: Vec<_> = tally.report().sinks.into_iter().flat_map(|sink| sink.lost).collect();
         let counts: Vec<_> = lost.iter().map(|(reason, count, _)| (*reason, *count)).collect();
         let expected = [
@@ -413,7 +423,7 @@ mod tests {
         let sinks = vec![sink("all", &ALL, 100), SinkConfig { filter, ..sink("few", &ALL, 100) }];
         let fanout = Fanout::open(&config(sinks), Pace::Live).unwrap();
         assert_eq!(fanout.offer(0, &batch(10, 3)), Offered::Taken);
-        let report = fanout.finish().await;
+        let report = fanout.finish(async {}).await;
         assert_eq!(report.written, 13 + 10);
         assert!(report.sinks.iter().flat_map(|sink| &sink.lost).all(|(_, count, _)| *count == 0));
     }
@@ -459,7 +469,7 @@ mod tests {
         let numbers: Vec<_> = fanout.backlog().batches().iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
         let tally = fanout.tally();
-        assert_eq!(fanout.finish().await.written, 4 * 7 + 4 * 2);
+        assert_eq!(fanout.finish(async {}).await.written, 4 * 7 + 4 * 2);
         let lost: u64 =
             tally.report().sinks.iter().flat_map(|sink| &sink.lost).map(|(_, count, _)| count).sum();
         assert_eq!(lost, 3);
@@ -472,7 +482,7 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(fanout.send(0, &batch(5, 2)).await, Offered::Taken);
         }
-        let report = fanout.finish().await;
+        let report = fanout.finish(async {}).await;
         assert_eq!(report.written, 2 * 140);
         assert!(report.sinks.iter().flat_map(|sink| &sink.lost).all(|(_, count, _)| *count == 0));
     }

@@ -135,11 +135,12 @@ impl Outlets {
         }
     }
 
-    /// Ends the input, waits until all of it is written, and tells what was done.
-    pub(super) async fn finish(self) -> SinkReport {
+    /// Ends the input, waits until all of it is written, and tells what was done. Who has a spool may leave the rest there
+    /// some time after `hurry`.
+    pub(super) async fn finish(self, hurry: impl Future<Output = ()>) -> SinkReport {
         match self {
             Self::Output(sink) => sink.finish().await,
-            Self::Sinks(sinks) => sinks.finish().await,
+            Self::Sinks(sinks) => sinks.finish(hurry).await,
         }
     }
 }

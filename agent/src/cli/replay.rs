@@ -12,6 +12,11 @@ use crate::config::Config;
 use crate::source::Source;
 use crate::source::replay::ReplaySource;
 use anyhow::{Context, ensure};
+use std::pin::pin;
+use std::time::Duration;
+
+/// Longer than this nobody waits without being told for what.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Reads the recording as fast as the output takes it.
 pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
@@ -35,10 +40,22 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     });
     let failure = failure.await.map(announce_end);
 
-    let mut deadline = Deadline::new(config.shutdown_timeout);
     let (tally, backlog, reporters) = (sink.tally(), sink.backlog(), sink.reporters());
-    let report = deadline.step(sink.finishing(), sink.finish()).await;
-    let report = report.unwrap_or_else(|| tally.report());
+    let (finishing, mut told) = (sink.finishing(), stop.clone());
+    let mut finish = pin!(sink.finish(async move {
+        told.requested().await;
+    }));
+    // The readers may take their time, unless somebody asks to stop.
+    let unasked = tokio::select! {
+        report = &mut finish => Some(report),
+        _ = stop.requested() => None,
+        () = tell_of_waiting(finishing) => None,
+    };
+    let mut deadline = Deadline::new(config.shutdown_timeout);
+    let report = match unasked {
+        Some(report) => report,
+        None => deadline.step(finishing, finish).await.unwrap_or_else(|| tally.report()),
+    };
     let table = consumer.finish(SourceReport::of(&source), &report, &backlog);
     Account::new(table, source.losses(), &report).log();
     deadline.offer(reporters.finish()).await;
@@ -47,4 +64,13 @@ pub(super) async fn replay(config: &Config, mut stop: Stop) -> anyhow::Result<()
     report.error.map_or(Ok(()), |error| Err(error).context("cannot write the output"))?;
     ensure!(!source.is_damaged(), "{} is damaged; what could be read was replayed", file.display());
     Ok(())
+}
+
+/// Never ends.
+async fn tell_of_waiting(finishing: &str) {
+    tokio::time::sleep(TOLD_AFTER).await;
+    tracing::info!(
+        "the recording was read to its end; {finishing} goes on until all is out or a signal asks to stop"
+    );
+    std::future::pending().await
 }

@@ -143,7 +143,7 @@ async fn shut_down(
     drop(source);
     let restored = tokio::task::spawn_blocking(move || machine.restore());
     let (tally, backlog, reporters) = (sink.tally(), sink.backlog(), sink.reporters());
-    let report = deadline.step(sink.finishing(), sink.finish()).await;
+    let report = deadline.step(sink.finishing(), sink.finish(async {})).await;
     let report = report.unwrap_or_else(|| tally.report());
     // A panic in it was reported; it must not hide the account.
     let _ = deadline.step("restoring what was changed on the machine", restored).await;

@@ -10,6 +10,8 @@ use conntally::model::ObservationKind;
 use conntally::source::Batch;
 use conntally::source::replay::RecordingWriter;
 use conntally::source::replay::format::Header;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::server::Server;
@@ -98,14 +100,20 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end, and returns its log.
+    /// Waits for its end, and returns its log. Once it has read its recording it is asked to stop: then it leaves in its
+    /// spool what the server does not take.
     pub(crate) fn finish(mut self) -> String {
         let deadline = Instant::now() + Duration::from_secs(90);
+        let mut is_asked = false;
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
+            if !is_asked && self.log().contains("the recording was read to its end") {
+                is_asked = true;
+                kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+            }
             sleep(Duration::from_millis(10));
         };
         let log = self.log();

@@ -10,7 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+const READ_TO_ITS_END: &str = "the recording was read to its end";
 const POLL: Duration = Duration::from_millis(10);
+
+/// A log may be long.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A live agent reads the kernel's table before it is ready, and where it follows another one, what that left.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -93,18 +97,27 @@ impl Agent {
         kill(pid, Signal::SIGTERM).context("cannot signal the agent")
     }
 
-    /// Waits for its end.
+    /// Waits for its end. A replay that has read its recording is asked to stop: some sink may never deliver.
     ///
     /// # Errors
     /// When it does not end in time; the message has its log.
     pub fn wait(mut self, within: Duration) -> Result<Ended> {
         let deadline = Instant::now() + within;
+        let mut look_at = Instant::now() + LOOK_EVERY;
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
             if Instant::now() > deadline {
                 bail!("the agent did not end in {} s; its log:\n{}", within.as_secs(), self.log());
+            }
+            if Instant::now() > look_at {
+                // Asked once.
+                let is_read = self.log().contains(READ_TO_ITS_END);
+                look_at = if is_read { deadline + LOOK_EVERY } else { Instant::now() + LOOK_EVERY };
+                if is_read {
+                    self.terminate()?;
+                }
             }
             sleep(POLL);
         };
