@@ -9,7 +9,7 @@ use super::{Outcome, Settings, Stage};
 use crate::lab::{CLIENT, FAMILIES, Family, Lab, ROUTER, SERVER};
 use crate::traffic::{self, Ending, Exchange};
 
-/// Timeouts that are lowered, longer than the pauses between the last packets.
+/// Timeouts that are lowered for the last packets, longer than the pauses between these.
 const TIMEOUTS: [&str; 3] =
     ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream", "nf_conntrack_tcp_timeout_established"];
 
@@ -19,9 +19,6 @@ const EXPIRES: u64 = 3;
 /// The way to the server breaks while flows are under way; they time out.
 pub(super) fn link_down(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::routed()?)?;
-    for key in TIMEOUTS {
-        stage.lab.netfilter(key, EXPIRES)?;
-    }
     let mut exchanges = Vec::new();
     let mut connections = Vec::new();
     for family in FAMILIES {
@@ -31,6 +28,10 @@ pub(super) fn link_down(settings: &Settings) -> Result<Outcome> {
         exchange.answer(200)?;
         exchanges.push(exchange);
         connections.push(traffic::connect(&path, 20_002, 7002)?);
+    }
+    // From their next packets on.
+    for key in TIMEOUTS {
+        stage.lab.netfilter(key, EXPIRES)?;
     }
     // The connections are in the middle of it: what the server still sends goes nowhere.
     thread::scope(|scope| {
