@@ -287,6 +287,7 @@ traffic; sleep 1.5; conntrack -F 2>/dev/null; sleep 0.5
 kill -TERM $agent; wait $agent; echo "record $?"
 grep -o "account: .*" err
 "$AGENT" record flows.rec 2>&1 | sed "s/ (os.*//"
+"$AGENT" record --updates sweep other.rec 2>&1 | grep -o "^conntally: cannot record with .*sweep\""; ls other.rec 2>/dev/null
 chmod 644 flows.rec; chmod 755 .
 HOME=/nonexistent setpriv --reuid 65534 --clear-groups "$AGENT" replay "$PWD/flows.rec" -q 2>/dev/null >out; echo "replay $?"
 grep -o '"final":[a-z]*' out; grep -o '"bytes":168,"packets":2' out | sort -u
@@ -298,7 +299,8 @@ truncate -s -7 flows.rec
     let Some(text) = script else { return };
     assert_eq!(
         text,
-        "record 0\naccount: nothing was lost observations=2\nconntally: cannot record to flows.rec: File exists\nreplay 0\n\"final\":false\n\"final\":true\n\
+        "record 0\naccount: nothing was lost observations=2\nconntally: cannot record to flows.rec: File exists\n\
+         conntally: cannot record with source.updates = \"sweep\"\nreplay 0\n\"final\":false\n\"final\":true\n\
          \"bytes\":168,\"packets\":2\n\
          conntally: cannot write the output: No space left on device (os error 28)\nfull 1\n\
          conntally: flows.rec is damaged; what could be read was replayed\ndamaged 1\n"
