@@ -20,6 +20,12 @@ static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
+    play(input);
+    // It may take memory that outlives the process.
+    let _ = fs::remove_dir_all(&*PLACE);
+});
+
+fn play(input: &[u8]) {
     let [first, low, high, files @ ..] = input else { return };
     let length = files.len();
     let (one, other) = files.split_at(length.min(usize::from(u16::from_le_bytes([*low, *high]))));
@@ -28,7 +34,6 @@ fuzz_target!(|input: &[u8]| {
         seal(&mut one, 0);
         seal(&mut other, 2);
     }
-    let _ = fs::remove_dir_all(&*PLACE);
     fs::create_dir_all(&*PLACE).expect("the folder of the fuzzer is ours");
     fs::write(PLACE.join("segment.0"), one).expect("there is room");
     fs::write(PLACE.join("segment.2"), other).expect("there is room");
@@ -43,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     }
     assert!(bytes <= length, "more requests than there are bytes for");
     assert!(taken <= waiting && store.is_idle());
-});
+}
 
 /// Writes what the format demands of header and frames; see `docs/spool.md`.
 fn seal(file: &mut [u8], number: u64) {

@@ -23,6 +23,12 @@ static PLACE: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
+    play(input);
+    // It may take memory that outlives the process.
+    let _ = fs::remove_dir_all(&*PLACE);
+});
+
+fn play(input: &[u8]) {
     let [first, low, high, files @ ..] = input else { return };
     let length = files.len();
     let (snapshot, log) = files.split_at(length.min(usize::from(u16::from_le_bytes([*low, *high]))));
@@ -31,7 +37,6 @@ fuzz_target!(|input: &[u8]| {
         seal(&mut snapshot, 2);
         seal(&mut log, 1);
     }
-    let _ = fs::remove_dir_all(&*PLACE);
     let directory = Directory::open(&PLACE).expect("the folder of the fuzzer is ours");
     fs::write(PLACE.join("snapshot.1"), snapshot).expect("there is room");
     fs::write(PLACE.join("log.1"), log).expect("there is room");
@@ -45,7 +50,7 @@ fuzz_target!(|input: &[u8]| {
     past.followed_on().for_each(|flow| table.restore(&flow));
     assert!(table.len() <= 8);
     table.abandon(&mut Vec::new());
-});
+}
 
 /// Writes what the format demands of header and frames; see `state/format.rs`.
 fn seal(file: &mut [u8], kind: u8) {

@@ -8,7 +8,6 @@ set -u
 mount -t tmpfs none /run/netns 2>/dev/null
 ip link set lo up
 nft 'add table inet t; add chain inet t o { type filter hook output priority 0; }; add rule inet t o ct state new'
-cd "$(mktemp -d)"
 # Whatever is configured on this machine.
 unset "${!CONNTALLY_@}"
 export HOME="$PWD" XDG_CONFIG_HOME="$PWD"
@@ -20,7 +19,8 @@ acct() { cat /proc/sys/net/netfilter/nf_conntrack_acct; }
 traffic() { ping -q -c 1 127.0.0.1 >/dev/null; }
 "#;
 
-/// Runs a script in namespaces of its own and gives what it printed; `None`, with the reason said, without root.
+/// Runs a script in namespaces and in a folder of its own and gives what it printed; `None`, with the reason said, without
+/// root. The folder of one that failed stays.
 pub(super) fn script(body: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         assert!(
@@ -30,7 +30,9 @@ pub(super) fn script(body: &str) -> Option<String> {
         eprintln!("skipped: needs root to make network namespaces");
         return None;
     }
+    let folder = tempfile::tempdir().unwrap();
     let output = Command::new("timeout")
+        .current_dir(folder.path())
         .args([
             "-k",
             "5",
@@ -50,6 +52,11 @@ pub(super) fn script(body: &str) -> Option<String> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}\n{}\nits files are in {}",
+        String::from_utf8_lossy(&output.stderr),
+        folder.keep().display()
+    );
     Some(text)
 }

@@ -1,6 +1,7 @@
 //! A server that runs: started, found ready, stopped, killed, started again on the same data.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -115,6 +116,22 @@ impl Server {
         bail!("{} did not stop in {} s and was killed", self.kind.name(), STOPS_WITHIN.as_secs())
     }
 
+    /// Stops it for good, and removes its data and what it said.
+    ///
+    /// # Errors
+    /// When it does not stop, or something cannot be removed.
+    pub fn discard(mut self) -> Result<()> {
+        self.stop()?;
+        remove(&self.place.home, &self.log)
+    }
+
+    /// Where somebody looks who wants to know why a test with it failed.
+    #[must_use]
+    pub fn remains(&self) -> String {
+        format!("the data of {} stay in {}", self.kind.name(), self.place.home.display())
+            + &format!(", what it said in {}", self.log.display())
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Errors
@@ -181,6 +198,20 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("name", &self.kind.name()).field("place", &self.place).finish()
     }
+}
+
+/// Removes what a server had, as far as it is there.
+pub(crate) fn remove(home: &Path, log: &Path) -> Result<()> {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    for (path, removed) in [(home, fs::remove_dir_all(home)), (log, fs::remove_file(log))] {
+        match removed {
+            Err(error) if !is_gone(&error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn signal(child: &Child, signal: Signal) -> Result<()> {

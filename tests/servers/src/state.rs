@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::Access;
-use crate::server::Server;
+use crate::server::{Server, remove};
 
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
@@ -77,12 +77,7 @@ impl Entry {
             }
             sleep(POLL);
         }
-        if self.home.exists() {
-            fs::remove_dir_all(&self.home)
-                .with_context(|| format!("cannot remove {}", self.home.display()))?;
-        }
-        drop(fs::remove_file(&self.log));
-        Ok(())
+        remove(&self.home, &self.log)
     }
 }
 
@@ -147,9 +142,10 @@ mod tests {
     fn a_stopped_server_leaves_nothing() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let entry = entry(child.id());
+        fs::write(&entry.log, "words").unwrap();
         assert!(entry.is_running());
         entry.stop().unwrap();
-        assert!(!entry.is_running() && !entry.home.exists());
+        assert!(!entry.is_running() && !entry.home.exists() && !entry.log.exists());
         child.wait().unwrap();
     }
 

@@ -125,16 +125,16 @@ fn play_all(
 /// One sink with its servers, which are started once for all cases.
 fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &Tally) -> Result<()> {
     if subject.servers().is_empty() && options.server.is_empty() {
-        return play_cases(options, subject, None, tally);
+        return play_cases(options, subject, None, tally).map(drop);
     }
     let some = if options.full || !options.server.is_empty() { usize::MAX } else { 1 };
     for name in subject.servers().iter().take(some).filter(|name| chosen(&options.server, name)) {
         let kind = find(name).with_context(|| format!("there is no server {name}"))?;
         match start(options, subject, kind) {
             Ok(mut server) => {
-                play_cases(options, subject, Some(&mut server), tally)?;
-                tally.note(&format!("{}/{name}/stops", subject.name()), server.stop())?;
-                drop(std::fs::remove_dir_all(&server.place().home));
+                let all_passed = play_cases(options, subject, Some(&mut server), tally)?;
+                let ended = if all_passed { server.discard() } else { left(server) };
+                tally.note(&format!("{}/{name}/stops", subject.name()), ended)?;
             }
             Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
         }
@@ -151,6 +151,13 @@ fn start(options: &Options, subject: &dyn Subject, kind: &'static dyn Kind) -> R
     let name = format!("conntally-sinks-{}-{}-{}", std::process::id(), subject.name(), kind.name());
     let home = std::env::temp_dir().join(name);
     Server::start(kind, &installed, &home, &[])
+}
+
+/// Stops a server with which a case failed, and says where its remains are.
+fn left(mut server: Server) -> Result<()> {
+    server.stop()?;
+    writeln!(io::stdout(), "servers: {}", server.remains())?;
+    Ok(())
 }
 
 /// Held while a case is played: one that measures time waits until no other is, and others wait for it.
@@ -170,12 +177,14 @@ impl Rest {
     }
 }
 
+/// Returns whether all of them passed.
 fn play_cases(
     options: &Options,
     subject: &'static dyn Subject,
     mut server: Option<&mut Server>,
     tally: &Tally,
-) -> Result<()> {
+) -> Result<bool> {
+    let mut all_passed = true;
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
     for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
@@ -186,11 +195,12 @@ fn play_cases(
             let _rest = Rest::before(case);
             let begin = Instant::now();
             let result = play(options, subject, server.as_deref_mut(), case);
+            all_passed &= result.is_ok();
             let name = format!("{name} ({:.1} s)", begin.elapsed().as_secs_f32());
             tally.note(&name, result.with_context(|| format!("it must be so: {}", case.must)))?;
         }
     }
-    Ok(())
+    Ok(all_passed)
 }
 
 /// Why a case is left out: one that measures time says nothing on a busy machine, and one that needs root says nothing to

@@ -54,16 +54,13 @@ fn draw_from(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()
     let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
     let installed = Cache::below(cache)?.ensure(kind, say)?;
     let home = std::env::temp_dir().join(format!("conntally-draw-{}-{name}", std::process::id()));
-    let mut server = Server::start(kind, &installed, &home, &[])?;
+    let server = Server::start(kind, &installed, &home, &[])?;
     let scratch = folder.join(name);
     fs::create_dir_all(&scratch)?;
-    let until_ms = an_hour(agent, &server, &scratch)?;
-    let asked = answers(&server, until_ms);
-    let stopped = server.stop();
-    drop(fs::remove_dir_all(&home));
-    let (file, answers) = asked?;
+    let asked = an_hour(agent, &server, &scratch).and_then(|until_ms| answers(&server, until_ms));
+    let (file, answers) = asked.with_context(|| server.remains())?;
     fs::write(folder.join(file), answers.to_string()).with_context(|| format!("cannot write {file}"))?;
-    stopped
+    server.discard()
 }
 
 /// All that a board asks, and what it is told.

@@ -66,9 +66,9 @@ fn play_with(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()
     let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
     let installed = Cache::below(cache)?.ensure(kind, say)?;
     let home = std::env::temp_dir().join(format!("conntally-boards-{}-{name}", std::process::id()));
-    let mut server = Server::start(kind, &installed, &home, &[])?;
-    try_board(agent, &server, &folder.join(format!("boards-{name}")))?;
-    server.stop()
+    let server = Server::start(kind, &installed, &home, &[])?;
+    try_board(agent, &server, &folder.join(format!("boards-{name}"))).with_context(|| server.remains())?;
+    server.discard()
 }
 
 fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
