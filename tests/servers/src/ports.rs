@@ -2,32 +2,62 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
 /// Below the range that the kernel gives to clients, so that none of them takes a port between its choice and its use.
 const RANGE: Range<u16> = 20_000..30_000;
 
+/// So many ports are one process's.
+const BLOCK: u16 = 100;
+
+/// Ports that no other process hands out, nor tries whether they are free, which takes them for a moment.
+struct Block {
+    left: Range<u16>,
+    /// An abstract address, which the kernel gives back when the process ends.
+    _lock: UnixListener,
+}
+
 /// The first of so many consecutive ports of loopback that are free, for TCP and for UDP.
 ///
-/// Two calls of one process do not return the same ports; other processes begin elsewhere.
+/// Two calls do not return the same ports, whatever process they are of.
 ///
 /// # Errors
 /// When there are none.
 pub fn free_ports(count: u16) -> Result<u16> {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    let span = RANGE.end - RANGE.start;
-    let seed = u16::try_from(std::process::id() % 499).unwrap_or(0) * 20;
-    for _ in 0..span {
-        let next = TAKEN.fetch_add(count, Ordering::Relaxed);
-        let first = RANGE.start + seed.wrapping_add(next) % span;
-        let ports = first..first.saturating_add(count);
-        if ports.end <= RANGE.end && ports.clone().all(is_free) {
+    static BLOCKS: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+    let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(first) = blocks.last_mut().and_then(|block| block.take(count)) {
             return Ok(first);
         }
+        blocks.push(Block::reserve().context("no free ports on loopback")?);
     }
-    None.context("no free ports on loopback")
+}
+
+impl Block {
+    /// One that nobody has.
+    fn reserve() -> Option<Self> {
+        RANGE.step_by(BLOCK.into()).find_map(|first| {
+            let address = SocketAddr::from_abstract_name(format!("conntally-ports-{first}")).ok()?;
+            let lock = UnixListener::bind_addr(&address).ok()?;
+            Some(Self { left: first..first + BLOCK, _lock: lock })
+        })
+    }
+
+    fn take(&mut self, count: u16) -> Option<u16> {
+        while self.left.len() >= usize::from(count) {
+            let first = self.left.start;
+            self.left.start += count;
+            if (first..self.left.start).all(is_free) {
+                return Some(first);
+            }
+        }
+        None
+    }
 }
 
 fn is_free(port: u16) -> bool {
@@ -43,6 +73,12 @@ mod tests {
     fn ports_are_not_given_out_twice() {
         let (first, second) = (free_ports(3).unwrap(), free_ports(3).unwrap());
         assert!(first.abs_diff(second) >= 3, "{first} {second}");
+    }
+
+    #[test]
+    fn a_block_is_reserved_once() {
+        let (one, other) = (Block::reserve().unwrap(), Block::reserve().unwrap());
+        assert_ne!(one.left, other.left);
     }
 
     #[test]
