@@ -1,14 +1,15 @@
 //! Adds up the records of a sink by groups, and keeps which series it has over a restart.
 
 use super::filtering::{netns_name, networks};
+use super::series_file::SeriesFile;
 use crate::config::Config;
 use crate::model::Record;
-use crate::pipeline::aggregate::{AggregateConfig, Aggregator};
+use crate::pipeline::aggregate::{AggregateConfig, Aggregator, Restored};
 use crate::pipeline::{Fold, Point};
 use anyhow::Context as _;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The sums of a sink.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(super) struct Groups {
     aggregator: Aggregator,
     sink: String,
     /// Where its series are kept: in the state directory, if there is one.
-    file: Option<PathBuf>,
+    file: Option<SeriesFile>,
     has_failed: bool,
 }
 
@@ -31,8 +32,9 @@ impl Groups {
         let (networks, most) = (networks(config)?, config.flow.max_flows as usize);
         let mut aggregator = Aggregator::new(aggregate, networks, netns_name(), most, now_ns);
         let file = config.state_dir.as_ref().map(|dir| dir.join(format!("series-{sink}")));
+        let file = file.map(SeriesFile::new);
         if let Some(file) = &file {
-            restore(&mut aggregator, file, sink)?;
+            restore(&mut aggregator, file.path(), sink)?;
         }
         Ok(Self { aggregator, sink: sink.to_owned(), file, has_failed: false })
     }
@@ -40,14 +42,13 @@ impl Groups {
     /// Keeps which series there are before their points are on their way, so that a restart does not begin to count
     /// them anew.
     fn keep(&mut self, has_points: bool) {
-        let Some(file) = self.file.as_ref().filter(|_| has_points) else { return };
-        let Some(series) = self.aggregator.take_series() else { return };
-        match replace(file, &series) {
+        let Some(file) = self.file.as_mut().filter(|_| has_points) else { return };
+        match file.keep(&mut self.aggregator) {
             Ok(()) => self.has_failed = false,
             Err(error) => {
                 // Told once, until it works again.
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    let path = file.display();
+                    let path = file.path().display();
                     tracing::warn!(
                         "sink {}: cannot keep its series in {path}: {error}; after a restart max_series counts anew",
                         self.sink
@@ -80,22 +81,21 @@ impl Fold for Groups {
 fn restore(aggregator: &mut Aggregator, file: &Path, sink: &str) -> anyhow::Result<()> {
     match fs::read(file) {
         Ok(bytes) => {
-            if let Err(error) = aggregator.restore_series(&bytes) {
-                let path = file.display();
-                tracing::warn!("sink {sink}: {path} is not used: {error}; max_series counts anew");
+            let path = file.display();
+            match aggregator.restore_series(&bytes) {
+                Ok(Restored::All) => {}
+                Ok(Restored::Part) => tracing::warn!(
+                    "sink {sink}: {path} is damaged: max_series does not count what an earlier agent noted last"
+                ),
+                Err(error) => {
+                    tracing::warn!("sink {sink}: {path} is not used: {error}; max_series counts anew")
+                }
             }
             Ok(())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
-}
-
-/// A crash leaves the old one or the new one.
-fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let unfinished = file.with_extension("new");
-    fs::write(&unfinished, bytes)?;
-    fs::rename(unfinished, file)
 }
 
 #[cfg(test)]

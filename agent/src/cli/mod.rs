@@ -29,6 +29,7 @@ mod replay;
 mod reporters;
 mod resume;
 mod run;
+mod series_file;
 mod service;
 mod settings;
 mod setup;

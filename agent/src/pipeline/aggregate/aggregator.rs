@@ -106,21 +106,27 @@ impl Aggregator {
         self.close(out);
     }
 
-    /// The series that count against the limit, to be kept in a file before the points that came with it are
-    /// delivered; `None` when they are the same as before.
-    pub fn take_series(&mut self) -> Option<Vec<u8>> {
-        self.series.take_changed(self.interval.start()).map(|series| saved::encode(self.fingerprint, &series))
+    /// The series that count against the limit, to be kept in a file before the points that came with it are delivered.
+    pub fn all_series(&mut self) -> Vec<u8> {
+        saved::encode(self.fingerprint, &self.series.take_all(self.interval.start()))
     }
 
-    /// Takes in what [`Aggregator::take_series`] gave in an earlier process; to be called before the first record.
-    /// Which groups were kept are kept again.
+    /// What changed since they were asked for, to be appended to that file, and empty if nothing did; `None` when that
+    /// is not known, and the file has to be written anew.
+    pub fn series_changes(&mut self) -> Option<Vec<u8>> {
+        let changes = self.series.take_changes(self.interval.start())?;
+        Some(if changes.is_empty() { Vec::new() } else { saved::encode_changes(&changes) })
+    }
+
+    /// Takes in the file of an earlier process; to be called before the first record. Which groups were kept are kept
+    /// again.
     ///
     /// # Errors
-    /// It is damaged, or of an unknown version.
-    pub fn restore_series(&mut self, bytes: &[u8]) -> Result<(), saved::SavedError> {
-        let series = saved::decode(bytes, self.fingerprint, self.now)?;
+    /// It is damaged from the begin, or of an unknown version.
+    pub fn restore_series(&mut self, bytes: &[u8]) -> Result<saved::Restored, saved::SavedError> {
+        let (series, restored) = saved::decode(bytes, self.fingerprint, self.now)?;
         self.series.restore(series, self.now);
-        Ok(())
+        Ok(restored)
     }
 
     /// Series that count against the limit, that of all others included.

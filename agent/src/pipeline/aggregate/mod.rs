@@ -17,4 +17,4 @@ mod tests;
 pub use aggregator::{AggregateConfig, Aggregator};
 pub use grouping::{AddressBy, Ends, Grouping, PortBy};
 pub use point::{Group, Point, Sums, TagName};
-pub use saved::SavedError;
+pub use saved::{Restored, SavedError};

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::candidates::Candidates;
 use super::key::Key;
@@ -77,6 +77,22 @@ pub(super) enum Charge {
     Closed(Closed),
 }
 
+/// Which series may count for another reason than when somebody asked last.
+#[derive(Debug)]
+enum Changes {
+    /// Nobody asked yet, or would understand less.
+    All,
+    These(HashSet<Key>),
+}
+
+impl Changes {
+    fn note(&mut self, key: Key) {
+        if let Self::These(keys) = self {
+            keys.insert(key);
+        }
+    }
+}
+
 /// All series.
 #[derive(Debug)]
 pub(super) struct AllSeries {
@@ -94,7 +110,7 @@ pub(super) struct AllSeries {
     next_id: u64,
     /// What a byte that moves now adds to a score.
     gain: f64,
-    changed: bool,
+    changes: Changes,
 }
 
 impl AllSeries {
@@ -115,7 +131,7 @@ impl AllSeries {
             closing: Vec::new(),
             next_id: 0,
             gain: 1.0,
-            changed: false,
+            changes: Changes::All,
         };
         all.seat(Key::default(), Group { series: 0, tags, is_other: true }, 0, 0.0);
         all
@@ -161,7 +177,7 @@ impl AllSeries {
             self.close(replaced);
         }
         self.closed.remove(&key);
-        self.changed = true;
+        self.changes.note(key);
         let group = Group { series: self.next_id, tags, is_other: false };
         let score = self.candidates.take(key);
         let position = self.seat(key, group, start, score);
@@ -192,28 +208,45 @@ impl AllSeries {
         for position in 1..self.table.len() as u32 {
             self.settle_one(position, oldest);
         }
-        let before = self.closed.len();
-        self.closed.retain(|_, closed| closed.written > oldest);
-        self.changed |= before != self.closed.len();
+        let Self { closed, changes, .. } = self;
+        closed.retain(|key, closed| {
+            let counts = closed.written > oldest;
+            if !counts {
+                changes.note(*key);
+            }
+            counts
+        });
         self.age(length);
         self.promise();
     }
 
-    /// The groups that were written within the window, if they or what is kept changed since last asked. The present
-    /// interval began at `start`: those that are being replaced may have their last point in it.
-    pub(super) fn take_changed(&mut self, start: i64) -> Option<Vec<(Key, Charge)>> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
-        let there = self.table.iter().skip(1).filter_map(|series| match series.state {
-            State::Kept => Some((series.key, Charge::Kept)),
-            State::Closing => {
-                Some((series.key, Charge::Closed(Closed { written: start, ..series.closed() })))
-            }
-            State::Gone => None,
-        });
+    /// The groups that count, and why. The present interval began at `start`: those that are being replaced may have
+    /// their last point in it. From now on changes of it are noted.
+    pub(super) fn take_all(&mut self, start: i64) -> Vec<(Key, Charge)> {
+        self.changes = Changes::These(HashSet::new());
+        let there = self.table.iter().skip(1).filter(|series| series.state == State::Kept);
+        let there = there.map(|series| (series.key, Charge::Kept));
+        let closing = self.closing.iter().map(|key| (*key, being_replaced(start)));
         let closed = self.closed.iter().map(|(key, closed)| (*key, Charge::Closed(*closed)));
-        Some(there.chain(closed).collect())
+        there.chain(closing).chain(closed).collect()
+    }
+
+    /// Those of them of which it may be another than when last asked, and without a reason those that count no longer;
+    /// `None` when nobody knows.
+    pub(super) fn take_changes(&mut self, start: i64) -> Option<Vec<(Key, Option<Charge>)>> {
+        let Changes::These(keys) = &mut self.changes else { return None };
+        let keys = std::mem::take(keys);
+        Some(keys.into_iter().map(|key| (key, self.charge(&key, start))).collect())
+    }
+
+    fn charge(&self, key: &Key, start: i64) -> Option<Charge> {
+        if self.kept.contains_key(key) {
+            return Some(Charge::Kept);
+        }
+        if self.closing.contains(key) {
+            return Some(being_replaced(start));
+        }
+        self.closed.get(key).map(|closed| Charge::Closed(*closed))
     }
 
     /// Takes in what an earlier process wrote within the window, `now` being the time; to be called before the first
@@ -230,7 +263,7 @@ impl AllSeries {
             may_return -= usize::from(closed.may_return);
             self.closed.insert(key, closed);
         }
-        self.changed = true;
+        self.changes = Changes::All;
     }
 
     /// Series that count against the limit, that of all others left out.
@@ -271,6 +304,7 @@ impl AllSeries {
         let key = series.key;
         self.closing.push(key);
         self.kept.remove(&key);
+        self.changes.note(key);
     }
 
     /// Closes a series whose last point was taken, or that had none for a window.
@@ -290,13 +324,13 @@ impl AllSeries {
         }
         let Some(series) = self.table.get_mut(position as usize) else { return };
         series.state = State::Gone;
+        self.changes.note(series.key);
         series.generation = series.generation.wrapping_add(1);
         let still_open = std::mem::take(&mut series.open_flows);
         if let Some(other) = self.get_mut(OTHER) {
             other.open_flows += still_open;
         }
         self.free.push(position);
-        self.changed = true;
     }
 
     /// Lets what will move count more than what has moved.
@@ -334,6 +368,11 @@ impl AllSeries {
             self.promised.insert(key, position);
         }
     }
+}
+
+/// Of a group that is being replaced in the interval that began then.
+const fn being_replaced(start: i64) -> Charge {
+    Charge::Closed(Closed { written: start, may_return: false })
 }
 
 impl Series {

@@ -150,11 +150,12 @@ fn series_still_count_after_a_restart_and_their_groups_come_back() {
     let mut before = aggregator(&config, BEGIN);
     let mut points = Vec::new();
     before.take(&[update(1, 1), update(2, 1), update(3, 1)], &mut points);
-    let saved = before.take_series().unwrap();
-    assert_eq!(before.take_series(), None, "nothing changed");
+    assert_eq!(before.series_changes(), None, "nobody asked yet");
+    let saved = before.all_series();
+    assert_eq!(before.series_changes(), Some(Vec::new()), "nothing changed");
     let restart = |config: &AggregateConfig, now: i64, source: u16| {
         let mut after = aggregator(config, now);
-        after.restore_series(&saved).unwrap();
+        assert_eq!(after.restore_series(&saved), Ok(Restored::All));
         let mut points = Vec::new();
         after.take(&[update(source, 1)], &mut points);
         after.finish(now + SECOND, &mut points);
@@ -166,16 +167,56 @@ fn series_still_count_after_a_restart_and_their_groups_come_back() {
     assert_eq!(restart(&other, BEGIN + 15 * SECOND, 2), "proto=other,src=other");
 }
 
+/// A list and what was appended to it while groups came, were replaced and went; for each whole frame where it ends, and
+/// how many series counted then.
+fn list_of_series() -> (AggregateConfig, Vec<u8>, Vec<(usize, usize)>) {
+    let config = config(20, Duration::from_secs(1_800));
+    let (mut all, mut points) = (aggregator(&config, BEGIN), Vec::new());
+    let mut list = all.all_series();
+    let mut ends = vec![(list.len(), all.charged())];
+    for hour in 0..60 {
+        let over = |source: u16| record(source, source.into(), RecordKind::End, 1 << hour);
+        all.take(&[over(hour), over(hour / 9)], &mut points);
+        all.advance(BEGIN + i64::from(hour + 1) * HOUR, &mut points);
+        let changes = all.series_changes().unwrap();
+        if !changes.is_empty() {
+            list.extend(changes);
+            ends.push((list.len(), all.charged()));
+        }
+    }
+    (config, list, ends)
+}
+
 #[test]
-fn damaged_series_are_refused() {
-    let mut all = aggregator(&config(4, Duration::from_secs(10)), BEGIN);
-    all.take(&[update(1, 1)], &mut Vec::new());
-    let saved = all.take_series().unwrap();
-    for length in 0..saved.len() {
-        assert!(all.restore_series(&saved[..length]).is_err());
-        let mut flipped = saved.clone();
-        flipped[length] ^= 1;
-        assert!(all.restore_series(&flipped).is_err());
+fn a_list_of_series_that_is_cut_off_anywhere_has_what_its_whole_frames_say() {
+    let (config, list, ends) = list_of_series();
+    assert!(ends.len() > 40 && ends.iter().any(|(_, charged)| *charged == 20), "{ends:?}");
+    for length in 0..=list.len() {
+        let mut after = aggregator(&config, BEGIN);
+        let restored = after.restore_series(&list[..length]);
+        match ends.iter().rfind(|(end, _)| *end <= length) {
+            Some((_, charged)) => {
+                assert_eq!((restored, after.charged()), (Ok(Restored::All), *charged), "{length}")
+            }
+            None => assert!(restored.is_err(), "{length}"),
+        }
+    }
+}
+
+#[test]
+fn of_a_list_of_series_that_is_damaged_anywhere_what_stands_before_is_used() {
+    let (config, list, ends) = list_of_series();
+    for position in 0..list.len() {
+        let mut flipped = list.clone();
+        flipped[position] ^= 1;
+        let mut after = aggregator(&config, BEGIN);
+        let restored = after.restore_series(&flipped);
+        match ends.iter().rfind(|(end, _)| *end <= position) {
+            Some((_, charged)) => {
+                assert_eq!((restored, after.charged()), (Ok(Restored::Part), *charged), "{position}")
+            }
+            None => assert!(restored.is_err(), "{position}"),
+        }
     }
 }
 
@@ -326,7 +367,7 @@ proptest! {
         let mut now = BEGIN;
         let mut all = aggregator(&config, now);
         let (mut written, mut open) = (Written::default(), HashSet::new());
-        let mut points = Vec::new();
+        let (mut points, mut saved) = (Vec::new(), Vec::new());
         for (number, interval) in intervals.iter().enumerate() {
             let records = records(interval);
             let expected = records.iter().fold(Sums::default(), |sum, record| {
@@ -344,13 +385,14 @@ proptest! {
             prop_assert!(points.is_empty());
             let restarts = number % restart_every == restart_every - 1;
             now += 1_800 * SECOND;
+            match all.series_changes() {
+                Some(changes) => saved.extend(changes),
+                None => saved = all.all_series(),
+            }
             if restarts {
-                let saved = all.take_series();
                 all.finish(now - 700 * SECOND, &mut points);
                 all = aggregator(&config, now - 600 * SECOND);
-                if let Some(saved) = &saved {
-                    all.restore_series(saved).unwrap();
-                }
+                prop_assert_eq!(all.restore_series(&saved), Ok(Restored::All));
             } else {
                 all.advance(now, &mut points);
             }
