@@ -18,6 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -183,12 +184,12 @@ impl Elasticsearch {
             most: LONGEST_ANSWER + positions.len() * LONGEST_ITEM,
         };
         match self.nodes.ask(&ask).await {
-            Ok(answer) => self.judge(&answer, request, positions),
+            Ok(answer) => self.judge(&answer, request, positions).await,
             Err(Failure { reason, in_doubt }) => not_now(reason, in_doubt),
         }
     }
 
-    fn judge(&self, answer: &Answer, request: &Request, positions: &[usize]) -> Outcome {
+    async fn judge(&self, answer: &Answer, request: &Request, positions: &[usize]) -> Outcome {
         if answer.status != 200 {
             return refused(answer, &self.nodes);
         }
@@ -196,7 +197,7 @@ impl Elasticsearch {
         let sent_before = request.attempt > 0 || self.is_in_doubt(request, &ids);
         match fates(&answer.body, positions.len(), sent_before) {
             Ok(fates) => {
-                self.tell(&fates, request, positions);
+                self.tell(&fates, request, positions).await;
                 outcome(&fates, positions)
             }
             Err(reason) => not_now(reason, true),
@@ -204,29 +205,23 @@ impl Elasticsearch {
     }
 
     /// Keeps what the server will never take, and says what a person has to know.
-    fn tell(&self, fates: &[Fate], request: &Request, positions: &[usize]) {
-        let (mut unkept, mut again) = (None, None);
-        for (fate, &position) in fates.iter().zip(positions) {
-            match fate {
-                Fate::Refused(reason) => {
-                    let item = request.piece(position).unwrap_or_default();
-                    let now = rfc3339(now());
-                    let time = std::str::from_utf8(&now).unwrap_or_default();
-                    if let Err(error) = self.rejected.write(time, id_of(item), reason, document_of(item)) {
-                        unkept = Some(error);
-                    }
-                }
-                Fate::Again(reason) => again = again.or(Some(reason)),
-                Fate::Stored | Fate::Duplicate(_) => {}
-            }
-        }
-        if let Some(error) = unkept {
+    async fn tell(&self, fates: &[Fate], request: &Request, positions: &[usize]) {
+        let kept = match refused_lines(fates, request, positions) {
+            Ok(lines) if lines.is_empty() => Ok(()),
+            Ok(lines) => self.rejected.keep(lines).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
             let path = self.rejected.path().display();
             tracing::error!(
                 "sink {}: documents that were refused cannot be kept in {path}: {error}",
                 self.name
             );
         }
+        let again = fates.iter().find_map(|fate| match fate {
+            Fate::Again(reason) => Some(reason),
+            _ => None,
+        });
         if let Some(reason) = again {
             tracing::debug!("sink {}: some items are to be sent again: {}", self.name, advised(reason));
         }
@@ -253,6 +248,17 @@ impl Sink for Elasticsearch {
         }
         self.send(request).await
     }
+}
+
+/// What is kept of the documents that the server will never take.
+fn refused_lines(fates: &[Fate], request: &Request, positions: &[usize]) -> io::Result<Vec<Vec<u8>>> {
+    let now = rfc3339(now());
+    let time = std::str::from_utf8(&now).unwrap_or_default();
+    let refused = fates.iter().zip(positions).filter_map(|(fate, &position)| match fate {
+        Fate::Refused(reason) => Some((reason, request.piece(position).unwrap_or_default())),
+        _ => None,
+    });
+    refused.map(|(reason, item)| rejected::line(time, id_of(item), reason, document_of(item))).collect()
 }
 
 fn not_now(reason: String, in_doubt: bool) -> Outcome {
