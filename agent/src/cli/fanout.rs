@@ -245,8 +245,9 @@ impl Outlet {
                 Way::Stdio(stdio(*stream, *format, config.queue.records, networks(whole)?))
             }
             SinkKind::Influxdb(options) => {
-                status = reporters::influxdb(config, options)?;
-                Way::Driven(influxdb::open(whole, config, options)?)
+                let inlet = influxdb::open(whole, config, options)?;
+                status = reporters::influxdb(config, options, inlet.trouble())?;
+                Way::Driven(inlet)
             }
             SinkKind::Elasticsearch(options) => {
                 let sink = Elasticsearch::new(
@@ -256,8 +257,10 @@ impl Outlet {
                     context(networks(whole)?),
                 )
                 .with_context(|| format!("sinks.{} cannot be used", config.name))?;
-                status = reporters::elasticsearch(config, options, &sink)?;
-                Way::Driven(Arc::new(spooling::start(config, sink)?))
+                let told = reporters::elasticsearch(config, options, &sink)?;
+                let handle = spooling::start(config, sink)?;
+                status = told.map(|told| reporters::start(config, told, handle.trouble()));
+                Way::Driven(Arc::new(handle))
             }
             SinkKind::Null => Way::Driven(Arc::new(spooling::start(config, NullSink)?)),
         };

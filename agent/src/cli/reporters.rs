@@ -4,8 +4,8 @@ use super::consumer::host;
 use crate::audit::Statement;
 use crate::config::{QueueConfig, SinkConfig, WhenFull};
 use crate::model::Sum;
-use crate::pipeline::{Handle, Items, Sink, Stated, Status, Whole, spawn};
-use crate::sinks::elasticsearch::{self, Elasticsearch};
+use crate::pipeline::{Handle, Items, Sink, Stated, Status, Trouble, Whole, spawn_beside};
+use crate::sinks::elasticsearch::{self, Elasticsearch, StatusSink};
 use crate::sinks::influxdb;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
@@ -18,32 +18,38 @@ pub(super) struct Reporters(Vec<Handle<Status>>);
 /// Later figures replace earlier ones that wait.
 const QUEUE: QueueConfig = QueueConfig { records: 1_024, when_full: WhenFull::Coalesce };
 
-/// Starts the driver by which a database is told, if that is wanted.
+/// Starts the driver by which a database is told, if that is wanted; `trouble` is that of its records.
 pub(super) fn influxdb(
     sink: &SinkConfig,
     options: &influxdb::Options,
+    trouble: &Arc<Trouble>,
 ) -> anyhow::Result<Option<Handle<Status>>> {
     if !options.status {
         return Ok(None);
     }
-    Ok(Some(start(sink, super::influxdb::status(sink, options)?)))
+    Ok(Some(start(sink, super::influxdb::status(sink, options)?, trouble)))
 }
 
-/// The same for a cluster.
+/// The way by which a cluster is told, if that is wanted.
 pub(super) fn elasticsearch(
     sink: &SinkConfig,
     options: &elasticsearch::Options,
     cluster: &Elasticsearch,
-) -> anyhow::Result<Option<Handle<Status>>> {
+) -> anyhow::Result<Option<StatusSink>> {
     if !options.status {
         return Ok(None);
     }
-    let cluster = cluster.status(options, sink.delivery.timeout, host());
-    Ok(Some(start(sink, cluster.with_context(|| format!("sinks.{} cannot be used", sink.name))?)))
+    let told = cluster.status(options, sink.delivery.timeout, host());
+    told.map(Some).with_context(|| format!("sinks.{} cannot be used", sink.name))
 }
 
-fn start(sink: &SinkConfig, told: impl Sink<Item = Status>) -> Handle<Status> {
-    spawn(&format!("{}.status", sink.name), told, &QUEUE, &sink.delivery)
+/// Starts a driver for it.
+pub(super) fn start(
+    sink: &SinkConfig,
+    told: impl Sink<Item = Status>,
+    trouble: &Arc<Trouble>,
+) -> Handle<Status> {
+    spawn_beside(&format!("{}.status", sink.name), told, &QUEUE, &sink.delivery, trouble)
 }
 
 impl Reporters {

@@ -50,14 +50,14 @@ pub(super) struct Delivery<S: Sink> {
 
 impl<S: Sink> Delivery<S> {
     pub(super) fn new(
-        name: &str,
+        voice: Voice,
         sink: S,
         shared: Arc<Shared<S::Item>>,
         config: &DeliveryConfig,
         spool: Option<Arc<Spool>>,
     ) -> Self {
         let most_bytes = AtomicUsize::new(config.batch_bytes as usize);
-        Self { sink, shared, config: config.clone(), spool, voice: Mutex::new(Voice::new(name)), most_bytes }
+        Self { sink, shared, config: config.clone(), spool, voice: Mutex::new(voice), most_bytes }
     }
 
     /// Bytes of the next request at most.

@@ -11,6 +11,7 @@ use super::delivery::Delivery;
 use super::queue::Run;
 use super::shared::{Shared, Taken};
 use super::spool::Spool;
+use super::voice::{Trouble, Voice};
 use super::{Handle, Sink};
 use crate::config::{DeliveryConfig, QueueConfig};
 
@@ -18,6 +19,19 @@ use crate::config::{DeliveryConfig, QueueConfig};
 #[must_use]
 pub fn spawn<S: Sink>(name: &str, sink: S, queue: &QueueConfig, config: &DeliveryConfig) -> Handle<S::Item> {
     spawn_with(name, sink, queue, config, None)
+}
+
+/// The same of what goes to a server beside the records of a sink, whose trouble it is: what they say of the server it
+/// does not say again.
+#[must_use]
+pub fn spawn_beside<S: Sink>(
+    name: &str,
+    sink: S,
+    queue: &QueueConfig,
+    config: &DeliveryConfig,
+    trouble: &Arc<Trouble>,
+) -> Handle<S::Item> {
+    start(Voice::beside(name, trouble), sink, queue, config, None)
 }
 
 /// The same with a spool, if there is one: every request goes through it.
@@ -29,15 +43,25 @@ pub fn spawn_with<S: Sink>(
     config: &DeliveryConfig,
     spool: Option<Arc<Spool>>,
 ) -> Handle<S::Item> {
+    start(Voice::new(name), sink, queue, config, spool)
+}
+
+fn start<S: Sink>(
+    voice: Voice,
+    sink: S,
+    queue: &QueueConfig,
+    config: &DeliveryConfig,
+    spool: Option<Arc<Spool>>,
+) -> Handle<S::Item> {
+    let (name, trouble) = (voice.name().to_owned(), voice.trouble());
     let spooled_through = spool.as_ref().and_then(|spool| spool.sealed_through());
     let shared = Arc::new(Shared::new(queue, spooled_through));
     if let Some(spool) = &spool {
         shared.count_recovered(&spool.recovered());
     }
-    let delivery = Arc::new(Delivery::new(name, sink, Arc::clone(&shared), config, spool));
+    let delivery = Arc::new(Delivery::new(voice, sink, Arc::clone(&shared), config, spool));
     let (alive, ended) = watch::channel(());
     let driver = Driver { delivery, hand: None, under_way: JoinSet::new() };
-    let name = name.to_owned();
     tokio::spawn(async move {
         // In a task of its own, so that a fault of the driver itself is noticed, too.
         if let Err(fault) = tokio::spawn(driver.run()).await {
@@ -45,7 +69,7 @@ pub fn spawn_with<S: Sink>(
         }
         drop(alive);
     });
-    Handle { shared, ended }
+    Handle { shared, ended, trouble }
 }
 
 pub(super) struct Driver<S: Sink> {

@@ -1,10 +1,10 @@
 //! The way of records to a sink that delivers something made of many of them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::inlet::Wait;
-use super::{Handle, Inlet, Item, Items, Offered, Report};
+use super::{Handle, Inlet, Item, Items, Offered, Report, Trouble};
 use crate::model::Record;
 
 /// Makes other items of records over time: sums of groups.
@@ -120,6 +120,10 @@ impl<F: Fold> Inlet for Folded<F> {
         self.handle.report()
     }
 
+    fn trouble(&self) -> &Arc<Trouble> {
+        self.handle.trouble()
+    }
+
     fn close(&self) {
         let mut state = self.lock();
         let mut out = Vec::new();
@@ -149,7 +153,6 @@ impl<F: Fold> std::fmt::Debug for Folded<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;

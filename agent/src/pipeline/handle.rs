@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::shared::Shared;
+use super::voice::Trouble;
 use super::{Item, Items, Report};
 
 /// What became of an offer.
@@ -25,6 +26,7 @@ pub struct Handle<I: Item> {
     pub(super) shared: Arc<Shared<I>>,
     /// Its sender is dropped when the driver ends.
     pub(super) ended: watch::Receiver<()>,
+    pub(super) trouble: Arc<Trouble>,
 }
 
 impl<I: Item> Handle<I> {
@@ -97,6 +99,12 @@ impl<I: Item> Handle<I> {
         self.shared.report()
     }
 
+    /// What is wrong with the server, for what goes there beside.
+    #[must_use]
+    pub fn trouble(&self) -> &Arc<Trouble> {
+        &self.trouble
+    }
+
     /// Ends the input: what waits is delivered, then the driver ends.
     pub fn close(&self) {
         self.shared.close();
@@ -125,7 +133,8 @@ impl<I: Item> Handle<I> {
 
 impl<I: Item> Clone for Handle<I> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), ended: self.ended.clone() }
+        let Self { shared, ended, trouble } = self;
+        Self { shared: Arc::clone(shared), ended: ended.clone(), trouble: Arc::clone(trouble) }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Handle, Items, Offered, Report};
+use super::{Handle, Items, Offered, Report, Trouble};
 use crate::model::Record;
 
 /// What waits for something to happen at a sink.
@@ -35,6 +36,9 @@ pub trait Inlet: Debug + Send + Sync {
 
     /// What was done until now.
     fn report(&self) -> Report;
+
+    /// What is wrong with the server, for what goes there beside.
+    fn trouble(&self) -> &Arc<Trouble>;
 
     /// Ends the input: what waits is delivered, then the driver ends.
     fn close(&self);
@@ -71,6 +75,10 @@ impl Inlet for Handle<Record> {
 
     fn report(&self) -> Report {
         Self::report(self)
+    }
+
+    fn trouble(&self) -> &Arc<Trouble> {
+        Self::trouble(self)
     }
 
     fn close(&self) {

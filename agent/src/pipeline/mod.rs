@@ -31,7 +31,7 @@ mod tally;
 mod voice;
 
 pub use aggregate::{Group, Point, Sums, TagName};
-pub use driver::{spawn, spawn_with};
+pub use driver::{spawn, spawn_beside, spawn_with};
 pub use folded::{Fold, Folded};
 pub use handle::{Handle, Offered};
 pub use inlet::{Inlet, Wait};
@@ -42,3 +42,4 @@ pub use request::Request;
 pub use sink::Sink;
 pub use status::{Stated, Status, Whole};
 pub use tally::Report;
+pub use voice::Trouble;

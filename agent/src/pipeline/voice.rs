@@ -1,5 +1,6 @@
 //! What a sink says in the log: at once when something fails, and not again and again.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,12 +17,44 @@ const SAY_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 /// A failure that goes on for so long is somebody's to mend.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What goes to the same server beside records is not said to fail before that: the records may be about to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// So many reasons of a failure are remembered.
+const REASONS: usize = 16;
+
 /// As much of an item that is given up is shown.
 const SHOWN: usize = 200;
+
+/// Why records do not get to a server at present: what goes there beside them has no need to say the same.
+#[derive(Debug, Default)]
+pub struct Trouble(Mutex<Vec<String>>);
+
+impl Trouble {
+    fn note(&self, reason: &str) {
+        let mut reasons = self.reasons();
+        if reasons.len() < REASONS && !reasons.iter().any(|known| known == reason) {
+            reasons.push(reason.to_owned());
+        }
+    }
+
+    fn is_over(&self) {
+        self.reasons().clear();
+    }
+
+    fn has(&self, reason: &str) -> bool {
+        self.reasons().iter().any(|known| known == reason)
+    }
+
+    fn reasons(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
+    Debug(String),
     Warn(String),
     Error(String),
 }
@@ -29,6 +62,7 @@ pub(super) enum Line {
 impl Line {
     pub(super) fn log(&self) {
         match self {
+            Self::Debug(text) => tracing::debug!("{text}"),
             Self::Warn(text) => tracing::warn!("{text}"),
             Self::Error(text) => tracing::error!("{text}"),
         }
@@ -39,6 +73,9 @@ impl Line {
 #[derive(Debug)]
 pub(super) struct Voice {
     name: String,
+    trouble: Arc<Trouble>,
+    /// It goes beside records, which say what is wrong with the server.
+    is_beside: bool,
     failing: Option<Failing>,
     gave_up: Option<GaveUp>,
 }
@@ -47,6 +84,9 @@ pub(super) struct Voice {
 struct Failing {
     since: Instant,
     tries: u64,
+    /// Since when records do not fail for the reason that was met last.
+    alone_since: Option<Instant>,
+    was_told: bool,
     say_again: Instant,
     /// What was said last, and when.
     said: (String, Instant),
@@ -60,7 +100,18 @@ struct GaveUp {
 
 impl Voice {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), failing: None, gave_up: None }
+        let trouble = Arc::default();
+        Self { name: name.to_owned(), trouble, is_beside: false, failing: None, gave_up: None }
+    }
+
+    /// Of what goes to the server of a sink beside its records.
+    pub(super) fn beside(name: &str, trouble: &Arc<Trouble>) -> Self {
+        Self { trouble: Arc::clone(trouble), is_beside: true, ..Self::new(name) }
+    }
+
+    /// What others that go to the same server have to know.
+    pub(super) fn trouble(&self) -> Arc<Trouble> {
+        Arc::clone(&self.trouble)
     }
 
     /// The sink's.
@@ -76,13 +127,19 @@ impl Voice {
         pause: Duration,
         waiting: u64,
     ) -> Option<Line> {
-        let fresh = || Failing { since: now, tries: 0, say_again: now, said: (String::new(), now) };
-        let failing = self.failing.get_or_insert_with(fresh);
+        let failing = self.failing.get_or_insert_with(|| Failing::from(now));
         failing.tries += 1;
+        if !self.is_beside {
+            self.trouble.note(reason);
+        } else if !failing.is_alone(now, self.trouble.has(reason)) {
+            let name = &self.name;
+            return Some(Line::Debug(format!("sink {name}: {reason}; retrying in {}", seconds(pause))));
+        }
         let is_news = failing.said.0 != reason && now >= failing.said.1 + SAY_NEWS_EVERY;
         if now < failing.say_again && !is_news {
             return None;
         }
+        failing.was_told = true;
         failing.said = (reason.to_owned(), now);
         let lasted = now - failing.since;
         failing.say_again = now + (lasted / 2).clamp(SAY_EVERY, SAY_AT_LEAST_EVERY);
@@ -93,9 +150,13 @@ impl Voice {
 
     /// A try succeeded. Whoever was told of the failure is told of its end.
     pub(super) fn delivered(&mut self, now: Instant) -> Option<Line> {
-        let Failing { since, tries, .. } = self.failing.take()?;
+        if !self.is_beside {
+            self.trouble.is_over();
+        }
+        let Failing { since, tries, was_told, .. } = self.failing.take()?;
         let (name, tries) = (&self.name, plural(tries, "failed try", "failed tries"));
-        Some(Line::Warn(format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since))))
+        let line = format!("sink {name}: delivers again, after {} and {tries}", seconds(now - since));
+        Some(if was_told { Line::Warn(line) } else { Line::Debug(line) })
     }
 
     /// Items will never be delivered; one of them as it was to be sent, and why.
@@ -118,6 +179,22 @@ impl Voice {
         (unsaid > 0).then(|| {
             Line::Error(format!("sink {name}: gave up {} more", plural(unsaid, "record", "records")))
         })
+    }
+}
+
+impl Failing {
+    const fn from(now: Instant) -> Self {
+        let said = (String::new(), now);
+        Self { since: now, tries: 0, alone_since: None, was_told: false, say_again: now, said }
+    }
+
+    /// Whether this has been failing for a while for reasons that no records meet.
+    fn is_alone(&mut self, now: Instant, records_fail: bool) -> bool {
+        if records_fail {
+            self.alone_since = None;
+            return false;
+        }
+        now >= *self.alone_since.get_or_insert(now) + GRACE
     }
 }
 
@@ -170,6 +247,51 @@ mod tests {
         let again = "sink archive: delivers again, after 61 s and 7 failed tries".to_owned();
         assert_eq!(voice.delivered(after(start, 61)), Some(Line::Warn(again)));
         assert_eq!(voice.delivered(after(start, 62)), None);
+    }
+
+    /// `archive`, and what goes to its server beside its records.
+    fn two() -> (Voice, Voice) {
+        let archive = Voice::new("archive");
+        let status = Voice::beside("archive.status", &archive.trouble());
+        (archive, status)
+    }
+
+    fn is_told(line: Option<Line>) -> bool {
+        !matches!(line, None | Some(Line::Debug(_)))
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_told_once_whoever_notices_first() {
+        let ((mut archive, mut status), start) = (two(), Instant::now());
+        let failed = |voice: &mut Voice, at| {
+            is_told(voice.failed(after(start, at), "no route to host", Duration::from_secs(4), 1))
+        };
+        assert!(!failed(&mut status, 0), "records may meet the same");
+        assert!(failed(&mut archive, 1));
+        for at in 2..100 {
+            assert!(!failed(&mut status, at), "{at}");
+        }
+        assert!(is_told(archive.delivered(after(start, 101))));
+        assert!(!failed(&mut status, 101), "it had been sent before");
+        assert_eq!(
+            status.delivered(after(start, 102)),
+            Some(Line::Debug("sink archive.status: delivers again, after 102 s and 100 failed tries".into()))
+        );
+    }
+
+    #[test]
+    fn what_fails_for_a_reason_of_its_own_is_told_and_so_is_its_end() {
+        let ((mut archive, mut status), start) = (two(), Instant::now());
+        let failed = |voice: &mut Voice, at, reason| {
+            is_told(voice.failed(after(start, at), reason, Duration::from_secs(4), 0))
+        };
+        assert!(failed(&mut archive, 0, "no route to host"));
+        assert!(!failed(&mut status, 0, "forbidden"));
+        assert!(!failed(&mut status, 9, "forbidden"));
+        assert!(failed(&mut status, 10, "forbidden"));
+        assert!(is_told(archive.delivered(after(start, 11))));
+        assert!(failed(&mut status, 20, "forbidden"));
+        assert!(is_told(status.delivered(after(start, 21))));
     }
 
     #[test]
