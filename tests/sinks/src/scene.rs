@@ -24,6 +24,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(60);
 const IMPATIENT: &str = "batch_age = \"50ms\"\ntimeout = \"2s\"\nretry_max = \"1s\"\n";
 
+/// An impatient agent that has something to deliver has tried again by then.
+const STILL: Duration = Duration::from_secs(5);
+
 /// How often a case kills agents that it kills again and again.
 const KILLS: usize = 5;
 
@@ -256,6 +259,24 @@ impl<'a> Scene<'a> {
                 bail!("waited in vain: {what}; log of the agent:\n{}", agent.log());
             }
             sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Waits as long as more is stored: the end of an agent has a deadline, and leaves what is in a spool to the next one
+    /// after a single failure. Some of it may come only with the end.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    pub fn until_still(&self, ledger: Sum) -> Result<()> {
+        let (mut stored, mut since) = (self.stored()?, Instant::now());
+        while stored != ledger && since.elapsed() < STILL {
+            // The question is work for the server, too.
+            sleep(STILL / 10);
+            let now = self.stored()?;
+            if now != stored {
+                (stored, since) = (now, Instant::now());
+            }
         }
         Ok(())
     }

@@ -26,9 +26,6 @@ const BRIEFLY: Duration = Duration::from_millis(500);
 /// An agent is killed at any moment of so many milliseconds after flows began to end.
 const LIFE_MS: u64 = 1_500;
 
-/// Whoever has something to deliver has tried again by then, on a busy machine, too.
-const STILL: Duration = Duration::from_secs(10);
-
 /// A request comes by then: its interval is over, and its batch has waited long enough.
 const COMES_WITHIN: Duration = Duration::from_secs(15);
 
@@ -97,27 +94,12 @@ fn killed(scene: &Scene<'_>, live: &mut Live) -> Result<()> {
     live.move_for(HAS_MET)?;
     let ledger = live.end()?;
     ensure!(ledger.flows > 0, "nothing moved");
-    until_still(scene, ledger)?;
+    scene.until_still(ledger)?;
     let ended = scene.stop(agent)?;
     for trouble in ["damaged", "given up", "account: lost", "to be delivered by the next start"] {
         ensure!(!ended.log.contains(trouble), "{trouble}; its log:\n{}", ended.log);
     }
     scene.expect_stored(ledger, &ended)
-}
-
-/// Waits as long as more is stored: an agent that is about to end leaves what is in the spool to the next one after a
-/// single failure. Some of it may come only with the end.
-fn until_still(scene: &Scene<'_>, ledger: Sum) -> Result<()> {
-    let (mut stored, mut since) = (scene.stored()?, Instant::now());
-    while stored != ledger && since.elapsed() < STILL {
-        // The question is work for the server, too.
-        sleep(BRIEFLY);
-        let now = scene.stored()?;
-        if now != stored {
-            (stored, since) = (now, Instant::now());
-        }
-    }
-    Ok(())
 }
 
 /// Flows move while no agent is there, and while one starts.

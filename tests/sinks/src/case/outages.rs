@@ -32,6 +32,7 @@ pub(super) fn restart(scene: &mut Scene<'_>) -> Result<()> {
     sleep(Duration::from_secs(1));
     scene.server()?.resume()?;
     run.feed.wave(500)?;
+    scene.until_still(run.feed.ledger())?;
     let (ended, ledger) = scene.finish(run)?;
     scene.expect_stored(ledger, &ended)
 }
