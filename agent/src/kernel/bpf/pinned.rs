@@ -239,7 +239,7 @@ fn salvage(directory: &PinDirectory) -> Vec<Event> {
                 }
             }
             Err(error) => {
-                tracing::warn!("what is left in the earlier programs' ring {ring} is lost: {error:#}")
+                tracing::warn!("what may be left in the earlier programs' ring {ring} is lost: {error:#}")
             }
         }
     }

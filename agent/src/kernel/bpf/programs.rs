@@ -207,7 +207,8 @@ impl KernelSide {
         self.updates.is_held_up() || self.ends.is_held_up() || self.overflow.is_held_up()
     }
 
-    /// What was taken of the rings is kept: a later agent need not find it.
+    /// Gives the room back of all that was taken of the rings. To be called when that is kept: until then a later agent
+    /// would find it there again.
     pub fn give_back(&mut self) {
         [&mut self.updates, &mut self.ends, &mut self.overflow].into_iter().for_each(Ring::give_back);
     }

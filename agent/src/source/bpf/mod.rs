@@ -182,7 +182,7 @@ impl BpfSource {
     /// batch yet at the first read.
     fn give_back(&mut self) {
         if self.is_handed_over {
-            Rings::give_back(&mut self.side);
+            self.side.give_back();
         }
     }
 

@@ -62,12 +62,6 @@ impl Rings {
         }
     }
 
-    /// Gives the room back of all that earlier reads took. To be called when that was handed over and is kept: until
-    /// then a later agent would find it in the rings again.
-    pub(super) fn give_back(side: &mut KernelSide) {
-        side.give_back();
-    }
-
     /// Takes what is there. The ends are taken out first and handed over last: every update of a flow was
     /// submitted before its end, so it comes before it unless more updates wait than one read takes. Ends never
     /// wait for those.
