@@ -38,12 +38,12 @@ struct Options {
     /// Only with this server
     #[arg(long)]
     server: Vec<String>,
-    /// Each sink with all its servers instead of its usual one
+    /// Each sink with all its servers instead of its usual ones
     #[arg(long)]
     full: bool,
 }
 
-/// So many sinks are played with at once: their cases mostly wait.
+/// So many parts are played at once: their cases mostly wait.
 const AT_ONCE: usize = 3;
 
 /// How often agents are killed with `--full`, unless this variable says otherwise.
@@ -71,7 +71,8 @@ fn main() -> Result<ExitCode> {
     let is_played = |subject: &&&dyn Subject| {
         chosen(&options.sink, subject.name()) && registered.contains(subject.sink())
     };
-    play_all(&options, subject::ALL.iter().filter(is_played).copied(), &tally)?;
+    let subjects = subject::ALL.iter().filter(is_played).copied();
+    play_all(&options, subjects.flat_map(|subject| parts(&options, subject)), &tally)?;
     let (passed, left_out) = (tally.passed.into_inner(), tally.left_out.into_inner());
     let failed = tally.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut out = io::stdout().lock();
@@ -99,17 +100,26 @@ impl Tally {
     }
 }
 
-/// Several sinks at a time, each in a thread.
-fn play_all(
-    options: &Options,
-    subjects: impl Iterator<Item = &'static dyn Subject> + Send,
-    tally: &Tally,
-) -> Result<()> {
-    let subjects = Mutex::new(subjects);
-    let next = || subjects.lock().unwrap_or_else(PoisonError::into_inner).next();
+/// A sink with one of its servers, or with none if it has none.
+type Part = (&'static dyn Subject, Option<&'static str>);
+
+/// The parts of a sink that are wanted.
+fn parts(options: &Options, subject: &'static dyn Subject) -> Vec<Part> {
+    if subject.servers().is_empty() {
+        return if options.server.is_empty() { vec![(subject, None)] } else { Vec::new() };
+    }
+    let some = if options.full || !options.server.is_empty() { usize::MAX } else { subject.kinds() };
+    let wanted = subject.servers().iter().take(some).filter(|name| chosen(&options.server, name));
+    wanted.map(|name| (subject, Some(*name))).collect()
+}
+
+/// Several parts at a time, each in a thread.
+fn play_all(options: &Options, parts: impl Iterator<Item = Part> + Send, tally: &Tally) -> Result<()> {
+    let parts = Mutex::new(parts);
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
-        while let Some(subject) = next() {
-            play_subject(options, subject, tally)?;
+        while let Some(part) = next() {
+            play_part(options, part, tally)?;
         }
         Ok(())
     };
@@ -122,24 +132,20 @@ fn play_all(
     })
 }
 
-/// One sink with its servers, which are started once for all cases.
-fn play_subject(options: &Options, subject: &'static dyn Subject, tally: &Tally) -> Result<()> {
-    if subject.servers().is_empty() && options.server.is_empty() {
+/// The server is started once for all cases.
+fn play_part(options: &Options, (subject, server): Part, tally: &Tally) -> Result<()> {
+    let Some(name) = server else {
         return play_cases(options, subject, None, tally).map(drop);
-    }
-    let some = if options.full || !options.server.is_empty() { usize::MAX } else { 1 };
-    for name in subject.servers().iter().take(some).filter(|name| chosen(&options.server, name)) {
-        let kind = find(name).with_context(|| format!("there is no server {name}"))?;
-        match start(options, subject, kind) {
-            Ok(mut server) => {
-                let all_passed = play_cases(options, subject, Some(&mut server), tally)?;
-                let ended = if all_passed { server.discard() } else { left(server) };
-                tally.note(&format!("{}/{name}/stops", subject.name()), ended)?;
-            }
-            Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error))?,
+    };
+    let kind = find(name).with_context(|| format!("there is no server {name}"))?;
+    match start(options, subject, kind) {
+        Ok(mut server) => {
+            let all_passed = play_cases(options, subject, Some(&mut server), tally)?;
+            let ended = if all_passed { server.discard() } else { left(server) };
+            tally.note(&format!("{}/{name}/stops", subject.name()), ended)
         }
+        Err(error) => tally.note(&format!("{}/{name}/starts", subject.name()), Err(error)),
     }
-    Ok(())
 }
 
 /// A server with no data.

@@ -37,6 +37,11 @@ impl Subject for Elasticsearch {
         ]
     }
 
+    /// Elasticsearch and OpenSearch.
+    fn kinds(&self) -> usize {
+        2
+    }
+
     fn word(&self) -> &'static str {
         "/_bulk"
     }

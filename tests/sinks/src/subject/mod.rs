@@ -22,8 +22,13 @@ pub trait Subject: Sync {
     /// The `type` in the configuration.
     fn sink(&self) -> &'static str;
 
-    /// The servers that it is tried with, the usual one first; none for a sink that has no server.
+    /// The servers that it is tried with, the usual ones first; none for a sink that has no server.
     fn servers(&self) -> &'static [&'static str];
+
+    /// How many of them are usual ones, with which every case is played each time: one of each kind.
+    fn kinds(&self) -> usize {
+        1
+    }
 
     /// What the path of a request that writes has in it.
     fn word(&self) -> &'static str;
