@@ -40,9 +40,9 @@ pub struct Sum {
 ///
 /// The map is no per-CPU map, because user space cannot share the memory of those, and while it asks the kernel for a
 /// value of a map the kernel skips all probes on that CPU, for a whole time slice where the asking thread loses its CPU
-/// just then (`bpf_disable_instrumentation`).
+/// just then.
 ///
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/bpf.h#L2139>
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/bpf.h>, `bpf_disable_instrumentation`
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(

@@ -1,8 +1,9 @@
 //! What the kernel programs counted by themselves, whether or not anything of it was delivered.
 
-use conntally_common::{LOSS_REASONS, Sum, Tally};
+use conntally_common::LOSS_REASONS;
 
 use super::{KernelSide, attaching::Attached, hooks::Role, pins::Told};
+use crate::model::Sum;
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
 const LOSS_NAMES: [&str; LOSS_REASONS] =
@@ -18,6 +19,14 @@ pub(super) struct Skips {
     pub(super) notes: Option<u64>,
 }
 
+/// What all CPUs counted.
+#[derive(Default)]
+struct Counts {
+    ended: Sum,
+    ends_lost: Sum,
+    losses: [u64; LOSS_REASONS],
+}
+
 impl Attached {
     /// How often the kernel skipped the program or, if it hangs on one, its probe.
     fn skipped(&self) -> Option<u64> {
@@ -30,7 +39,7 @@ impl KernelSide {
     /// What was lost so far, by reason.
     #[must_use]
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let since = self.tally().losses.into_iter().zip(self.told.losses);
+        let since = self.counts().losses.into_iter().zip(self.told.losses);
         LOSS_NAMES
             .into_iter()
             .zip(since.map(|(now, told)| now.saturating_sub(told)))
@@ -71,53 +80,40 @@ impl KernelSide {
     /// What all flows moved that ended so far and of which no earlier agent was told.
     #[must_use]
     pub fn ended(&self) -> Sum {
-        beyond(self.ended_ever(), self.ended_before)
+        self.ended_ever().beyond(self.ended_before)
     }
 
     /// What those of them moved whose end had no room anywhere.
     #[must_use]
     pub fn ends_lost(&self) -> Sum {
-        beyond(self.tally().ends_lost, self.told.ends_lost)
+        self.counts().ends_lost.beyond(self.told.ends_lost)
     }
 
     /// What all flows moved that ended since the programs were loaded.
     pub(super) fn ended_ever(&self) -> Sum {
-        self.tally().ended
+        self.counts().ended
     }
 
     /// All that was counted since the programs were loaded.
     pub(super) fn counted_ever(&self) -> Told {
-        let Tally { losses, ends_lost, .. } = self.tally();
+        let Counts { losses, ends_lost, .. } = self.counts();
         let Skips { ends, notes } = self.skips_ever();
         Told { losses, ends_lost, ends_skipped: ends.unwrap_or(0), notes_skipped: notes.unwrap_or(0) }
     }
 
-    /// What all CPUs counted.
-    fn tally(&self) -> Tally {
-        let mut all = Tally::default();
+    fn counts(&self) -> Counts {
+        let mut all = Counts::default();
         for one in (0..self.tallies.len()).filter_map(|cpu| self.tallies.get(cpu)) {
-            all.ended = together(all.ended, one.ended);
-            all.ends_lost = together(all.ends_lost, one.ends_lost);
+            all.ended += one.ended.into();
+            all.ends_lost += one.ends_lost.into();
             all.losses.iter_mut().zip(one.losses).for_each(|(all, one)| *all = all.wrapping_add(one));
         }
         all
     }
 }
 
-/// Both.
-pub(super) const fn together(a: Sum, b: Sum) -> Sum {
-    Sum {
-        flows: a.flows.wrapping_add(b.flows),
-        packets: a.packets.wrapping_add(b.packets),
-        bytes: a.bytes.wrapping_add(b.bytes),
-    }
-}
-
-/// What came since.
-pub(super) const fn beyond(now: Sum, before: Sum) -> Sum {
-    Sum {
-        flows: now.flows.saturating_sub(before.flows),
-        packets: now.packets.saturating_sub(before.packets),
-        bytes: now.bytes.saturating_sub(before.bytes),
+impl From<conntally_common::Sum> for Sum {
+    fn from(conntally_common::Sum { flows, packets, bytes }: conntally_common::Sum) -> Self {
+        Self { flows, packets, bytes }
     }
 }

@@ -4,21 +4,23 @@ use std::io;
 
 use anyhow::{Context, bail};
 use aya::maps::{Map, MapData};
-use conntally_common::{Event, EventKind, Sum};
+use conntally_common::{Event, EventKind};
 use zerocopy::FromBytes;
 
 use super::{
     KernelSide, KernelSideOptions, StartError,
     announce::Announcer,
     attaching::Attached,
-    counted::{beyond, together},
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
     pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
     ring::Ring,
     selftest::is_selftest,
 };
-use crate::kernel::{btf::Btf, module};
+use crate::{
+    kernel::{btf::Btf, module},
+    model::Sum,
+};
 
 /// How often the sums are read again that flows change meanwhile.
 const TRIES: usize = 100;
@@ -142,11 +144,10 @@ impl KernelSide {
             let ended = self.ended_ever();
             for (ring, place) in [&mut self.ends, &mut self.overflow].into_iter().zip(&mut places) {
                 *place = ring.look(*place, |record| {
-                    let moved = Event::ref_from_bytes(record).map_or_else(|_| Sum::default(), moved);
-                    waiting = together(waiting, moved);
+                    waiting += Event::ref_from_bytes(record).map_or_else(|_| Sum::default(), moved);
                 });
             }
-            found = (beyond(ended, waiting), self.ends_lost());
+            found = (ended.beyond(waiting), self.ends_lost());
             if self.ended_ever() == ended {
                 break;
             }
@@ -156,13 +157,13 @@ impl KernelSide {
 
     /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
     pub fn ended_until_now(&mut self) -> Sum {
-        beyond(self.taken_and_lost().0, self.ended_before)
+        self.taken_and_lost().0.beyond(self.ended_before)
     }
 
     /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
     fn find_ended_before(&mut self) {
         let (taken, lost) = self.taken_and_lost();
-        self.ended_before = beyond(taken, lost);
+        self.ended_before = taken.beyond(lost);
     }
 
     /// Has the programs outlive this process. Where that is not possible, they go with it.

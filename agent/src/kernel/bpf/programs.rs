@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Runs, Sum, Tally};
+use conntally_common::{CURVE_STEPS, Control, CurveStep, Event, EventKind, Runs, Tally};
 
 use super::{
     announce::Announcer,
@@ -21,7 +21,10 @@ use super::{
     sweep::Sweeper,
     walk::Walker,
 };
-use crate::kernel::{addresses::Addresses, btf::Btf};
+use crate::{
+    kernel::{addresses::Addresses, btf::Btf},
+    model::Sum,
+};
 
 /// Jiffies per second until they were measured, which goes on while the programs are attached.
 const PRESUMED_TICKS: u32 = 250;

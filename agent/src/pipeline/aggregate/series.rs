@@ -236,17 +236,18 @@ impl AllSeries {
     pub(super) fn take_changes(&mut self, start: i64) -> Option<Vec<(Key, Option<Charge>)>> {
         let Changes::These(keys) = &mut self.changes else { return None };
         let keys = std::mem::take(keys);
-        Some(keys.into_iter().map(|key| (key, self.charge(&key, start))).collect())
-    }
-
-    fn charge(&self, key: &Key, start: i64) -> Option<Charge> {
-        if self.kept.contains_key(key) {
-            return Some(Charge::Kept);
-        }
-        if self.closing.contains(key) {
-            return Some(being_replaced(start));
-        }
-        self.closed.get(key).map(|closed| Charge::Closed(*closed))
+        // Of each key only this tells, and there may be as many of both.
+        let closing: HashSet<&Key> = self.closing.iter().collect();
+        let charge = |key: &Key| {
+            if self.kept.contains_key(key) {
+                Some(Charge::Kept)
+            } else if closing.contains(key) {
+                Some(being_replaced(start))
+            } else {
+                self.closed.get(key).map(|closed| Charge::Closed(*closed))
+            }
+        };
+        Some(keys.into_iter().map(|key| (key, charge(&key))).collect())
     }
 
     /// Takes in what an earlier process wrote within the window, `now` being the time; to be called before the first

@@ -23,7 +23,7 @@ use super::{Batch, Counted, LongestRuns, Losses, Progress, Source, SourceError};
 pub use crate::kernel::bpf::Ring;
 use crate::{
     kernel::bpf::{HookKind, HookReport, KernelSide, KernelSideOptions, StartError},
-    model::{Observation, Sum, Visit},
+    model::{Observation, Visit},
 };
 
 /// The longest time between two reads of the rings.
@@ -259,15 +259,15 @@ impl BpfSource {
 
     /// The same without ends that wait for a later agent.
     fn counted_until_now(&mut self) -> Counted {
-        let ended = sum(self.past_counted.ended, self.side.ended_until_now());
+        let ended = self.past_counted.ended + self.side.ended_until_now();
         Counted { ended, ..self.counted_so_far() }
     }
 
     fn counted_so_far(&self) -> Counted {
         let Counted { ended, ends_lost, ends_skipped, .. } = &self.past_counted;
         Counted {
-            ended: sum(*ended, self.side.ended()),
-            ends_lost: sum(*ends_lost, self.side.ends_lost()),
+            ended: *ended + self.side.ended(),
+            ends_lost: *ends_lost + self.side.ends_lost(),
             ends_skipped: ends_skipped.saturating_add(self.side.ends_skipped().unwrap_or(0)),
             owes_looks: self.looks.are_owed() || self.ends_missed_until_now() > self.ends_missed,
         }
@@ -371,14 +371,6 @@ impl Source for BpfSource {
 
     fn longest_runs(&self) -> Option<LongestRuns> {
         Some(self.longest_so_far())
-    }
-}
-
-fn sum(before: Sum, now: conntally_common::Sum) -> Sum {
-    Sum {
-        flows: before.flows.wrapping_add(now.flows),
-        packets: before.packets.wrapping_add(now.packets),
-        bytes: before.bytes.wrapping_add(now.bytes),
     }
 }
 

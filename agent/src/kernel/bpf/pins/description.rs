@@ -9,17 +9,20 @@ use aya_obj::{
     generated::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY},
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
-use conntally_common::{LOSS_REASONS, Sum};
+use conntally_common::LOSS_REASONS;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 use zerocopy::IntoBytes;
 
 use super::{PinDirectory, directory};
-use crate::kernel::bpf::{
-    hooks::{HookKind, Role, Updates},
-    loader::{self, Constants, object_digest},
-    programs::KernelSideOptions,
-    shared::Shared,
+use crate::{
+    kernel::bpf::{
+        hooks::{HookKind, Role, Updates},
+        loader::{self, Constants, object_digest},
+        programs::KernelSideOptions,
+        shared::Shared,
+    },
+    model::Sum,
 };
 
 /// Bytes of the description at most.
