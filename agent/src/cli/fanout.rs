@@ -168,9 +168,9 @@ impl Fanout {
             }
         }
         driven.iter().for_each(|handle| handle.close());
-        let leaving = async {
+        let hurrying = async {
             hurry.await;
-            driven.iter().for_each(|handle| handle.leave_after(self.patience));
+            driven.iter().for_each(|handle| handle.hurry(self.patience));
         };
         let mut ending = std::pin::pin!(async {
             let mut error = None;
@@ -184,7 +184,7 @@ impl Fanout {
         });
         let error = tokio::select! {
             error = &mut ending => error,
-            () = leaving => ending.await,
+            () = hurrying => ending.await,
         };
         SinkReport { error, ..tally.report() }
     }

@@ -10,6 +10,7 @@ use crate::sinks::influxdb;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The ways to all sinks that want to know. Each has a driver of its own, so that no record waits for a status.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +72,10 @@ impl Reporters {
 
     /// Waits until all of it is delivered: nothing more comes.
     pub(super) async fn finish(self) {
-        self.0.iter().for_each(Handle::close);
+        for handle in &self.0 {
+            handle.close();
+            handle.hurry(Duration::ZERO);
+        }
         for handle in &self.0 {
             handle.ended().await;
         }

@@ -22,7 +22,7 @@ const PANICS: u32 = 3;
 /// server it was.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The longest pause once the input has ended.
+/// The longest pause once somebody waits for the end.
 const LAST_PAUSES: Duration = Duration::from_secs(1);
 
 /// Where a request is as long as it is not delivered.
@@ -198,23 +198,20 @@ impl<S: Sink> Delivery<S> {
         tracing::info!(records = delivered.records, merged, tries, "sink {name}: all is delivered");
     }
 
-    /// Waits until the next try, which comes sooner when the agent is about to end.
+    /// Waits until the next try, which comes sooner when somebody waits for the end.
     async fn pause(&self, pause: Duration, reason: &str, origin: Origin) {
         let report = self.shared.report();
         let waiting = report.unwritten().records.saturating_add(report.spooled.records);
-        let closing = self.shared.closing.notified();
-        tokio::pin!(closing);
-        closing.as_mut().enable();
-        let is_closed = self.shared.is_closed();
-        let pause = if is_closed { pause.min(LAST_PAUSES) } else { pause };
+        let is_hurried = self.shared.is_hurried();
+        let pause = if is_hurried { pause.min(LAST_PAUSES) } else { pause };
         say(self.voice().failed(Instant::now(), reason, pause, waiting));
-        if is_closed && origin != Origin::Memory {
+        if is_hurried && origin != Origin::Memory {
             // The next agent tries again.
             self.shared.leave();
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = closing, if !is_closed => {}
+            () = self.shared.hurried(), if !is_hurried => {}
         }
     }
 

@@ -121,6 +121,7 @@ fn records(flows: std::ops::Range<u128>) -> Items<Record> {
 
 async fn finish(handle: &Handle<Record>) -> Report {
     handle.close();
+    handle.hurry(3_600 * SECOND);
     handle.ended().await;
     handle.report()
 }

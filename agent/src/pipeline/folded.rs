@@ -136,8 +136,8 @@ impl<F: Fold> Inlet for Folded<F> {
         self.handle.close();
     }
 
-    fn leave_after(&self, patience: Duration) {
-        self.handle.leave_after(patience);
+    fn hurry(&self, patience: Duration) {
+        self.handle.hurry(patience);
     }
 
     fn ended(&self) -> Wait<'_> {

@@ -110,8 +110,10 @@ impl<I: Item> Handle<I> {
         self.shared.close();
     }
 
-    /// Lets what is in a spool stay there after so long, if the driver has not ended by then.
-    pub fn leave_after(&self, patience: Duration) {
+    /// Somebody waits for the end: from now on tries follow each other sooner, and what is in a spool may stay there,
+    /// after so long or as soon as the server does not take it.
+    pub fn hurry(&self, patience: Duration) {
+        self.shared.hurry();
         let handle = self.clone();
         tokio::spawn(async move {
             if tokio::time::timeout(patience, handle.ended()).await.is_err() {

@@ -43,8 +43,8 @@ pub trait Inlet: Debug + Send + Sync {
     /// Ends the input: what waits is delivered, then the driver ends.
     fn close(&self);
 
-    /// Lets what is in a spool stay there after so long, if the driver has not ended by then.
-    fn leave_after(&self, patience: Duration);
+    /// Somebody waits for the end: see [`Handle::hurry`].
+    fn hurry(&self, patience: Duration);
 
     /// Waits until the driver has ended.
     fn ended(&self) -> Wait<'_>;
@@ -85,8 +85,8 @@ impl Inlet for Handle<Record> {
         Self::close(self);
     }
 
-    fn leave_after(&self, patience: Duration) {
-        Self::leave_after(self, patience);
+    fn hurry(&self, patience: Duration) {
+        Self::hurry(self, patience);
     }
 
     fn ended(&self) -> Wait<'_> {

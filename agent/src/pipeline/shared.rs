@@ -23,8 +23,8 @@ pub(super) struct Shared<I: Item> {
     pub(super) arrived: Notify,
     /// Something was taken out.
     pub(super) taken_out: Notify,
-    /// The input ended: whoever waits for a better moment should not wait any longer.
-    pub(super) closing: Notify,
+    /// Whether somebody waits for the end. Who waits for a better moment should not wait any longer then.
+    hurrying: watch::Sender<bool>,
     /// What is in the spool may stay there.
     leaving: watch::Sender<bool>,
 }
@@ -62,7 +62,7 @@ impl<I: Item> Shared<I> {
             spooled_end: spooled_through.map_or(0, |through| through.saturating_add(1)),
             arrived: Notify::new(),
             taken_out: Notify::new(),
-            closing: Notify::new(),
+            hurrying: watch::Sender::new(false),
             leaving: watch::Sender::new(false),
         }
     }
@@ -216,9 +216,7 @@ impl<I: Item> Shared<I> {
 
     /// Waits for that.
     pub(super) async fn left(&self) {
-        let mut leaving = self.leaving.subscribe();
-        // It cannot fail: the sender is here.
-        let _ = leaving.wait_for(|leaving| *leaving).await;
+        until(&self.leaving).await;
     }
 
     /// Counts what comes when nobody takes anything out any more.
@@ -231,14 +229,28 @@ impl<I: Item> Shared<I> {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.arrived.notify_one();
-        self.closing.notify_waiters();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+    /// Notes that somebody waits for the end.
+    pub(super) fn hurry(&self) {
+        self.hurrying.send_replace(true);
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        *self.hurrying.borrow()
+    }
+
+    /// Waits until somebody waits for the end.
+    pub(super) async fn hurried(&self) {
+        until(&self.hurrying).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State<I>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn until(flag: &watch::Sender<bool>) {
+    // It cannot fail: the sender is here.
+    let _ = flag.subscribe().wait_for(|set| *set).await;
 }

@@ -24,6 +24,9 @@ pub(crate) struct Lab {
     config: String,
 }
 
+/// What an agent says that has read all and still delivers.
+pub(crate) const READ_TO_ITS_END: &str = "the recording was read to its end";
+
 /// An agent that runs; killed when dropped.
 pub(crate) struct Agent {
     child: Child,
@@ -44,6 +47,12 @@ impl Lab {
             spool.display()
         );
         Self { folder, spool, config }
+    }
+
+    /// With agents whose shutdown may take a second.
+    pub(crate) fn hasty(mut self) -> Self {
+        self.config = self.config.replacen("\"40s\"", "\"1s\"", 1);
+        self
     }
 
     /// Starts an agent that reads so many flows; each is told of when it is born and when it ends.
@@ -102,15 +111,24 @@ impl Agent {
 
     /// Waits for its end, and returns its log. Once it has read its recording it is asked to stop: then it leaves in its
     /// spool what the server does not take.
-    pub(crate) fn finish(mut self) -> String {
+    pub(crate) fn finish(self) -> String {
+        self.ended(true)
+    }
+
+    /// Waits until it ends by itself, and returns its log.
+    pub(crate) fn finish_unasked(self) -> String {
+        self.ended(false)
+    }
+
+    fn ended(mut self, is_to_be_asked: bool) -> String {
         let deadline = Instant::now() + Duration::from_secs(90);
-        let mut is_asked = false;
+        let mut is_asked = !is_to_be_asked;
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
-            if !is_asked && self.log().contains("the recording was read to its end") {
+            if !is_asked && self.log().contains(READ_TO_ITS_END) {
                 is_asked = true;
                 kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM).unwrap();
             }

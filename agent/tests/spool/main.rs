@@ -12,9 +12,10 @@ mod sights;
 
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
-use agent::Lab;
+use agent::{Lab, READ_TO_ITS_END};
 use server::{Mood, Server, Stored};
 use tempfile::TempDir;
 
@@ -66,6 +67,19 @@ fn a_server_that_comes_back_gets_all_that_was_too_much_for_the_queue() {
     assert!(log.contains("account: nothing was lost"), "{log}");
     expect_all(&server.stored(), 4_000);
     assert_eq!(doubles(&server.stored()), 0);
+}
+
+#[test]
+fn a_replay_waits_for_its_server_longer_than_a_shutdown_may_take() {
+    let server = Server::start(Mood::Away);
+    let lab = Lab::new(&server, None).hasty();
+    let agent = lab.replay(4_000);
+    agent.wait_for(READ_TO_ITS_END);
+    sleep(Duration::from_secs(2));
+    server.become_(AT_ONCE);
+    let log = agent.finish_unasked();
+    assert!(log.contains("account: nothing was lost") && !log.contains("account: spooled"), "{log}");
+    expect_all(&server.stored(), 4_000);
 }
 
 #[test]
