@@ -100,7 +100,7 @@ fn spool(dir: &Path, fsync: Fsync, count: usize) -> Result<Duration> {
     let mut taken = 0;
     while let Some((ticket, request)) = store.take()? {
         ensure!(request.body.len() == BLOCK, "it is not what was written");
-        store.done(&ticket)?;
+        store.done(ticket)?;
         taken += 1;
     }
     let time = begin.elapsed();

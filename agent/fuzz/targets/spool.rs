@@ -44,7 +44,7 @@ fn play(input: &[u8]) {
         assert_eq!(request.items.last().map(|(end, _)| *end as usize), Some(request.body.len()));
         bytes += FRAME + request.body.len() + request.items.len() * LEAST_ENTRY;
         taken += 1;
-        store.done(&ticket).expect("it can be written");
+        store.done(ticket).expect("it can be written");
     }
     assert!(bytes <= length, "more requests than there are bytes for");
     assert!(taken <= waiting && store.is_idle());

@@ -159,7 +159,7 @@ impl Spool {
 
     /// Notes that all of a request is stored or given up.
     pub(in crate::pipeline) async fn done(self: &Arc<Self>, ticket: Ticket) {
-        if let Some(Err(error)) = self.run(move |store| store.done(&ticket)).await {
+        if let Some(Err(error)) = self.run(move |store| store.done(ticket)).await {
             self.complain(&format!("cannot note what is delivered ({error}); after a kill it is sent again"));
         }
         self.freed.notify_one();
@@ -253,9 +253,8 @@ impl Spool {
             sleep(SYNC_EVERY).await;
             spool.will_sync.store(false, Relaxed);
             // Others need not wait for it.
-            let Some(files) = spool.run(Store::take_unsynced).await else { return };
-            let sync = move || files.iter().try_for_each(|file| file.sync_data());
-            let synced = spawn_blocking(sync).await;
+            let Some(unsynced) = spool.run(Store::take_unsynced).await else { return };
+            let synced = spawn_blocking(move || unsynced.sync()).await;
             if let Ok(Err(error)) = synced {
                 spool.complain(&format!("cannot bring it to the disk ({error})"));
             }

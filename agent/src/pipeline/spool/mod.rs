@@ -13,8 +13,10 @@ mod segment;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 
 pub use access::Spool;
 pub use error::{Refused, SpoolError};
 pub use segment::{Damaged, Ticket};
 pub use store::{Recovered, Store};
+pub use unsynced::Unsynced;

@@ -4,16 +4,20 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::thread;
 
 use super::error::{Refused, SpoolError};
 use super::format::{FrameHead, HEADER_BYTES, Header, Mark, sink_type};
 use super::recovery::{Found, name, recover};
 use super::seal::{Seal, SealFile};
 use super::segment::{Damaged, Segment, Taken, Ticket};
+use super::unsynced::{Unsynced, begin_to_sync};
 use crate::config::{Fsync, SpoolConfig};
 use crate::folder::{self, Refusal};
 use crate::pipeline::{Request, Weight};
+
+/// What fewer bytes took is free sooner than a thread is started.
+const FREED_AT_ONCE: u64 = 1 << 20;
 
 /// A spool that no other process uses. Its calls wait for the disk.
 #[derive(Debug)]
@@ -29,8 +33,10 @@ pub struct Store {
     next_sequence: u64,
     /// Of all segments.
     bytes: u64,
-    /// Something was written that need not be on the disk yet.
+    /// Something was written to the last segment, or to the note of what is whole, that need not be on the disk yet.
     is_unsynced: bool,
+    /// What was written before that.
+    unsynced: Unsynced,
     damaged: Damaged,
     found: Recovered,
     /// Up to where sets are whole; `None` where each request stands for itself.
@@ -82,6 +88,7 @@ impl Store {
             next_sequence,
             bytes,
             is_unsynced: false,
+            unsynced: Unsynced::default(),
             damaged: Damaged::default(),
             found: Recovered { requests, weight, bytes, damaged, missing, torn },
             sets: None,
@@ -212,6 +219,9 @@ impl Store {
         self.is_unsynced = self.config.fsync == Fsync::Interval;
         if let Some(segment) = self.segments.back_mut() {
             segment.count(head.weight);
+            if self.is_unsynced {
+                begin_to_sync(&segment.file(), &(before..segment.bytes));
+            }
         }
         Ok(())
     }
@@ -249,12 +259,14 @@ impl Store {
     ///
     /// # Errors
     /// When that cannot be noted: then it is delivered again after a restart.
-    pub fn done(&mut self, ticket: &Ticket) -> io::Result<()> {
+    pub fn done(&mut self, ticket: Ticket) -> io::Result<()> {
         let noted = ticket.note(Mark::Done);
         let place = self.segments.binary_search_by_key(&ticket.segment, |segment| segment.number);
         if let Some(segment) = place.ok().and_then(|place| self.segments.get_mut(place)) {
             segment.under_way = segment.under_way.saturating_sub(1);
         }
+        // It holds the file, too.
+        drop(ticket);
         self.remove_finished();
         noted
     }
@@ -264,26 +276,29 @@ impl Store {
     /// # Errors
     /// When the system says that it is not.
     pub fn sync(&mut self) -> io::Result<()> {
-        self.is_unsynced = false;
-        self.written().iter().try_for_each(|file| file.sync_data())
+        self.written().sync()
     }
 
     /// What may have been written since it was synced: the requests, then up to where they are whole.
-    fn written(&self) -> Vec<Arc<File>> {
+    fn written(&mut self) -> Unsynced {
+        self.is_unsynced = false;
+        let mut unsynced = std::mem::take(&mut self.unsynced);
         let segment = self.segments.back().filter(|_| self.is_writing).map(Segment::file);
-        segment.into_iter().chain(self.sets.as_ref().map(|(seal, _)| seal.file())).collect()
+        let seal = self.sets.as_ref().map(|(seal, _)| seal.file());
+        segment.into_iter().chain(seal).for_each(|file| unsynced.add_content(file));
+        unsynced
     }
 
     /// Whether something was written that the policy wants on the disk within an interval.
     #[must_use]
     pub const fn is_unsynced(&self) -> bool {
-        self.is_unsynced
+        self.is_unsynced || !self.unsynced.is_empty()
     }
 
-    /// The files to which it was written, to be synced in their order without holding up others.
+    /// What that is, to be synced without holding up others.
     #[must_use]
-    pub fn take_unsynced(&mut self) -> Vec<Arc<File>> {
-        if std::mem::take(&mut self.is_unsynced) { self.written() } else { Vec::new() }
+    pub fn take_unsynced(&mut self) -> Unsynced {
+        if self.is_unsynced() { self.written() } else { Unsynced::default() }
     }
 
     /// Ends the use of it: what waits stays for the next process.
@@ -351,8 +366,9 @@ impl Store {
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        if self.config.fsync == Fsync::Interval {
-            self.sync()?;
+        if self.is_writing && self.config.fsync == Fsync::Interval {
+            let full = self.segments.back().map(Segment::file);
+            full.into_iter().for_each(|file| self.unsynced.add_content(file));
         }
         self.is_writing = false;
         self.remove_finished();
@@ -363,10 +379,13 @@ impl Store {
             self.remove_last();
         }
         let segment = Segment::begin(self.place(self.next_sequence), &header)?;
-        if self.config.fsync != Fsync::Never
-            // The name is to be on the disk, too.
-            && let Err(error) = File::open(&self.config.dir).and_then(|dir| dir.sync_all())
-        {
+        // The name is to be on the disk, too.
+        let named = match self.config.fsync {
+            Fsync::Always => File::open(&self.config.dir).and_then(|dir| dir.sync_all()),
+            Fsync::Interval => self.unsynced.add_names(&self.config.dir),
+            Fsync::Never => Ok(()),
+        };
+        if let Err(error) = named {
             remove(&segment.path);
             return Err(error);
         }
@@ -385,6 +404,7 @@ impl Store {
     fn remove_last(&mut self) {
         if let Some(last) = self.segments.pop_back() {
             remove(&last.path);
+            self.unsynced.forget(&last.file());
             self.bytes = self.bytes.saturating_sub(last.bytes);
         }
     }
@@ -397,7 +417,10 @@ impl Store {
             }
             remove(&first.path);
             self.bytes = self.bytes.saturating_sub(first.bytes);
-            self.segments.pop_front();
+            if let Some(first) = self.segments.pop_front() {
+                self.unsynced.forget(&first.file());
+                let_go_of(first);
+            }
         }
     }
 
@@ -410,6 +433,15 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!("cannot remove {}: {error}", path.display());
     }
+}
+
+/// The system frees what a removed file took when nobody has it open any more. That takes a while, for which nobody waits.
+fn let_go_of(removed: Segment) {
+    if removed.bytes < FREED_AT_ONCE {
+        return;
+    }
+    // Without a thread it goes here.
+    let _ = thread::Builder::new().name("spool-free".into()).spawn(move || drop(removed));
 }
 
 fn total(weights: impl Iterator<Item = Weight>) -> Weight {
