@@ -15,6 +15,8 @@ pub mod netns;
 
 pub mod module;
 
+pub mod tool;
+
 pub mod limits;
 
 pub mod interface;

@@ -1,6 +1,8 @@
 //! Whether conntrack is there, and loading it when it is not.
 
-use std::{env, ffi::OsString, fs, io, os::unix::fs::MetadataExt, path::Path, process::Command};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+
+use super::tool::tool;
 
 /// Exists while conntrack runs, as a module or built in.
 const PRESENT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -20,20 +22,12 @@ pub fn is_present() -> bool {
     Path::new(PRESENT).exists()
 }
 
-/// Where programs for administrators are looked for: `su` without `-` leaves their folders out of `PATH`.
-#[must_use]
-pub fn search_path() -> OsString {
-    let mut path = env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin:/sbin");
-    path
-}
-
 /// Loads the module `nf_conntrack`, by modprobe(8).
 ///
 /// # Errors
 /// When there is no modprobe, or it refuses; the error has its words.
 pub fn load() -> io::Result<()> {
-    let output = Command::new("modprobe").env("PATH", search_path()).arg("nf_conntrack").output()?;
+    let output = tool("modprobe").arg("nf_conntrack").output()?;
     if output.status.success() && is_present() {
         return Ok(());
     }

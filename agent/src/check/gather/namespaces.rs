@@ -2,14 +2,14 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::{fs, io};
 
 use super::kernel::switch;
 use crate::check::facts::{ConntrackState, NamespaceFact, Tracking, Unlisted};
 use crate::check::ruleset::{self, Ruleset};
-use crate::kernel::module::search_path;
 use crate::kernel::netns::{self, Namespace};
+use crate::kernel::tool::tool;
 
 const NETFILTER: &str = "/proc/sys/net/netfilter";
 
@@ -91,9 +91,7 @@ fn number(sysctl: &str) -> Option<u64> {
 
 /// Without the elements of sets, of which there may be millions.
 fn list_ruleset() -> Result<Ruleset, Unlisted> {
-    let mut nft = Command::new("nft");
-    nft.env("PATH", search_path()).args(["--terse", "list", "ruleset"]);
-    let output = match nft.output() {
+    let output = match tool("nft").args(["--terse", "list", "ruleset"]).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unlisted::NoNft),
         Err(error) => return Err(Unlisted::Refused(error.to_string())),
