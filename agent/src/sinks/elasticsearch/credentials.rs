@@ -76,7 +76,7 @@ impl Credentials {
     /// What a server said, without the secret if it said that.
     pub(super) fn hide(&self, told: String) -> String {
         match self.secret.as_ref().map(SecretInUse::get) {
-            Some(Ok(secret)) => hide(&told, &secret),
+            Some(Ok(secret)) => hide(&told, &secret, self.header().ok().flatten().as_ref()),
             _ => told,
         }
     }

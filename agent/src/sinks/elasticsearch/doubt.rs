@@ -148,7 +148,7 @@ async fn indices(stream: &DataStream, nodes: &Nodes) -> Result<Vec<String>, Unkn
     if answer.status == 404 {
         return Ok(Vec::new());
     }
-    let resolved: Resolved = understood(&answer)?;
+    let resolved: Resolved = understood(&answer, nodes)?;
     let named = resolved.data_streams.into_iter().find(|found| found.name == stream.name());
     Ok(match named.map(|found| found.backing_indices) {
         Some(Indices::Many(indices)) => indices,
@@ -197,7 +197,7 @@ async fn by_one(ids: &[&str], indices: &[String], nodes: &Nodes) -> Result<HashS
             body: Some(body.as_bytes()),
             most: LONGEST,
         };
-        let got: Got = understood(&nodes.ask(&ask).await?)?;
+        let got: Got = understood(&nodes.ask(&ask).await?, nodes)?;
         if got.docs.len() != ids.len() {
             return Err(Unknown {
                 reason: format!("asked for {} ids, told of {}", ids.len(), got.docs.len()),
@@ -250,16 +250,16 @@ async fn by_search(ids: &[&str], stream: &DataStream, nodes: &Nodes) -> Result<H
         body: Some(body.as_bytes()),
         most: LONGEST,
     };
-    let result: Result = understood(&nodes.ask(&ask).await?)?;
+    let result: Result = understood(&nodes.ask(&ask).await?, nodes)?;
     if result.timed_out {
         return Err(Unknown { reason: "the search for what is stored already took too long".into() });
     }
     Ok(result.hits.hits.into_iter().map(|hit| hit.id).collect())
 }
 
-fn understood<T: for<'de> Deserialize<'de>>(answer: &Answer) -> Result<T, Unknown> {
+fn understood<T: for<'de> Deserialize<'de>>(answer: &Answer, nodes: &Nodes) -> Result<T, Unknown> {
     if !answer.is_success() {
-        let told = advised(&refusal(&answer.body).unwrap_or_default());
+        let told = nodes.hide(advised(&refusal(&answer.body).unwrap_or_default()));
         return Err(Unknown { reason: format!("cannot ask what is stored already: {}", answer.said(&told)) });
     }
     serde_json::from_slice(&answer.body)

@@ -88,12 +88,12 @@ impl Nodes {
         Ok(answer)
     }
 
-    /// What a server said, without secrets.
     /// What to check when a node does not know who this is.
     pub(super) fn advice(&self) -> &'static str {
         self.credentials.advice()
     }
 
+    /// What a server said, without secrets.
     pub(super) fn hide(&self, told: String) -> String {
         self.credentials.hide(told)
     }

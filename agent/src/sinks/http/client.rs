@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url, redirect};
 
-use super::{Answer, Failure, HttpOptions, TlsError, gzip::gzip, tls};
+use super::{Answer, Failure, HttpOptions, TlsError, authorization::hide_sent, gzip::gzip, tls};
 
 /// Bodies below this are not worth making smaller: they fit a packet.
 const WORTH_GZIP: usize = 1_000;
@@ -68,9 +68,14 @@ impl Client {
     /// # Errors
     /// When no answer came.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer, Failure> {
-        let most = call.most;
+        let (most, authorization) = (call.most, call.authorization.clone());
         let response = self.request(call)?.send().await?;
-        Ok(Answer::read(response, most).await)
+        let mut answer = Answer::read(response, most).await;
+        // What is no success is told.
+        if let Some(sent) = authorization.filter(|_| !answer.is_success()) {
+            hide_sent(&mut answer.body, &sent);
+        }
+        Ok(answer)
     }
 
     fn request(&self, call: Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {

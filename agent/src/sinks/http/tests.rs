@@ -38,6 +38,13 @@ async fn an_answer_has_its_status_headers_and_body() {
 }
 
 #[tokio::test]
+async fn a_server_that_repeats_who_asks_is_not_quoted() {
+    let double = Double::plain([Reply::Say(500, "", "you sent Authorization: Token hunter2".into())]).await;
+    let answer = post(&double, b"x").await.unwrap();
+    assert_eq!(answer.text(), "you sent Authorization: Token ***");
+}
+
+#[tokio::test]
 async fn a_long_body_travels_as_gzip_unless_that_is_turned_off() {
     let body = b"flows,host=gw source_bytes=1i 1\n".repeat(1_000);
     for compress in [true, false] {

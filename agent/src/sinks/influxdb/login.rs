@@ -75,6 +75,9 @@ impl Login {
     /// What a server said, without the secret.
     pub(super) fn hide(&self, told: &str) -> String {
         let revealed = self.secret().and_then(|secret| secret.get().ok());
-        revealed.map_or_else(|| told.to_owned(), |secret| hide(told, &secret))
+        revealed.map_or_else(
+            || told.to_owned(),
+            |secret| hide(told, &secret, self.header().ok().flatten().as_ref()),
+        )
     }
 }
