@@ -1,17 +1,17 @@
 //! One request until each of its items is stored or given up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::guard::Guarded;
-use super::retry::{Circumstances, Decision, Next, decide};
+use super::retry::{Circumstances, Decision, FIRST_PAUSE, Next, decide};
 use super::shared::Shared;
+use super::size::Size;
 use super::spool::Spool;
-use super::voice::{Line, Voice};
+use super::voice::{Line, Trouble, Voice};
 use super::{GivenUp, Item, Outcome, Report, Request, Sink, Weight};
 use crate::config::DeliveryConfig;
 
@@ -44,8 +44,8 @@ pub(super) struct Delivery<S: Sink> {
     /// Through which all requests go, if there is one.
     pub(super) spool: Option<Arc<Spool>>,
     voice: Mutex<Voice>,
-    /// Bytes of a request at most, as far as known.
-    most_bytes: AtomicUsize,
+    trouble: Arc<Trouble>,
+    size: Mutex<Size>,
 }
 
 impl<S: Sink> Delivery<S> {
@@ -56,13 +56,14 @@ impl<S: Sink> Delivery<S> {
         config: &DeliveryConfig,
         spool: Option<Arc<Spool>>,
     ) -> Self {
-        let most_bytes = AtomicUsize::new(config.batch_bytes as usize);
-        Self { sink, shared, config: config.clone(), spool, voice: Mutex::new(voice), most_bytes }
+        let size = Mutex::new(Size::new(config.batch_bytes as usize));
+        let trouble = voice.trouble();
+        Self { sink, shared, config: config.clone(), spool, voice: Mutex::new(voice), trouble, size }
     }
 
     /// Bytes of the next request at most.
     pub(super) fn most_bytes(&self) -> usize {
-        self.most_bytes.load(Relaxed)
+        self.size().most()
     }
 
     /// Delivers all of a request, however long it takes. `number` is that of the oldest batch in it.
@@ -77,19 +78,35 @@ impl<S: Sink> Delivery<S> {
         let mut parts = VecDeque::from([request]);
         let mut panics = 0;
         while let Some(request) = parts.pop_front() {
+            self.let_server_rest().await;
             let outcome = self.try_once(&request, &mut panics).await;
+            let is_asked_to_wait = outcome.retry_after().is_some();
             let at = Circumstances {
                 items: request.items.len(),
+                bytes: request.body.len(),
                 attempt: request.attempt,
                 retry_max: self.config.retry_max,
                 chance: chance(),
             };
             let decision = decide(outcome, at);
+            if is_asked_to_wait && let Some(pause) = decision.next.pause() {
+                self.trouble.let_rest(Instant::now() + pause);
+            }
             let given_up = self.give_up(&request, &decision.given_up);
             if origin == Origin::EarlierAgent {
                 self.shared.count_inherited(given_up);
             }
             self.follow(decision, request, &mut parts, origin).await;
+        }
+    }
+
+    /// Waits until the server wants to be asked again, whoever it told that. Not all come back at the same moment.
+    async fn let_server_rest(&self) {
+        while let Some(until) = self.trouble.rests_until().filter(|_| !self.shared.is_hurried()) {
+            tokio::select! {
+                () = sleep_until(until + FIRST_PAUSE.mul_f64(chance())) => {}
+                () = self.shared.hurried() => {}
+            }
         }
     }
 
@@ -125,6 +142,7 @@ impl<S: Sink> Delivery<S> {
         request.attempt += 1;
         match next {
             Next::Done => {
+                self.size().taken();
                 self.count_delivered(&request, |position| !is_given_up(position));
             }
             Next::All { pause, reason, in_doubt } => {
@@ -216,14 +234,19 @@ impl<S: Sink> Delivery<S> {
     }
 
     fn learn_size(&self, request: &Request, reason: &str) {
-        let (size, half) = (request.body.len(), (request.body.len() / 2).max(1));
-        if self.most_bytes.fetch_min(half, Relaxed) > half {
+        let bytes = request.body.len();
+        let learned = self.size().refused(bytes);
+        if let Some(most) = learned {
             let name = self.voice().name().to_owned();
             tracing::warn!(
-                "sink {name}: a request of {size} bytes is too large for the server ({reason}): from now on at most \
-                 {half}; set batch_bytes"
+                "sink {name}: a request of {bytes} bytes is too large for the server ({reason}): at most {most} for a \
+                 while; set batch_bytes"
             );
         }
+    }
+
+    fn size(&self) -> MutexGuard<'_, Size> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn voice(&self) -> MutexGuard<'_, Voice> {

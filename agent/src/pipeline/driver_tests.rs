@@ -201,22 +201,36 @@ async fn only_what_failed_is_sent_again_and_what_can_never_be_stored_is_given_up
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_too_large_is_halved_in_order_and_later_ones_are_smaller() {
+async fn a_request_that_is_too_large_is_halved_in_order() {
     let too_large = || Answer::Say(Outcome::TooLarge { reason: "30 bytes".into() });
     let script = Script::new([too_large(), too_large()]);
     let handle = start(&script, &config());
     let _ = handle.offer(0, &records(0..8));
     let report = finish(&handle).await;
-    let expected = [vec![0, 1, 2, 3], vec![0, 1], vec![0], vec![1], vec![2, 3], vec![4], vec![5]];
-    assert_eq!(script.flows()[..7], expected, "ten bytes at most by then");
+    let expected = [vec![0, 1, 2, 3], vec![0, 1], vec![0], vec![1], vec![2, 3], vec![4, 5, 6, 7]];
+    assert_eq!(script.flows(), expected);
     assert_eq!(report.delivered.records, 8);
 
     let script = Script::new([too_large(), too_large()]);
     let handle = start(&script, &config());
     let _ = handle.offer(0, &records(0..2));
     let report = finish(&handle).await;
-    assert_eq!(script.flows(), [vec![0, 1], vec![0], vec![1]]);
-    assert_eq!((report.delivered.records, report.given_up.records), (1, 1), "one alone is given up");
+    assert_eq!(script.flows(), [vec![0, 1], vec![0], vec![0], vec![1]]);
+    assert_eq!((report.delivered.records, report.given_up.records), (2, 0), "a small one waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_to_be_left_alone_is_whichever_request_it_told() {
+    let script = Script::new([not_now(Some(10 * SECOND))]);
+    let handle = start(&script, &DeliveryConfig { concurrency: 3, ..config() });
+    for batch in 0..10 {
+        assert_eq!(handle.offer(0, &records(batch * 4..batch * 4 + 4)), Offered::Taken);
+        sleep(SECOND / 2).await;
+    }
+    sleep(20 * SECOND).await;
+    let early = script.tries().iter().filter(|seen| seen.at < 10 * SECOND).count();
+    assert_eq!((early, script.tries().len()), (1, 11));
+    assert_eq!(finish(&handle).await.delivered.records, 40);
 }
 
 #[tokio::test(start_paused = true)]

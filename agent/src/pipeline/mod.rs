@@ -22,6 +22,7 @@ mod retry;
 pub mod services;
 mod shared;
 mod sink;
+mod size;
 pub mod spool;
 mod spooled;
 #[cfg(test)]

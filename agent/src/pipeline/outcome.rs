@@ -47,3 +47,13 @@ pub enum Outcome {
         reason: String,
     },
 }
+
+impl Outcome {
+    /// How long the server wants to be left alone, if it said so.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Partly { retry_after, .. } | Self::NotNow { retry_after, .. } => *retry_after,
+            Self::Delivered | Self::NoAnswer { .. } | Self::TooLarge { .. } => None,
+        }
+    }
+}

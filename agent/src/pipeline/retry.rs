@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{GivenUp, Outcome};
 
 /// The pause after a first failure at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a server may ask for by Retry-After at most, unless the longest pause is longer.
 const LONGEST_WISH: Duration = Duration::from_secs(300);
@@ -14,11 +14,16 @@ const LONGEST_WISH: Duration = Duration::from_secs(300);
 /// answers nothing at all must not split everything into single ones.
 const LEAST_OF_SLOW: usize = 16;
 
+/// A server that calls a record of so few bytes too large takes nothing at all until somebody mends it.
+const NEVER_TOO_LARGE: usize = 4 << 10;
+
 /// What is decided from, beside the outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     /// Items in the request.
     pub items: usize,
+    /// Bytes of it.
+    pub bytes: usize,
     /// Tries before this one.
     pub attempt: u32,
     /// The longest pause between two tries.
@@ -64,6 +69,18 @@ pub(super) enum Next {
     },
 }
 
+impl Next {
+    /// How long to wait before the next try, if there is one that waits.
+    pub(super) const fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::All { pause, .. } | Self::These { pause, .. } | Self::SlowHalves { pause, .. } => {
+                Some(*pause)
+            }
+            Self::Done | Self::Halves { .. } => None,
+        }
+    }
+}
+
 /// What to do next, and which items never to send again.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decision {
@@ -96,6 +113,10 @@ pub(super) fn decide(outcome: Outcome, at: Circumstances) -> Decision {
             Decision::only(Next::All { pause: pause(None, at), reason, in_doubt: true })
         }
         Outcome::TooLarge { reason } if at.items > 1 => Decision::only(Next::Halves { reason }),
+        Outcome::TooLarge { reason } if at.bytes <= NEVER_TOO_LARGE => {
+            let reason = format!("{reason}, to a request of {} bytes: see to the server's limits", at.bytes);
+            Decision::only(Next::All { pause: pause(None, at), reason, in_doubt: false })
+        }
         Outcome::TooLarge { reason } => {
             let reason = format!("a single record is too large for the server: {reason}");
             Decision { next: Next::Done, given_up: vec![GivenUp { position: 0, reason }] }
@@ -142,7 +163,8 @@ mod tests {
     const CAP: Duration = Duration::from_secs(60);
 
     /// A request of four items, tried for the first time, chance in the middle.
-    const FIRST: Circumstances = Circumstances { items: 4, attempt: 0, retry_max: CAP, chance: 0.5 };
+    const FIRST: Circumstances =
+        Circumstances { items: 4, bytes: 5_000, attempt: 0, retry_max: CAP, chance: 0.5 };
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -205,6 +227,11 @@ mod tests {
         let alone = decide(too_large(), Circumstances { items: 1, ..FIRST });
         assert_eq!((alone.next, alone.given_up.len()), (Next::Done, 1));
         assert!(alone.given_up[0].reason.contains("10 MB"));
+        let small = decide(too_large(), Circumstances { items: 1, bytes: 300, ..later });
+        assert!(
+            matches!(&small.next, Next::All { in_doubt: false, reason, .. } if reason.contains("300 bytes"))
+        );
+        assert_eq!(small.given_up, []);
     }
 
     fn outcomes() -> impl Strategy<Value = Outcome> {
@@ -223,9 +250,9 @@ mod tests {
         #[test]
         fn every_pause_is_bounded_and_no_item_has_two_fates(
             outcome in outcomes(),
-            (items, attempt, chance) in (1_usize..10, any::<u32>(), 0.0..1.0_f64),
+            (items, bytes, attempt, chance) in (1_usize..10, 0_usize..9_000, any::<u32>(), 0.0..1.0_f64),
         ) {
-            let at = Circumstances { items, attempt, retry_max: CAP, chance };
+            let at = Circumstances { items, bytes, attempt, retry_max: CAP, chance };
             let Decision { next, given_up } = decide(outcome, at);
             let again = match &next {
                 Next::Done => Vec::new(),

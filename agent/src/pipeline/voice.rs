@@ -26,11 +26,28 @@ const REASONS: usize = 16;
 /// As much of an item that is given up is shown.
 const SHOWN: usize = 200;
 
-/// Why records do not get to a server at present: what goes there beside them has no need to say the same.
+/// What all that goes to one server has to know of it.
 #[derive(Debug, Default)]
-pub struct Trouble(Mutex<Vec<String>>);
+pub struct Trouble {
+    /// Why records do not get there at present: what goes there beside them has no need to say the same.
+    reasons: Mutex<Vec<String>>,
+    /// It asked to be left alone until then.
+    rests_until: Mutex<Option<Instant>>,
+}
 
 impl Trouble {
+    /// The server asked that nothing comes before that moment.
+    pub(super) fn let_rest(&self, until: Instant) {
+        let mut rests_until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *rests_until = (*rests_until).max(Some(until));
+    }
+
+    /// Until when nothing may come, if that is not over.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.filter(|until| *until > Instant::now())
+    }
+
     fn note(&self, reason: &str) {
         let mut reasons = self.reasons();
         if reasons.len() < REASONS && !reasons.iter().any(|known| known == reason) {
@@ -47,7 +64,7 @@ impl Trouble {
     }
 
     fn reasons(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
