@@ -1,6 +1,7 @@
 //! The file that keeps the series of a sink over a restart: changes are appended, and when these are more than all of it,
 //! it is written anew.
 
+use crate::folder;
 use crate::pipeline::aggregate::Aggregator;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -55,7 +56,7 @@ impl List {
     /// A crash leaves the old one or the new one.
     fn replace(path: &Path, bytes: &[u8]) -> io::Result<Self> {
         let unfinished = path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
+        let mut file = folder::private().write(true).create(true).truncate(true).open(&unfinished)?;
         file.write_all(bytes)?;
         fs::rename(unfinished, path)?;
         Ok(Self { file, whole: bytes.len(), appended: 0 })

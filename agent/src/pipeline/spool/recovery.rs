@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::SpoolError;
-use super::format::{FRAME_BYTES, Header, HeaderError, sink_type};
+use super::format::{FRAME_BYTES, Header, HeaderError, SEQUENCES, sink_type};
 use super::reader::Step;
 use super::segment::Segment;
 use crate::pipeline::Weight;
@@ -126,8 +126,15 @@ fn numbers(dir: &Path) -> io::Result<BTreeSet<u64>> {
     let mut numbers = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("segment.")?.parse().ok());
-        numbers.extend(number.filter(|number| name.to_str() == Some(&self::name(*number))));
+        let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix("segment.")?.parse().ok());
+        let Some(number) = number.filter(|number| name.to_str() == Some(&self::name(*number))) else {
+            continue;
+        };
+        if number < SEQUENCES {
+            numbers.insert(number);
+        } else {
+            tracing::warn!("{} is of no spool, and is left alone", dir.join(name).display());
+        }
     }
     Ok(numbers)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::format::SEQUENCES;
 use crate::folder;
 
 const NAME: &str = "sealed";
@@ -83,7 +84,7 @@ impl SealFile {
 
 fn read(bytes: &[u8]) -> Option<Seal> {
     let row = Row::ref_from_bytes(bytes).ok()?;
-    let is_right = row.magic == MAGIC && row.crc.get() == crc(row);
+    let is_right = row.magic == MAGIC && row.crc.get() == crc(row) && row.next.get() <= SEQUENCES;
     is_right.then(|| Seal { next: row.next.get(), through: row.through.get().checked_sub(1) })
 }
 
