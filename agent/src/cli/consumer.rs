@@ -94,6 +94,7 @@ impl Consumer {
     ) -> anyhow::Result<Self> {
         let Resumed { table, state, gap_ms, losses: unread, unwritten } = resumed;
         let consumer = Self { state: Some(state), gap_ms, unread, ..Self::with(table, config)? };
+        sink.meet(consumer.table.living().filter(|record| consumer.filtering.wants(record)));
         for (number, records) in unwritten {
             sink.admit(number, consumer.filtering.pass_again(records));
         }
@@ -306,7 +307,8 @@ fn evidence(
     losses.extend(table.losses());
     losses.extend(before);
     let mut doubts = doubts(&losses);
-    doubts.extend(output.sinks.iter().flat_map(|sink| &sink.doubts).filter(|(_, count)| *count > 0));
+    let of_sinks = output.sinks.iter().flat_map(|sink| sink.doubts.iter().chain(&sink.unacknowledged));
+    doubts.extend(of_sinks.filter(|(_, count)| *count > 0));
     Evidence {
         books: table.books(),
         counted,

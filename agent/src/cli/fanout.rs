@@ -5,13 +5,14 @@ use super::filtering::{filter, networks};
 use super::influxdb;
 use super::outlets::Pace;
 use super::reporters::{self, Reporters};
-use super::sink_count::Count;
+use super::sink_count::{Acknowledged, Count};
 use super::spooling;
 use crate::config::{Choice as _, Config, RecordEvent, SinkConfig, SinkKind};
 use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
 use crate::pipeline::{Handle, Inlet, Items, Offered, Status};
 use crate::sinks::elasticsearch::Elasticsearch;
+use crate::sinks::influxdb::Target;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::SinkReport;
@@ -94,6 +95,19 @@ impl Fanout {
         for outlet in &self.outlets {
             // What is not taken any more is in its counters.
             let _ = outlet.inherit(number, records);
+        }
+    }
+
+    /// Tells of the flows that live already, by records that bring nothing, those who count flows.
+    pub(super) fn meet(&self, living: impl Iterator<Item = Record>) {
+        let counting: Vec<_> = self.outlets.iter().filter_map(Outlet::counting).collect();
+        if counting.is_empty() {
+            return;
+        }
+        for record in living {
+            for (_, inlet) in counting.iter().filter(|(outlet, _)| outlet.wants(&record)) {
+                inlet.meet(&record);
+            }
         }
     }
 
@@ -196,6 +210,13 @@ impl Fanout {
     }
 }
 
+fn acknowledged(kind: &SinkKind) -> Acknowledged {
+    match kind {
+        SinkKind::Influxdb(options) if matches!(options.target, Target::Udp { .. }) => Acknowledged::No,
+        _ => Acknowledged::Yes,
+    }
+}
+
 /// Full where one is, closed where all are.
 fn together(one: Offered, other: Offered) -> Offered {
     match (one, other) {
@@ -266,7 +287,9 @@ impl Outlet {
         };
         let count = match &way {
             Way::Stdio(handle) => Count::of_stdio(&config.name, handle),
-            Way::Driven(inlet) => Count::of_driver(&config.name, Arc::clone(inlet)),
+            Way::Driven(inlet) => {
+                Count::of_driver(&config.name, Arc::clone(inlet), acknowledged(&config.kind))
+            }
         };
         let (name, events) = (config.name.clone(), config.events.clone());
         let filter = filter(whole, &config.filter);
@@ -322,10 +345,21 @@ impl Outlet {
         offered
     }
 
+    /// With its inlet, if that counts flows.
+    fn counting(&self) -> Option<(&Self, &dyn Inlet)> {
+        match &self.way {
+            Way::Driven(inlet) if inlet.counts_flows() => Some((self, &**inlet)),
+            Way::Driven(_) | Way::Stdio(_) => None,
+        }
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        self.events.contains(&event(record.kind)) && self.filter.wants(record)
+    }
+
     /// Those that this sink gets. Not copied where it gets all.
     fn wanted(&self, records: &Items<Record>) -> Items<Record> {
-        let is_wanted =
-            |record: &Record| self.events.contains(&event(record.kind)) && self.filter.wants(record);
+        let is_wanted = |record: &Record| self.wants(record);
         let wants_all = self.events.len() == RecordEvent::ALL.len() && self.filter.wants_all();
         if wants_all || records.iter().all(is_wanted) {
             return Arc::clone(records);

@@ -26,6 +26,10 @@ impl Filtering {
         self.filtered += self.filter.retain(records);
     }
 
+    pub(super) fn wants(&self, record: &Record) -> bool {
+        self.filter.wants(record)
+    }
+
     /// Those that are wanted of a batch that an agent before has counted.
     pub(super) fn pass_again(&self, records: Records) -> Records {
         if self.filter.wants_all() {

@@ -67,6 +67,10 @@ impl Fold for Groups {
         self.keep(!out.is_empty());
     }
 
+    fn meet(&mut self, living: &Record) {
+        self.aggregator.meet(living);
+    }
+
     fn advance(&mut self, now_ns: i64, out: &mut Vec<Point>) {
         self.aggregator.advance(now_ns, out);
         self.keep(!out.is_empty());

@@ -6,7 +6,7 @@ use super::spooling;
 use crate::config::{Config, SinkConfig};
 use crate::model::Record;
 use crate::pipeline::{Folded, Inlet, Point, Status};
-use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, ToLine};
+use crate::sinks::influxdb::{InfluxDb, Options, Series, Shape, Target, ToLine};
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Starts its driver.
 pub(super) fn open(config: &Config, sink: &SinkConfig, options: &Options) -> anyhow::Result<Arc<dyn Inlet>> {
     let now = SystemTime::now();
+    if let Target::Udp { address, .. } = &options.target {
+        tracing::warn!(
+            "sink {}: datagrams to {address} are not acknowledged: what is sent counts as delivered, and nobody knows \
+             whether it arrived; use HTTP where that matters",
+            sink.name
+        );
+    }
     match &options.shape {
         // A record has its own time.
         Shape::PerFlow => {

@@ -61,6 +61,13 @@ impl Outlets {
         }
     }
 
+    /// Tells of the flows that live already, by records that bring nothing; before any other.
+    pub(super) fn meet(&self, living: impl Iterator<Item = Record>) {
+        if let Self::Sinks(sinks) = self {
+            sinks.meet(living);
+        }
+    }
+
     /// Hands over a batch that an earlier agent may not have written, before any new one. Never waits, and leaves to new
     /// ones the room that they have. When nothing can be written any more, it stays in the backlog.
     pub(super) fn admit(&self, number: u64, records: Records) {

@@ -17,7 +17,15 @@ pub(super) struct Count {
 #[derive(Clone, Debug)]
 enum CountSource {
     Stdio { tally: Arc<Tally>, backlog: Arc<Backlog>, missed: Arc<Mutex<Missed>> },
-    Driven(Arc<dyn Inlet>),
+    Driven(Arc<dyn Inlet>, Acknowledged),
+}
+
+/// Whether the server says what it has stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledged {
+    Yes,
+    /// What was sent counts as delivered, and may have been lost.
+    No,
 }
 
 /// What came after nothing could be written any more.
@@ -37,6 +45,7 @@ struct Reasons {
     reader_gone: &'static str,
     spool_damaged: &'static str,
     spool_missing: &'static str,
+    unacknowledged: &'static str,
 }
 
 impl Count {
@@ -50,8 +59,8 @@ impl Count {
     }
 
     /// Of a sink with a driver.
-    pub(super) fn of_driver(name: &str, inlet: Arc<dyn Inlet>) -> Self {
-        Self { reasons: Reasons::of(name), source: CountSource::Driven(inlet) }
+    pub(super) fn of_driver(name: &str, inlet: Arc<dyn Inlet>, acknowledged: Acknowledged) -> Self {
+        Self { reasons: Reasons::of(name), source: CountSource::Driven(inlet, acknowledged) }
     }
 
     /// Notes that a standard stream takes nothing any more, and says so.
@@ -71,7 +80,7 @@ impl Count {
             // It will never write what it has.
             CountSource::Stdio { missed, .. } if lock(missed).has_closed => None,
             CountSource::Stdio { backlog, .. } => backlog.oldest(),
-            CountSource::Driven(handle) => handle.oldest(),
+            CountSource::Driven(handle, _) => handle.oldest(),
         }
     }
 
@@ -93,9 +102,9 @@ impl Count {
                 let losses = self.losses_of_stdio(&report, lock(missed).weight);
                 (report.written, report.broken_pipe, losses)
             }
-            CountSource::Driven(handle) => {
+            CountSource::Driven(handle, acknowledged) => {
                 let report = handle.report();
-                (report.delivered.records, false, self.losses_of_driver(&report))
+                (report.delivered.records, false, self.losses_of_driver(&report, *acknowledged))
             }
         }
     }
@@ -112,9 +121,9 @@ impl Count {
         SinkLosses { lost, unwritten, ..SinkLosses::default() }
     }
 
-    fn losses_of_driver(&self, report: &pipeline::Report) -> SinkLosses {
+    fn losses_of_driver(&self, report: &pipeline::Report, acknowledged: Acknowledged) -> SinkLosses {
         let Reasons { queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
-        let Reasons { spool_damaged, spool_missing, .. } = self.reasons;
+        let Reasons { spool_damaged, spool_missing, unacknowledged, .. } = self.reasons;
         let pipeline::Report { dropped, given_up: refused, damaged, .. } = report;
         let left = report.unwritten();
         let lost = vec![
@@ -124,9 +133,11 @@ impl Count {
             (spool_damaged, damaged.records, damaged.moved),
         ];
         let doubts = vec![(spool_missing, report.missing)];
+        let is_unacknowledged = acknowledged == Acknowledged::No;
+        let unacknowledged = is_unacknowledged.then_some((unacknowledged, report.delivered.records));
         let unwritten = vec![(unwritten, left.records, left.moved)];
         let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
-        SinkLosses { lost, unwritten, spooled, inherited, doubts }
+        SinkLosses { lost, unwritten, spooled, inherited, doubts, unacknowledged }
     }
 }
 
@@ -140,11 +151,12 @@ impl Reasons {
             reader_gone: reason(name, READER_GONE),
             spool_damaged: reason(name, "spool_damaged"),
             spool_missing: reason(name, "spool_missing"),
+            unacknowledged: reason(name, "unacknowledged"),
         }
     }
 }
 
-/// Reasons are known for as long as the process lives, and there are seven for each sink.
+/// Reasons are known for as long as the process lives, and there are eight for each sink.
 fn reason(sink: &str, what: &str) -> &'static str {
     Box::leak(format!("{sink}.{what}").into_boxed_str())
 }

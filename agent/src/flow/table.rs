@@ -213,6 +213,13 @@ impl FlowTable {
         places.filter_map(|place| self.flows.get(place)).filter(is_needed).map(FlowState::saved)
     }
 
+    /// A record of each living flow that brings nothing.
+    pub fn living(&self) -> impl Iterator<Item = Record> + '_ {
+        let flows = self.flows.positions().filter_map(|position| self.flows.get(position));
+        let living = flows.filter(|flow| !flow.facts.has(Facts::ENDED));
+        living.map(|flow| flow.record(RecordKind::Update, Totals::default(), None, &self.clock))
+    }
+
     /// Takes in a flow of an agent that ran before, in this boot. To be called before the first batch. Whatever the
     /// flow moved meanwhile is in its next record.
     pub fn restore(&mut self, saved: &SavedFlow) {

@@ -15,6 +15,9 @@ pub trait Fold: Send + 'static {
     /// Takes in records; what is ready is appended.
     fn take(&mut self, records: &[Record], out: &mut Vec<Self::Item>);
 
+    /// Takes in a flow that lives already, by a record that brings nothing.
+    fn meet(&mut self, _living: &Record) {}
+
     /// Takes in the time, nanoseconds of the wall clock; what is ready by then is appended.
     fn advance(&mut self, now_ns: i64, out: &mut Vec<Self::Item>);
 
@@ -80,6 +83,16 @@ impl<F: Fold> Folded<F> {
 }
 
 impl<F: Fold> Inlet for Folded<F> {
+    fn counts_flows(&self) -> bool {
+        true
+    }
+
+    fn meet(&self, living: &Record) {
+        if let Some(fold) = &mut self.lock().fold {
+            fold.meet(living);
+        }
+    }
+
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered {
         self.take(number, records, false)
     }

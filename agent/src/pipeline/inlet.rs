@@ -13,6 +13,14 @@ pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The way of records to a driver.
 pub trait Inlet: Debug + Send + Sync {
+    /// Whether what is delivered tells how many flows there are.
+    fn counts_flows(&self) -> bool {
+        false
+    }
+
+    /// Tells those who count flows of one that lives already, by a record that brings nothing.
+    fn meet(&self, _living: &Record) {}
+
     /// Hands over what there is room for. Never waits. `number` is by what [`Inlet::oldest`] knows the batch; it never
     /// falls.
     fn offer(&self, number: u64, records: &Items<Record>) -> Offered;

@@ -43,6 +43,8 @@ pub struct SinkLosses {
     pub inherited: Sum,
     /// What makes the amount uncertain, and how often it happened.
     pub doubts: Vec<(&'static str, u64)>,
+    /// Records that were sent to where nobody says what arrived; with the reason by which the audit doubts them.
+    pub unacknowledged: Option<(&'static str, u64)>,
 }
 
 /// The counters of a running sink.

@@ -124,6 +124,20 @@ fn a_restored_flow_for_which_there_is_no_room_is_no_newcomer_when_it_is_met() {
 }
 
 #[test]
+fn living_flows_are_told_of_after_a_restart_without_billing_anything() {
+    let mut before = table();
+    apply(&mut before, &[hooked(Kind::New, 1, 0xA0, 5, 5, 1), hooked(Kind::New, 2, 0xB0, 6, 6, 1)]);
+    let ended = apply(&mut before, &[hooked(Kind::End, 2, 0xB0, 6, 7, 1)]);
+    let mut table = table();
+    before.save(0..before.places()).for_each(|flow| table.restore(&flow));
+    let living: Vec<_> = table.living().collect();
+    let told: Vec<_> = living.iter().map(|record| (record.kind, record.delta)).collect();
+    assert_eq!(told, [(RecordKind::Update, Totals::default())]);
+    assert_ne!(living[0].flow_id, ended[0].flow_id);
+    assert_eq!(table.books().delivered.bytes, 0);
+}
+
+#[test]
 fn any_sight_between_two_looks_begins_the_count_anew() {
     let unmoved = hooked(Kind::Update, 1, 0xA0, 5, 2 * SECOND, 1);
     for sight in [unmoved, walked(1, 0xA0, 2 * SECOND, 1), dumped(Kind::Update, 1, 2 * SECOND, 1)] {

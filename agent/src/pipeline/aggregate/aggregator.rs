@@ -91,6 +91,12 @@ impl Aggregator {
         }
     }
 
+    /// Has a flow that lives already counted among those that are open, by a record that brings nothing.
+    pub fn meet(&mut self, living: &Record) {
+        let position = self.position(living);
+        self.seat(living, position);
+    }
+
     /// Tells the time by the wall clock; to be called often, also when nothing comes. When the interval is over its
     /// points come out.
     pub fn advance(&mut self, now_ns: i64, out: &mut Vec<Point>) {
@@ -135,12 +141,6 @@ impl Aggregator {
         self.series.charged() + 1
     }
 
-    /// Records of flows for which the gauge of open flows had no room.
-    #[must_use]
-    pub const fn flows_uncounted(&self) -> u64 {
-        self.flows.uncounted()
-    }
-
     fn add(&mut self, record: &Record, out: &mut Vec<Point>) {
         let position = self.position(record);
         let one = Sums::of(record);
@@ -153,9 +153,7 @@ impl Aggregator {
                 return self.add_alone(record, one);
             }
         }
-        let seat = self.series.seat_of(position);
-        let moves = self.flows.record(record, seat);
-        self.count_flows(moves);
+        self.seat(record, position);
     }
 
     fn add_alone(&mut self, record: &Record, sums: Sums) {
@@ -163,6 +161,11 @@ impl Aggregator {
         if let Some(series) = self.series.get_mut(position) {
             series.sums = sums;
         }
+        self.seat(record, position);
+    }
+
+    /// Counts the flow of a record where it is open.
+    fn seat(&mut self, record: &Record, position: u32) {
         let seat = self.series.seat_of(position);
         let moves = self.flows.record(record, seat);
         self.count_flows(moves);

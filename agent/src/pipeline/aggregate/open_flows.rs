@@ -28,13 +28,12 @@ pub(super) struct Moves {
 pub(super) struct OpenFlows {
     seats: HashMap<u64, Seat, BuildHasherDefault<AlreadyHashed>>,
     most: usize,
-    uncounted: u64,
 }
 
 impl OpenFlows {
-    /// For at most so many flows; others are in no gauge.
+    /// For at most so many flows, which are all that the flow table has; others are in no gauge.
     pub(super) fn new(most: usize) -> Self {
-        Self { seats: HashMap::default(), most, uncounted: 0 }
+        Self { seats: HashMap::default(), most }
     }
 
     /// Takes in a record of the group of a seat.
@@ -48,20 +47,12 @@ impl OpenFlows {
         match self.seats.entry(flow) {
             Entry::Occupied(known) if *known.get() == seat => Moves::default(),
             Entry::Occupied(mut known) => Moves { leaves: Some(known.insert(seat)), enters: Some(seat) },
-            Entry::Vacant(_) if is_full => {
-                self.uncounted += 1;
-                Moves::default()
-            }
+            Entry::Vacant(_) if is_full => Moves::default(),
             Entry::Vacant(free) => {
                 free.insert(seat);
                 Moves { leaves: None, enters: Some(seat) }
             }
         }
-    }
-
-    /// Records of flows for which there was no room.
-    pub(super) const fn uncounted(&self) -> u64 {
-        self.uncounted
     }
 }
 
@@ -113,7 +104,6 @@ mod tests {
         let mut flows = OpenFlows::new(1);
         flows.record(&record(5, RecordKind::New), Seat::default());
         assert_eq!(flows.record(&record(6, RecordKind::New), Seat::default()), Moves::default());
-        assert_eq!(flows.uncounted(), 1);
         assert_eq!(flows.record(&record(6, RecordKind::End), Seat::default()), Moves::default());
     }
 }

@@ -103,6 +103,20 @@ fn open_flows_are_those_between_the_first_record_and_the_end() {
 }
 
 #[test]
+fn a_flow_that_lived_before_is_open_from_the_begin_and_brings_nothing() {
+    let mut all = aggregator(&config(100, Duration::from_secs(10)), BEGIN);
+    for flow in [1, 2] {
+        all.meet(&record(1, flow, RecordKind::Update, 0));
+    }
+    let mut points = Vec::new();
+    all.advance(BEGIN + 10 * SECOND, &mut points);
+    all.take(&[record(1, 1, RecordKind::Update, 5), record(1, 2, RecordKind::End, 1)], &mut points);
+    all.advance(BEGIN + 20 * SECOND, &mut points);
+    let told: Vec<_> = points.iter().map(|point| (point.sums.records, point.open_flows)).collect();
+    assert_eq!(told, [(0, 2), (2, 1)]);
+}
+
+#[test]
 fn what_has_no_room_is_summed_up_in_other() {
     let mut all = aggregator(&config(3, Duration::from_secs(10)), BEGIN);
     let mut points = Vec::new();

@@ -70,7 +70,7 @@ impl<I: ToLine> InfluxDb<I> {
     /// When certificates cannot be used.
     pub fn new(name: &str, options: &Options, timeout: Duration, series: Series) -> Result<Self, TlsError> {
         let wire = match (Writer::new(name, options, timeout)?, &options.target) {
-            (None, Target::Udp { address, payload }) => Wire::Udp(Datagrams::new(name, address, *payload)),
+            (None, Target::Udp { address, payload }) => Wire::Udp(Datagrams::new(address, *payload)),
             (Some(writer), _) => Wire::Http(Box::new(writer)),
             (None, _) => return Err(TlsError::Refused("this target has no address".into())),
         };

@@ -1,6 +1,5 @@
 //! Datagrams: nobody answers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
@@ -19,27 +18,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Where datagrams go.
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    name: String,
     address: String,
     payload: usize,
     socket: Mutex<Option<(UdpSocket, Instant)>>,
-    /// Records that were sent: nobody knows whether they arrived.
-    unacknowledged: AtomicU64,
 }
 
 impl Datagrams {
-    pub(super) fn new(name: &str, address: &str, payload: u32) -> Self {
-        tracing::warn!(
-            "sink {name}: datagrams to {address} are not acknowledged: what is sent counts as delivered, and nobody \
-             knows whether it arrived; use HTTP where that matters"
-        );
-        Self {
-            name: name.to_owned(),
-            address: address.to_owned(),
-            payload: payload as usize,
-            socket: Mutex::new(None),
-            unacknowledged: AtomicU64::new(0),
-        }
+    pub(super) fn new(address: &str, payload: u32) -> Self {
+        Self { address: address.to_owned(), payload: payload as usize, socket: Mutex::new(None) }
     }
 
     /// Sends all of it once, as many whole lines in a datagram as it holds.
@@ -61,25 +47,10 @@ impl Datagrams {
             return Outcome::NotNow { reason, retry_after: None, in_doubt: socket.is_ok() };
         }
         *kept = socket.ok();
-        let lost: u64 = given_up
-            .iter()
-            .filter_map(|gone| request.items.get(gone.position))
-            .map(|item| item.1.records)
-            .sum();
-        self.unacknowledged.fetch_add(request.weight().records - lost, Ordering::Relaxed);
         if given_up.is_empty() {
             return Outcome::Delivered;
         }
         Outcome::Partly { again: Vec::new(), reason: String::new(), given_up, retry_after: None }
-    }
-}
-
-impl Drop for Datagrams {
-    fn drop(&mut self) {
-        let records = self.unacknowledged.load(Ordering::Relaxed);
-        if records > 0 {
-            tracing::info!("sink {}: {records} records were sent without an acknowledgement", self.name);
-        }
     }
 }
 
