@@ -120,13 +120,13 @@ fn a_shutdown_that_takes_too_long_names_what_did_not_finish() {
         r#"export CONNTALLY_SHUTDOWN_TIMEOUT=1s
 {STUCK_OUTPUT}
 kill -TERM $agent; wait $agent; echo "exit $?"
-grep -o "account: lost output_.*records=1 written=0" err; grep ^conntally err"#
+grep -o "; lost by output_.*" err; grep -o "account: lost output_.*records=1 written=0" err; grep ^conntally err"#
     )) else {
         return;
     };
     assert_eq!(
         text,
-        "exit 1\naccount: lost output_unwritten 1 flows=1 ends=0 live=1 records=1 written=0\n\
+        "exit 1\n; lost by output_unwritten: 168 bytes, 2 packets, 0 flows\naccount: lost output_unwritten 1 flows=1 ends=0 live=1 records=1 written=0\n\
          conntally: the shutdown did not finish within 1s (shutdown_timeout): writing the output\n"
     );
 }

@@ -18,6 +18,9 @@ use ports_of_flows::sight;
 use replaying::{file, recording};
 use tempfile::NamedTempFile;
 
+/// What a flow moves, a packet each way.
+const FLOW_BYTES: u64 = 200;
+
 /// So many flows, each with its begin and its end.
 fn flows(count: u16) -> NamedTempFile {
     let moments = |port| [ObservationKind::New, ObservationKind::End].map(|kind| sight(kind, port, 1)).into();
@@ -105,7 +108,14 @@ fn a_reader_that_has_seen_enough_is_no_error_and_what_it_left_is_counted_and_not
         assert_eq!(number(account, " records="), number(account, " written=") + left, "{log}");
         let audit = log.lines().rfind(|line| line.contains("audit: ")).unwrap();
         assert!(audit.contains(&format!("; lost by {reason}: ")), "{audit}");
-        assert!(!audit.contains("completeness of bytes 100 %"), "{audit}");
+        assert!(!audit.contains("completeness of bytes 100 %") && !audit.contains('≠'), "{audit}");
+        // Each flow's begin brings all it moves.
+        let bytes = audit.split("packets: ").next().unwrap();
+        assert_eq!(
+            number(bytes, "= delivered "),
+            number(account, " written=").div_ceil(2) * FLOW_BYTES,
+            "{log}"
+        );
     }
 }
 

@@ -37,13 +37,14 @@ pub struct Evidence {
 pub type Doubt = (&'static str, u64);
 
 /// Reasons of loss whose amount nobody counted.
-const UNCOUNTED: [&str; 17] = [
+const UNCOUNTED: [&str; 18] = [
     "hook_skipped",
     "end_read_failed",
     "flow_table_full",
     "module_reloaded",
     "netlink_overflow",
     "netlink_malformed",
+    "netlink_table_full",
     "netlink_namespace_refused",
     "netlink_events_off",
     "totals_regressed",

@@ -177,3 +177,21 @@ fn a_directory_that_another_agent_uses_is_refused() {
     second.wait_for("is in use by process");
     drop((agent, second));
 }
+
+#[test]
+fn how_much_a_request_held_that_is_missing_is_unknown() {
+    let server = Server::start(Mood::Away);
+    let lab = Lab::new(&server, None);
+    lab.replay(4_000).finish();
+    let segment = lab.spool.join("segment.0");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // Within the head of the first request.
+    bytes[64 + 20] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    server.become_(AT_ONCE);
+    let log = lab.replay(0).finish();
+    assert!(log.contains("account: lost live.spool_missing 1 "), "{log}");
+    assert!(log.contains("completeness of bytes unknown, at most 100 %, "), "{log}");
+    assert!(log.contains("; of unknown amount: live.spool_missing 1\n"), "{log}");
+    assert_eq!((server.stored().lines.len(), doubles(&server.stored())), (8_000 - BATCH, 0));
+}

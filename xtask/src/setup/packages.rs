@@ -52,6 +52,7 @@ pub(crate) const NEEDED: &[Package] = &[
     package("iputils-ping", "ping", "sends echo requests"),
     package("ethtool", "ethtool", "turns segmentation offloads off, so that a capture sees real packets"),
     package("procps", "sysctl", "sets kernel parameters"),
+    package("strace", "strace", "has system calls of an agent fail"),
     package(
         "golang-go",
         "go",
