@@ -231,6 +231,12 @@ impl Agent {
         }
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Stops it from running until [`Agent::resume`].
     ///
     /// # Errors

@@ -1,6 +1,10 @@
 //! The few kernel calls that no safe crate offers.
-#![expect(unsafe_code, reason = "raw IP sockets of any protocol number and the packet socket's loss counter")]
+#![expect(
+    unsafe_code,
+    reason = "raw IP sockets, the packet socket's loss counter, kernel programs of others"
+)]
 
+use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -69,4 +73,69 @@ pub fn packet_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
         )
     };
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(statistics.tp_drops) }
+}
+
+/// A kernel program that somebody loaded, by its number.
+///
+/// # Errors
+/// When there is none of this number.
+pub fn kernel_program(id: u32) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_GET_FD_BY_ID`
+    const GET_BY_ID: libc::c_long = 13;
+    let attributes = [id, 0, 0];
+    // SAFETY: pointer and length describe the live array.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_bpf, GET_BY_ID, attributes.as_ptr(), size_of_val(&attributes)) };
+    owned(fd)
+}
+
+/// Has a program run at the entry of a kernel function, too, as long as the probe is open. `kind`: what the kernel says in
+/// `/sys/bus/event_source/devices/kprobe/type`.
+///
+/// # Errors
+/// When there is no such function, or the program is no probe's.
+pub fn probe(program: BorrowedFd<'_>, kind: u32, function: &CStr) -> io::Result<OwnedFd> {
+    /// `PERF_EVENT_IOC_SET_BPF` and `PERF_EVENT_IOC_ENABLE`
+    const SET_PROGRAM: libc::c_ulong = 0x4004_2408;
+    const ENABLE: libc::c_ulong = 0x2400;
+    /// `PERF_FLAG_FD_CLOEXEC`
+    const CLOSE_ON_EXEC: libc::c_ulong = 8;
+    // `struct perf_event_attr` as it was first with probes: type and size, and the name in `config1`.
+    let size = size_of::<[u64; 9]>() as u64;
+    let attributes = [u64::from(kind) | size << 32, 0, 0, 0, 0, 0, 0, function.as_ptr() as u64, 0];
+    let (everybody, first_cpu, alone) = (-1, 0, -1);
+    // SAFETY: the attributes, and the name that they point to, live until the call returns.
+    let event = owned(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.as_ptr(),
+            everybody,
+            first_cpu,
+            alone,
+            CLOSE_ON_EXEC,
+        )
+    })?;
+    for (request, argument) in [(SET_PROGRAM, program.as_raw_fd()), (ENABLE, 0)] {
+        // SAFETY: both requests take a number.
+        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(event)
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(fd) {
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Asks how large the kernel's log is, which has the kernel call `security_syslog`. Nobody else does in a guest.
+pub fn ask_for_size_of_log() {
+    /// `SYSLOG_ACTION_SIZE_BUFFER`
+    const SIZE: libc::c_int = 10;
+    // SAFETY: this action looks at no pointer.
+    unsafe { libc::klogctl(SIZE, std::ptr::null_mut(), 0) };
 }

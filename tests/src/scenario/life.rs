@@ -24,8 +24,8 @@ pub(super) fn midlife(settings: &Settings) -> Result<Outcome> {
 }
 
 /// Whom the kernel tells addresses (`Documentation/admin-guide/sysctl/kernel.rst`, `kptr_restrict`), and nobody.
-const ADDRESSES: &str = "/proc/sys/kernel/kptr_restrict";
-const HIDDEN: &str = "2";
+pub(super) const ADDRESSES: &str = "/proc/sys/kernel/kptr_restrict";
+pub(super) const HIDDEN: &str = "2";
 
 /// The same where the kernel's table cannot be walked, as its address is hidden: dumps tell of the old flows.
 pub(super) fn hidden(settings: &Settings) -> Result<Outcome> {

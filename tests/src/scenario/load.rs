@@ -240,7 +240,7 @@ pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
 }
 
 /// Flows that end while the agent is stopped, many times what the smallest ring of ends holds.
-const PARKED: u16 = 1500;
+pub(super) const PARKED: u16 = 1500;
 
 /// Flows that begin while the agent is stopped, more than the smallest ring of updates holds.
 const UNSEEN: u16 = 200;
@@ -251,6 +251,9 @@ const READ: Duration = Duration::from_millis(500);
 /// Rings of the smallest size, in the words of the environment.
 pub(super) const TINY: [(&str, &str); 2] =
     [("CONNTALLY_SOURCE__RING_BYTES", "4KiB"), ("CONNTALLY_SOURCE__END_RING_BYTES", "4KiB")];
+
+/// As good as no room for ends but in their ring.
+pub(super) const NO_OVERFLOW: (&str, &str) = ("CONNTALLY_SOURCE__ENDS_OVERFLOW", "1");
 
 /// Rings of the smallest size and an agent that is stopped for moments: ends wait elsewhere, or are told as lost.
 pub(super) fn tiny_rings(settings: &Settings) -> Result<Outcome> {
@@ -263,8 +266,7 @@ pub(super) fn ends_lost(settings: &Settings) -> Result<Outcome> {
     if !settings.knows("ends_overflow")? {
         return Ok(Outcome::skip("this agent has no place but the ring for ends"));
     }
-    let no_room = ("CONNTALLY_SOURCE__ENDS_OVERFLOW", "1");
-    let mut outcome = parked(settings, &[TINY[0], TINY[1], no_room], false)?;
+    let mut outcome = parked(settings, &[TINY[0], TINY[1], NO_OVERFLOW], false)?;
     if outcome.skipped.is_none() && outcome.verdict.shortfall.ends == 0 {
         outcome.verdict.problem("no end was lost: nothing is proven".to_owned());
     }

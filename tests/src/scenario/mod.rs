@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod forced;
 mod honesty;
 mod kernel;
 mod life;
@@ -207,6 +208,11 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("udp_clash", races::udp_clash).racing(),
     harmless("no_room", races::no_room).long(),
     harmless("reuse_storm", load::reuse_storm).long().racing(),
+    guest_only("unreadable", forced::unreadable),
+    guest_only("unannounced", forced::unannounced),
+    guest_only("unassigned", forced::unassigned),
+    guest_only("unexplained", forced::unexplained),
+    guest_only("uncounted", forced::uncounted),
     guest_only("chosen", kernel::chosen),
     guest_only("clock_step", kernel::clock_step),
     guest_only("clock_jumps", kernel::clock_jumps).long(),

@@ -19,7 +19,7 @@ const INIT: &str = include_str!("init.sh");
 
 /// `bash` because busybox's shell has an `ip` of its own that goes before iproute2's.
 const TOOLS: &[&str] =
-    &["busybox", "bash", "nft", "conntrack", "ip", "tc", "ping", "ethtool", "sysctl", "bpftool"];
+    &["busybox", "bash", "nft", "conntrack", "ip", "tc", "ping", "ethtool", "sysctl", "bpftool", "strace"];
 
 /// With all they depend on. What a kernel does not have is left out.
 const MODULES: &[&str] = &[

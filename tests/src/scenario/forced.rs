@@ -1,0 +1,264 @@
+//! Losses that no traffic brings about, forced on the agent and its kernel programs: the audit names each.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::ends::{read, write};
+use super::life::{ADDRESSES, HIDDEN};
+use super::load::{NO_OVERFLOW, PARKED, TINY};
+use super::{Outcome, Settings, Stage};
+use crate::agent::{Agent, Ended, Hook};
+use crate::audit::{Audit, Sum};
+use crate::compare::Verdict;
+use crate::lab::{CLIENT, FAMILIES, Family, Lab};
+use crate::netns::run;
+use crate::records::{FlowAccount, Records};
+use crate::sys;
+use crate::traffic;
+
+/// How often the agent's programs are led astray.
+const STRAYS: u64 = 5;
+
+/// The agent's programs for ends and for packets, and what they count when they cannot read an entry.
+const PROGRAMS: [(&str, &str); 2] =
+    [("destroy_kprobe", "end_read_failed"), ("acct_add_kprobe", "read_failed")];
+
+/// Where the kernel says which type of event a probe is.
+const PROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
+
+/// The agent's programs run at a function whose argument is the address of nothing: what they cannot read is counted,
+/// and that of an end makes the completeness unknown.
+pub(super) fn unreadable(settings: &Settings) -> Result<Outcome> {
+    if settings.hook != Hook::Kprobe {
+        return Ok(Outcome::skip("only probes can be set on another function"));
+    }
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let mut expected = BTreeMap::new();
+    for (program, reason) in PROGRAMS {
+        if let Some(_stray) = lead_astray(program)? {
+            (0..STRAYS).for_each(|_| sys::ask_for_size_of_log());
+            expected.insert(reason, STRAYS);
+        }
+    }
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    stage.admit_loss();
+    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    for (_, reason) in PROGRAMS {
+        let (told, forced) = (ended.lost(reason), expected.get(reason).copied().unwrap_or(0));
+        demand(&mut outcome.verdict, told == forced, || {
+            format!("{reason} is told {told} times, not {forced}")
+        });
+    }
+    demand(&mut outcome.verdict, ended.lost("end_read_failed") > 0, || "no end was unreadable".to_owned());
+    let missing = outcome.verdict.shortfall.ends;
+    demand(&mut outcome.verdict, missing == 0, || format!("{missing} flows lack something"));
+    expect(&mut outcome.verdict, &ended, &[("end_read_failed", STRAYS)], &[]);
+    Ok(outcome)
+}
+
+/// Has a program of the agent run at a function that has no entry for it; `None` when it has none of this name.
+fn lead_astray(name: &str) -> Result<Option<OwnedFd>> {
+    let programs: Vec<Value> = serde_json::from_str(&run("bpftool", &["-j", "prog", "show"])?)?;
+    let id =
+        programs.iter().find(|program| program["name"] == name).and_then(|program| program["id"].as_u64());
+    let Some(id) = id else { return Ok(None) };
+    let program = sys::kernel_program(u32::try_from(id)?).context("the program cannot be had")?;
+    let probe = sys::probe(program.as_fd(), read(PROBES)?.parse()?, c"security_syslog");
+    Ok(Some(probe.context("the program cannot be set on another function")?))
+}
+
+/// How many of the agent's calls of the kernel fail, of those that run programs or ask about them.
+const FAILING: &str = "inject=bpf:error=EPERM:when=1..20";
+
+/// New flows cannot be announced for a while: they are told of later, and nothing is missing.
+pub(super) fn unannounced(settings: &Settings) -> Result<Outcome> {
+    if settings.hook != Hook::Kprobe {
+        return Ok(Outcome::skip("typed programs announce flows themselves"));
+    }
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let tracer = Tracer::attach(&stage.agent)?;
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    let is_told = || stage.agent.output().log.iter().any(|line| line.contains("announce_failed"));
+    wait("the agent does not say that it cannot announce flows", is_told)?;
+    tracer.detach()?;
+    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    let told = ended.lost("announce_failed");
+    demand(&mut outcome.verdict, told > 0, || "it is not told in the end".to_owned());
+    expect(&mut outcome.verdict, &ended, &[], &[]);
+    Ok(outcome)
+}
+
+/// What makes calls of the agent fail.
+struct Tracer(Child);
+
+impl Tracer {
+    fn attach(agent: &Agent) -> Result<Self> {
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-f", "-o", "/dev/null", "-e", FAILING, "-p", &agent.id().to_string()]);
+        Ok(Self(command.stdin(Stdio::null()).spawn().context("cannot start strace")?))
+    }
+
+    fn detach(mut self) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGINT)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+/// The agent ends while nobody knows yet which flows the ends were of that are lost: what these cost is unknown.
+pub(super) fn unassigned(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no rings"));
+    }
+    let found = read(ADDRESSES)?;
+    // Only dumps can tell, and those are not waited for in the end.
+    write(ADDRESSES, HIDDEN)?;
+    let played = lose_ends(settings);
+    write(ADDRESSES, &found)?;
+    let (ready_line, ended) = played?;
+    let lost = ended.lost("end_lost");
+    judge(ready_line, PARKED, &ended, |verdict| {
+        demand(verdict, lost > 0, || "no end was lost".to_owned());
+        expect(verdict, &ended, &[("end_lost_unassigned", lost)], &[]);
+    })
+}
+
+fn lose_ends(settings: &Settings) -> Result<(String, Ended)> {
+    let lab = Lab::direct_tracking(&[CLIENT])?;
+    let mut agent = Agent::start(&settings.options_with(&[TINY[1], NO_OVERFLOW]))?;
+    traffic::burst(&lab.path(Family::V4)?, 20_000..20_000 + PARKED, 7001)?;
+    let ours = lab.tracked();
+    let is_ours = |flow: &&FlowAccount| ours.contains(&flow.key.netns) && flow.news > 0;
+    let are_known = |records: &Records| records.accounts().filter(is_ours).count() >= usize::from(PARKED);
+    ensure!(agent.wait(PATIENCE, are_known), "the starts of the flows were not told");
+    agent.pause()?;
+    lab.flush()?;
+    agent.resume()?;
+    Ok((agent.ready_line.clone(), agent.stop()?))
+}
+
+/// Flows of a burst.
+const FLOWS: u16 = 50;
+
+/// What a flow moves that never was.
+const GHOST: Sum = Sum { flows: 1, packets: 7, bytes: 700 };
+
+/// The kernel side counts an end that nobody tells of: it is lost, to the byte.
+pub(super) fn unexplained(settings: &Settings) -> Result<Outcome> {
+    let more = |[flows, packets, bytes]: [u64; 3]| {
+        [flows + GHOST.flows, packets + GHOST.packets, bytes + GHOST.bytes]
+    };
+    miscounted(settings, more, |verdict, ended| expect(verdict, ended, &[], &[("unexplained", GHOST)]))
+}
+
+/// An end is told that the kernel side did not count: nobody knows how many there are.
+pub(super) fn uncounted(settings: &Settings) -> Result<Outcome> {
+    let less = |[flows, packets, bytes]: [u64; 3]| [flows - 1, packets, bytes];
+    miscounted(settings, less, |verdict, ended| expect(verdict, ended, &[("ends_uncounted", 1)], &[]))
+}
+
+/// Changes what the kernel side has counted of the ends of some flows, after the agent was told of them.
+fn miscounted(
+    settings: &Settings,
+    change: impl Fn([u64; 3]) -> [u64; 3],
+    check: impl Fn(&mut Verdict, &Ended),
+) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no second count"));
+    }
+    let lab = Lab::direct_tracking(&[CLIENT])?;
+    let mut agent = Agent::start(&settings.options())?;
+    traffic::burst(&lab.path(Family::V4)?, 20_000..20_000 + FLOWS, 7001)?;
+    lab.flush()?;
+    let ours = lab.tracked();
+    let is_told = agent.wait(PATIENCE, |records| records.ended(&ours) >= usize::from(FLOWS));
+    ensure!(is_told, "the ends of the flows were not told");
+    change_tally(change)?;
+    let ready_line = agent.ready_line.clone();
+    let ended = agent.stop()?;
+    judge(ready_line, FLOWS, &ended, |verdict| check(verdict, &ended))
+}
+
+/// The first three words of a tally are flows, packets and bytes of the ends on its CPU.
+fn change_tally(change: impl Fn([u64; 3]) -> [u64; 3]) -> Result<()> {
+    let tallies: Vec<Value> =
+        serde_json::from_str(&run("bpftool", &["-j", "map", "dump", "name", "TALLIES"])?)?;
+    let read = |element: &Value| -> Option<(Vec<u8>, Vec<u8>)> {
+        let bytes = |name: &str| {
+            let digits = element[name].as_array()?.iter().map(|byte| byte.as_str()?.strip_prefix("0x"));
+            digits.map(|digits| u8::from_str_radix(digits?, 16).ok()).collect::<Option<Vec<_>>>()
+        };
+        Some((bytes("key")?, bytes("value")?))
+    };
+    let elements = tallies.iter().map(read).collect::<Option<Vec<_>>>().context("bpftool shows no bytes")?;
+    let used = elements.into_iter().find(|(_, value)| value.iter().any(|byte| *byte != 0));
+    let (key, mut value) = used.context("nothing was counted")?;
+    let word = |number: usize| value.get(8 * number..)?.first_chunk().copied().map(u64::from_le_bytes);
+    let [Some(flows), Some(packets), Some(bytes)] = [0, 1, 2].map(word) else {
+        bail!("a tally is too short")
+    };
+    let changed = change([flows, packets, bytes]).map(u64::to_le_bytes).concat();
+    value.splice(..changed.len(), changed);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    let words =
+        |name: &'static str, bytes: &[u8]| [vec![name.to_owned(), "hex".to_owned()], hex(bytes)].concat();
+    let update = ["map", "update", "name", "TALLIES"].map(str::to_owned).to_vec();
+    let arguments = [update, words("key", &key), words("value", &value)].concat();
+    run("bpftool", &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(())
+}
+
+/// For an emulated guest.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn wait(what: &str, happened: impl Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        ensure!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// An outcome in which only the agent's own words count.
+fn judge(ready_line: String, flows: u16, ended: &Ended, check: impl FnOnce(&mut Verdict)) -> Result<Outcome> {
+    let flows = usize::from(flows);
+    let mut verdict = Verdict::new(flows, flows, ended.output.lines.len() as u64);
+    verdict.matched = flows;
+    let code = ended.status.code();
+    demand(&mut verdict, code == Some(0), || format!("the agent ended with {code:?}"));
+    check(&mut verdict);
+    Ok(Outcome { verdict, ready_line, ..Outcome::default() })
+}
+
+/// The audit tells exactly this.
+fn expect(verdict: &mut Verdict, ended: &Ended, doubts: &[(&str, u64)], lost: &[(&str, Sum)]) {
+    let named = |(reason, count): &(&str, u64)| ((*reason).to_owned(), *count);
+    let summed = |(reason, sum): &(&str, Sum)| ((*reason).to_owned(), *sum);
+    let audit = ended.audit().unwrap_or_default();
+    let (doubts, lost) = (doubts.iter().map(named).collect(), lost.iter().map(summed).collect());
+    let unknown = !BTreeMap::is_empty(&doubts);
+    let Audit { delivered_bytes, delivered_packets, .. } = audit;
+    let expected = Audit { balances: true, delivered_bytes, delivered_packets, lost, doubts, unknown };
+    demand(verdict, audit == expected, || format!("the audit says {audit:?} instead of {expected:?}"));
+}
+
+fn demand(verdict: &mut Verdict, is_so: bool, words: impl FnOnce() -> String) {
+    if !is_so {
+        verdict.problem(words());
+    }
+}
