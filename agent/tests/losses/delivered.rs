@@ -29,8 +29,9 @@ fn what_a_server_refuses_for_ever_is_given_up_to_the_byte_and_the_rest_is_stored
         let lines: Vec<_> = asked.body.lines().collect();
         let is_refused = lines.iter().any(|line| line.contains(REFUSED));
         *storing.lock().unwrap() += if is_refused { 0 } else { lines.len() };
-        let status = if is_refused { "413 Too Large" } else { "204 No Content" };
-        Some(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"))
+        let (status, said) =
+            if is_refused { ("400 Bad Request", "unable to parse 'it'") } else { ("204 No Content", "") };
+        Some(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{said}", said.len()))
     });
     let config = file(sink(&address.unwrap().to_string()).as_bytes());
     let all = |kind, packets| (1..=9).map(|port| sight(kind, port, packets)).collect();
@@ -66,4 +67,20 @@ run; udp 20000 22999; flush; end; grep -o '; lost by live.*' err; grep -o ' reco
     let records = ["queue_full ", "queue_full_ends ", "unwritten "]
         .map(|reason| figure(&text, &format!("live.{reason}")));
     assert_eq!(records.iter().sum::<u64>(), figure(&text, " records="), "{text}");
+}
+
+#[test]
+fn what_nobody_acknowledges_counts_as_delivered_and_makes_the_completeness_unknown() {
+    let text = runs(
+        r#"
+printf '[sinks.live]\ntype = "influxdb"\nversion = 1\nurl = "udp://127.0.0.1:8089"\n' >conntally.toml
+python3 -c 'import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("127.0.0.1", 8089)); time.sleep(9)' &
+run; udp 20000 20009; end; grep -o 'of unknown amount: live.unacknowledged' err; grep -c 'datagrams to' err"#,
+    );
+    let Some(text) = text else { return };
+    assert!(text.starts_with("bytes unknown\n"), "{text}");
+    assert!(
+        text.ends_with("account: nothing was lost\nof unknown amount: live.unacknowledged\n1\n"),
+        "it is no loss, and told once at the start: {text}"
+    );
 }

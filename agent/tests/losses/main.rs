@@ -8,6 +8,7 @@ mod http;
 mod live;
 #[path = "../sights/ports.rs"]
 mod ports_of_flows;
+mod reasons;
 mod replayed;
 #[path = "../replaying/mod.rs"]
 mod replaying;
