@@ -1,7 +1,9 @@
 //! Losses that no traffic brings about, forced on the agent and its kernel programs: the audit names each.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,22 +16,23 @@ use serde_json::Value;
 use super::ends::{read, write};
 use super::life::{ADDRESSES, HIDDEN};
 use super::load::{NO_OVERFLOW, PARKED, TINY};
+use super::stage::kernel_counts_skips;
 use super::{Outcome, Settings, Stage};
-use crate::agent::{Agent, Ended, Hook};
+use crate::agent::{Agent, Ended, Hook, Updates};
 use crate::audit::{Audit, Sum};
 use crate::compare::Verdict;
 use crate::lab::{CLIENT, FAMILIES, Family, Lab};
 use crate::netns::run;
 use crate::records::{FlowAccount, Records};
-use crate::sys;
+use crate::sys::{self, Event};
 use crate::traffic;
 
-/// How often the agent's programs are led astray.
-const STRAYS: u64 = 5;
+/// A program of the agent, what is counted where it is led astray, and how often it is: each another number of times.
+type Stray = (&'static str, &'static str, u64);
 
-/// The agent's programs for ends and for packets, and what they count when they cannot read an entry.
-const PROGRAMS: [(&str, &str); 2] =
-    [("destroy_kprobe", "end_read_failed"), ("acct_add_kprobe", "read_failed")];
+/// Programs for ends and for packets, which cannot read an entry.
+const UNREADABLE: [Stray; 2] =
+    [("destroy_kprobe", "end_read_failed", 5), ("acct_add_kprobe", "read_failed", 3)];
 
 /// Where the kernel says which type of event a probe is.
 const PROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
@@ -41,41 +44,85 @@ pub(super) fn unreadable(settings: &Settings) -> Result<Outcome> {
         return Ok(Outcome::skip("only probes can be set on another function"));
     }
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    let mut expected = BTreeMap::new();
-    for (program, reason) in PROGRAMS {
-        if let Some(_stray) = lead_astray(program)? {
-            (0..STRAYS).for_each(|_| sys::ask_for_size_of_log());
-            expected.insert(reason, STRAYS);
-        }
-    }
+    let has_packets = settings.updates != Some(Updates::Sweep);
+    let strays = if has_packets { &UNREADABLE[..] } else { &UNREADABLE[..1] };
+    strays.iter().try_for_each(|stray| lead_astray(*stray, c"security_syslog"))?;
     for family in FAMILIES {
         let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
         stage.lab.promise(sent);
     }
     stage.admit_loss();
     let (mut outcome, ended) = stage.finish_with(2 * 2)?;
-    for (_, reason) in PROGRAMS {
-        let (told, forced) = (ended.lost(reason), expected.get(reason).copied().unwrap_or(0));
-        demand(&mut outcome.verdict, told == forced, || {
-            format!("{reason} is told {told} times, not {forced}")
-        });
-    }
-    demand(&mut outcome.verdict, ended.lost("end_read_failed") > 0, || "no end was unreadable".to_owned());
-    let missing = outcome.verdict.shortfall.ends;
-    demand(&mut outcome.verdict, missing == 0, || format!("{missing} flows lack something"));
-    expect(&mut outcome.verdict, &ended, &[("end_read_failed", STRAYS)], &[]);
+    told_and_harmless(&mut outcome.verdict, &ended, strays);
+    expect(&mut outcome.verdict, &ended, &[("end_read_failed", UNREADABLE[0].2)], &[]);
     Ok(outcome)
 }
 
-/// Has a program of the agent run at a function that has no entry for it; `None` when it has none of this name.
-fn lead_astray(name: &str) -> Result<Option<OwnedFd>> {
+/// Has the program run so often at a function that has no entry for it, which is called when somebody asks for the size of
+/// the kernel's log.
+fn lead_astray((program, _, times): Stray, function: &CStr) -> Result<()> {
     let programs: Vec<Value> = serde_json::from_str(&run("bpftool", &["-j", "prog", "show"])?)?;
-    let id =
-        programs.iter().find(|program| program["name"] == name).and_then(|program| program["id"].as_u64());
-    let Some(id) = id else { return Ok(None) };
+    let found = programs.iter().find(|found| found["name"] == program).and_then(|found| found["id"].as_u64());
+    let id = found.with_context(|| format!("the agent has no program {program}"))?;
     let program = sys::kernel_program(u32::try_from(id)?).context("the program cannot be had")?;
-    let probe = sys::probe(program.as_fd(), read(PROBES)?.parse()?, c"security_syslog");
-    Ok(Some(probe.context("the program cannot be set on another function")?))
+    let event = Event::Function(read(PROBES)?.parse()?, function);
+    let _probe =
+        sys::run_at(event, program.as_fd()).context("the program cannot be set on another function")?;
+    (0..times).for_each(|_| sys::ask_for_size_of_log());
+    Ok(())
+}
+
+/// Each was told as often as it was, and no flow lacks anything for it.
+fn told_and_harmless(verdict: &mut Verdict, ended: &Ended, strays: &[Stray]) {
+    for (_, reason, times) in strays {
+        let told = ended.lost(reason);
+        demand(verdict, told == *times, || format!("{reason} is told {told} times, not {times}"));
+    }
+    let missing = verdict.shortfall.ends;
+    demand(verdict, missing == 0, || format!("{missing} flows lack something"));
+}
+
+/// Programs for ends and for who ends them, which the kernel skips.
+const SKIPPED: [Stray; 2] =
+    [("destroy_kprobe", "hook_skipped", 5), ("delete_kprobe", "end_reason_unknown", 3)];
+
+/// Where the kernel shows its tracepoints, and the number of one that `sys::ask_for_size_of_log` comes by.
+const TRACEPOINTS: &str = "/sys/kernel/tracing";
+const TRACEPOINT: &str = "/sys/kernel/tracing/events/syscalls/sys_enter_syslog/id";
+
+/// The agent's programs are to run at a function that another program calls: the kernel skips them there, and each time
+/// is told.
+pub(super) fn skipped(settings: &Settings) -> Result<Outcome> {
+    if settings.hook != Hook::Kprobe {
+        return Ok(Outcome::skip("only probes can be set on another function"));
+    }
+    if !kernel_counts_skips(false) {
+        return Ok(Outcome::skip("this kernel does not count each probe that it skips"));
+    }
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    // What it has the kernel run calls the function, too, and would not skip the programs.
+    stage.agent.pause()?;
+    skip_programs()?;
+    stage.agent.resume()?;
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    stage.admit_loss();
+    let (mut outcome, ended) = stage.finish_with(2 * 2)?;
+    told_and_harmless(&mut outcome.verdict, &ended, &SKIPPED);
+    expect(&mut outcome.verdict, &ended, &[("hook_skipped", SKIPPED[0].2)], &[]);
+    Ok(outcome)
+}
+
+fn skip_programs() -> Result<()> {
+    if !Path::new(TRACEPOINT).exists() {
+        run("mount", &["-t", "tracefs", "none", TRACEPOINTS])?;
+    }
+    let reader = sys::load_clock_reader().context("a program that reads the clock cannot be loaded")?;
+    let _reading = sys::run_at(Event::Tracepoint(read(TRACEPOINT)?.parse()?), reader.as_fd())
+        .context("a program cannot be set on a system call")?;
+    SKIPPED.into_iter().try_for_each(|stray| lead_astray(stray, c"bpf_ktime_get_boot_ns"))
 }
 
 /// How many of the agent's calls of the kernel fail, of those that run programs or ask about them.
