@@ -9,7 +9,7 @@ use conntally_servers::{Answer, Request, Server};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Lab {
     server: Server,

@@ -2,7 +2,7 @@
 //! the default is not in all builds; the mode itself is, and a template of the test's own asks for it.
 
 use super::flows::{end, request, request_of};
-use super::installing::{TEMPLATE, template_as_sent};
+use super::installing::{template_as_sent, template_of};
 use super::lab::Lab;
 use super::storing::sum;
 use conntally::pipeline::{Outcome, Request, Sink as _};
@@ -14,13 +14,13 @@ const WITHOUT: &[&str] = &["opensearch-2", "opensearch-3", "elasticsearch-8"];
 
 pub(crate) async fn stores_in_logsdb(lab: &Lab) {
     let options = lab.options("logsdb");
-    let mut template = template_as_sent(lab.get(TEMPLATE));
-    template["index_patterns"] = json!([options.stream.to_string()]);
-    template["priority"] = json!(400);
+    let other = lab.options("installs").stream;
+    let mut template = template_as_sent(lab.get(&template_of(&other)));
+    template["index_patterns"] = json!([options.stream.name()]);
     // Its usual compression is native code that the small servers have not got.
     template["template"]["settings"]["index"] = json!({ "mode": "logsdb", "codec": "default" });
-    let path = "/_index_template/conntally.flow-logsdb";
-    let answer = lab.ask("PUT", path, Some(&template));
+    let path = template_of(&options.stream);
+    let answer = lab.ask("PUT", &path, Some(&template));
     if !answer.is_success() {
         assert!(WITHOUT.contains(&lab.name()), "{}", answer.text());
         return lab.leaves_out("the index mode logsdb", "this server has not got it");
@@ -41,7 +41,7 @@ pub(crate) async fn stores_in_logsdb(lab: &Lab) {
 
     gives_back_what_was_sent(lab).await;
     lab.ask("DELETE", &format!("/_data_stream/{}", options.stream), None);
-    lab.ask("DELETE", path, None);
+    lab.ask("DELETE", &path, None);
 }
 
 /// Such an index may keep no source and make it up from the fields.

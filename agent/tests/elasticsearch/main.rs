@@ -48,6 +48,7 @@ fn play(lab: &Lab) {
         ("installs what its documents need", Box::pin(installing::installs(lab))),
         ("leads an older data stream on", Box::pin(installing::leads_on(lab))),
         ("leaves what is newer", Box::pin(installing::leaves_newer(lab))),
+        ("keeps documents by namespace", Box::pin(installing::keeps_by_namespace(lab))),
         ("stores every figure", Box::pin(storing::stores(lab))),
         ("stores once across a rollover", Box::pin(storing::once_across_a_rollover(lab))),
         ("finds what another process stored", Box::pin(storing::finds_in_all_indices(lab))),

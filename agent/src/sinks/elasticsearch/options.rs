@@ -31,7 +31,7 @@ pub struct Options {
     pub status: bool,
     /// Whether the agent installs template and retention at its start.
     pub setup: bool,
-    /// How long documents are kept; for ever if `None`.
+    /// How long documents are kept; if `None`, for ever or as an earlier set-up said.
     pub retention: Option<Duration>,
     /// Where refused documents are kept, if not in a file named after the sink.
     pub rejected_file: Option<PathBuf>,

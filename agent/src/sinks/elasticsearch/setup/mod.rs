@@ -3,7 +3,10 @@
 //! Everything may be done again at any time, also by several agents at once.
 
 mod api;
+mod ism;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod status;
 mod template;
 #[cfg(test)]
@@ -13,8 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use self::api::{Api, Method, Said, refused};
-use self::template::{Lifecycle, NAME, VERSION, installed_version, template};
+use self::api::{Api, Method, refused};
+use self::template::{Lifecycle, VERSION, installed_version, template};
 use super::{DataStream, Options};
 
 /// Why a cluster is not set up.
@@ -33,6 +36,17 @@ pub enum SetupError {
         path: String,
         /// What it said.
         told: String,
+    },
+    /// The retention does not hold for some indices.
+    #[error(
+        "{path}: the retention does not hold for {failed}; mend what is told (an index in transition needs some \
+             minutes), then set up again"
+    )]
+    Unkept {
+        /// What was asked.
+        path: String,
+        /// Which ones, and why.
+        failed: String,
     },
     /// There is something else of this name.
     #[error(
@@ -62,7 +76,8 @@ pub fn fields() -> impl Iterator<Item = &'static str> {
     template::FIELDS.iter().chain(status::FIELDS).map(|(name, _)| *name)
 }
 
-/// Installs what is missing or older than this agent. What a newer agent installed stays.
+/// Installs what is missing or older than this agent. What a newer agent installed stays, as do the retention that an
+/// earlier set-up gave if these options have none, and all that belongs to other namespaces.
 ///
 /// # Errors
 /// When the server cannot be reached or refuses.
@@ -70,32 +85,44 @@ pub async fn install(options: &Options, timeout: Duration) -> Result<Report, Set
     let api = Api::new(options, timeout)?;
     let mut report = Report::default();
     let is_elasticsearch = identify(&api, &mut report).await?;
-    let path = format!("_index_template/{NAME}");
+    let stream = &options.stream;
+    let path = format!("_index_template/{stream}");
     let said = api.ask(Method::Get, &path, None).await?;
     if !said.is_success() && said.status != 404 {
         return Err(refused(&path, &said));
     }
     let installed = installed_version(&said.body);
     if let Some(newer) = installed.filter(|version| *version > VERSION) {
-        report
-            .add(format!("the template {NAME} has version {newer}, this agent has {VERSION}: left as it is"));
+        report.add(format!(
+            "the template {stream} has version {newer}, this agent has {VERSION}: left as it is"
+        ));
         return Ok(report);
     }
-    let (lifecycle, has_constants) = install_template(&api, options, is_elasticsearch, &mut report).await?;
+    let lifecycle = match options.retention {
+        Some(kept) if is_elasticsearch => Lifecycle::DataStream(retention::written(kept)),
+        Some(_) => Lifecycle::None,
+        None => Lifecycle::installed(&said.body),
+    };
+    let (lifecycle, has_constants) =
+        install_template(&api, options, lifecycle, is_elasticsearch, &mut report).await?;
+    if options.retention.is_none() {
+        report_earlier(&lifecycle, &mut report);
+    }
+    let mut streams = vec![stream.clone()];
     if options.status {
-        install_status(&api, &lifecycle, has_constants, &mut report).await?;
-        if let Some(found) = resolve(&api, &options.stream.of_status()).await? {
+        let status = stream.of_status();
+        install_status(&api, &status, &lifecycle, has_constants, &mut report).await?;
+        if let Some(found) = resolve(&api, &status).await? {
             found.lead_on(&api, status::VERSION, status::properties(), &mut report).await?;
         }
+        streams.push(status);
     }
-    prepare_stream(&api, &options.stream, &mut report).await?;
+    prepare_stream(&api, stream, &mut report).await?;
     if let Some(kept) = options.retention {
         if is_elasticsearch {
-            let mut streams = vec![options.stream.clone()];
-            streams.extend(options.status.then(|| options.stream.of_status()));
             apply_lifecycle(&api, &lifecycle, &streams, &mut report).await?;
         } else {
-            retention::by_state_management(&api, kept, options.stream.name(), &mut report).await?;
+            ism::keep(&api, kept, &streams, &mut report).await?;
         }
     }
     Ok(report)
@@ -117,19 +144,19 @@ async fn identify(api: &Api, report: &mut Report) -> Result<bool, SetupError> {
 async fn install_template(
     api: &Api,
     options: &Options,
+    mut lifecycle: Lifecycle,
     is_elasticsearch: bool,
     report: &mut Report,
 ) -> Result<(Lifecycle, bool), SetupError> {
-    let mut lifecycle = match options.retention {
-        Some(kept) if is_elasticsearch => Lifecycle::DataStream(retention::written(kept)),
-        _ => Lifecycle::None,
-    };
-    // OpenSearch wants the value in the template, which is for all namespaces.
+    let stream = &options.stream;
+    let path = format!("_index_template/{stream}");
+    // OpenSearch wants the value in the template.
     let mut has_constants = is_elasticsearch;
     loop {
-        let said = put_template(api, &lifecycle, has_constants).await?;
+        let wanted = template(stream, &lifecycle, has_constants);
+        let said = api.ask(Method::Put, &path, Some(&wanted)).await?;
         if said.is_success() {
-            report.add(format!("the template {NAME} is installed in version {VERSION}"));
+            report.add(format!("the template {stream} is installed in version {VERSION}"));
             return Ok((lifecycle, has_constants));
         }
         if has_constants && said.refusal.contains("constant_keyword") {
@@ -137,31 +164,37 @@ async fn install_template(
         } else if let (Lifecycle::DataStream(_), Some(kept)) = (&lifecycle, options.retention)
             && retention::lacks_own_lifecycle(&said)
         {
-            lifecycle = retention::by_policy(api, kept, report).await?;
+            lifecycle = retention::by_policy(api, kept, stream, report).await?;
         } else {
-            return Err(refused(NAME, &said));
+            return Err(refused(&path, &said));
         }
     }
 }
 
-async fn put_template(api: &Api, lifecycle: &Lifecycle, has_constants: bool) -> Result<Said, SetupError> {
-    api.ask(Method::Put, &format!("_index_template/{NAME}"), Some(&template(lifecycle, has_constants))).await
+fn report_earlier(lifecycle: &Lifecycle, report: &mut Report) {
+    let by = match lifecycle {
+        Lifecycle::None => return,
+        Lifecycle::DataStream(kept) => format!("documents are deleted after {kept}"),
+        Lifecycle::Policy(name) => format!("the policy {name} deletes documents"),
+    };
+    report.add(format!("no retention is given: {by}, as an earlier set-up said"));
 }
 
 /// The template of what tells how complete the accounting is; its data stream is made by the first document.
 async fn install_status(
     api: &Api,
+    stream: &DataStream,
     lifecycle: &Lifecycle,
     has_constants: bool,
     report: &mut Report,
 ) -> Result<(), SetupError> {
-    let path = format!("_index_template/{}", status::NAME);
+    let path = format!("_index_template/{stream}");
     let installed = installed_version(&api.ask(Method::Get, &path, None).await?.body);
     if installed.is_some_and(|version| version > status::VERSION) {
         return Ok(());
     }
-    api.demand(Method::Put, &path, Some(&status::template(lifecycle, has_constants))).await?;
-    report.add(format!("the template {} is installed in version {}", status::NAME, status::VERSION));
+    api.demand(Method::Put, &path, Some(&status::template(stream, lifecycle, has_constants))).await?;
+    report.add(format!("the template {stream} is installed in version {}", status::VERSION));
     Ok(())
 }
 
@@ -207,7 +240,7 @@ async fn resolve<'a>(api: &Api, stream: &'a DataStream) -> Result<Option<Found<'
 impl Found<'_> {
     /// New fields become known in the indices that are there, as far as these allow, and the next index has all of them:
     /// unless the one that is written to was made by a template of this version. What the template says is no measure,
-    /// as it is for all namespaces, and may have been installed by an agent that got no further.
+    /// as an agent may have installed it and got no further.
     async fn lead_on(
         &self,
         api: &Api,
@@ -241,7 +274,8 @@ async fn apply_lifecycle(
     report: &mut Report,
 ) -> Result<(), SetupError> {
     if let Lifecycle::DataStream(kept) = lifecycle {
-        if !keeps_lifecycle(api).await? {
+        let Some(stream) = streams.first() else { return Ok(()) };
+        if !keeps_lifecycle(api, stream).await? {
             return Ok(());
         }
         report.add(format!("documents are deleted after {kept} by the data stream's lifecycle"));
@@ -266,7 +300,7 @@ async fn apply_lifecycle(
 }
 
 /// Whether the server took the lifecycle for more than an unknown field of the template.
-async fn keeps_lifecycle(api: &Api) -> Result<bool, SetupError> {
-    let installed = api.demand(Method::Get, &format!("_index_template/{NAME}"), None).await?;
+async fn keeps_lifecycle(api: &Api, stream: &DataStream) -> Result<bool, SetupError> {
+    let installed = api.demand(Method::Get, &format!("_index_template/{stream}"), None).await?;
     Ok(installed.pointer("/index_templates/0/index_template/template/lifecycle").is_some())
 }

@@ -1,16 +1,16 @@
-//! How old documents are deleted: by whatever the server has for it.
+//! How Elasticsearch deletes old documents: by a policy, where it has not got the data stream's own lifecycle.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::api::{Api, Method, Said, refused};
-use super::template::{Lifecycle, NAME};
-use super::{Report, SetupError};
+use super::template::Lifecycle;
+use super::{DataStream, Report, SetupError};
 
 /// When an index is followed by the next one.
-const ROLLOVER_AGE: &str = "1d";
-const ROLLOVER_SIZE: &str = "50gb";
+pub(super) const ROLLOVER_AGE: &str = "1d";
+pub(super) const ROLLOVER_SIZE: &str = "50gb";
 
 /// A time as servers write it.
 pub(super) fn written(kept: Duration) -> String {
@@ -23,13 +23,14 @@ pub(super) fn lacks_own_lifecycle(said: &Said) -> bool {
     said.status == 400 && said.refusal.contains("lifecycle") && said.refusal.contains("unknown field")
 }
 
-/// Index lifecycle management, where Elasticsearch has it.
+/// Index lifecycle management, where Elasticsearch has it: a policy of this data stream's namespace.
 pub(super) async fn by_policy(
     api: &Api,
     kept: Duration,
+    stream: &DataStream,
     report: &mut Report,
 ) -> Result<Lifecycle, SetupError> {
-    let path = format!("_ilm/policy/{NAME}");
+    let path = format!("_ilm/policy/{stream}");
     let said = api.ask(Method::Put, &path, Some(&ilm(kept))).await?;
     if said.lacks_interface() {
         report.add(unkept(kept));
@@ -38,42 +39,12 @@ pub(super) async fn by_policy(
     if !said.is_success() {
         return Err(refused(&path, &said));
     }
-    report.add(format!("documents are deleted after {} by the policy {NAME} (ILM)", written(kept)));
-    Ok(Lifecycle::Policy(NAME))
+    report.add(format!("documents are deleted after {} by the policy {stream} (ILM)", written(kept)));
+    Ok(Lifecycle::Policy(stream.to_string()))
 }
 
-/// OpenSearch's state management.
-pub(super) async fn by_state_management(
-    api: &Api,
-    kept: Duration,
-    stream: &str,
-    report: &mut Report,
-) -> Result<(), SetupError> {
-    let path = format!("_plugins/_ism/policies/{NAME}");
-    let mut said = api.ask(Method::Put, &path, Some(&ism(kept))).await?;
-    if said.lacks_interface() {
-        report.add(unkept(kept));
-        return Ok(());
-    }
-    if said.status == 409 {
-        // It is there; only its latest version may be replaced.
-        let known = api.demand(Method::Get, &path, None).await?;
-        let number = |field| known.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let (number, term) = (number("_seq_no"), number("_primary_term"));
-        let latest = format!("{path}?if_seq_no={number}&if_primary_term={term}");
-        said = api.ask(Method::Put, &latest, Some(&ism(kept))).await?;
-    }
-    if !said.is_success() {
-        return Err(refused(&path, &said));
-    }
-    // Indices that are there already; those that have a policy keep it.
-    let add = format!("_plugins/_ism/add/{stream}");
-    let _ = api.ask(Method::Post, &add, Some(&json!({ "policy_id": NAME }))).await?;
-    report.add(format!("documents are deleted after {} by the policy {NAME} (ISM)", written(kept)));
-    Ok(())
-}
-
-fn unkept(kept: Duration) -> String {
+/// What is told where a server has nothing for it.
+pub(super) fn unkept(kept: Duration) -> String {
     format!(
         "warning: retention = \"{}\" has no effect: this server has neither data stream lifecycle nor ILM nor ISM; \
          nothing is ever deleted, delete old indices by other means",
@@ -90,24 +61,6 @@ fn ilm(kept: Duration) -> Value {
             } },
             "delete": { "min_age": written(kept), "actions": { "delete": {} } },
         },
-    } })
-}
-
-fn ism(kept: Duration) -> Value {
-    json!({ "policy": {
-        "description": "flows accounted by conntally",
-        "default_state": "hot",
-        "states": [
-            {
-                "name": "hot",
-                "actions": [{ "rollover": { "min_index_age": ROLLOVER_AGE, "min_size": ROLLOVER_SIZE } }],
-                "transitions": [
-                    { "state_name": "delete", "conditions": { "min_rollover_age": written(kept) } },
-                ],
-            },
-            { "name": "delete", "actions": [{ "delete": {} }], "transitions": [] },
-        ],
-        "ism_template": [{ "index_patterns": ["logs-conntally.flow-*", "logs-conntally.status-*"], "priority": 300 }],
     } })
 }
 

@@ -2,13 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::DataStream;
 use super::template::{Lifecycle, Type, properties_of, template_of};
 
 /// Counts changes of the fields or of their types.
 pub(super) const VERSION: u64 = 1;
-
-/// Under which name it is installed.
-pub(super) const NAME: &str = "conntally.status";
 
 /// Every field that such a document may have. Figures count from the agent's start on.
 pub(super) const FIELDS: &[(&str, Type)] = &[
@@ -52,21 +50,20 @@ pub(super) fn properties() -> Map<String, Value> {
     properties_of(FIELDS, false)
 }
 
-/// The template.
-pub(super) fn template(lifecycle: &Lifecycle, has_constants: bool) -> Value {
+/// The template of such a data stream.
+pub(super) fn template(stream: &DataStream, lifecycle: &Lifecycle, has_constants: bool) -> Value {
     let meta = json!({
         "description": "how complete conntally's accounting is",
         "managed_by": "conntally",
         "conntally": { "version": VERSION },
     });
-    template_of("logs-conntally.status-*", FIELDS, &meta, lifecycle, has_constants)
+    template_of(stream, FIELDS, &meta, lifecycle, has_constants)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::super::DataStream;
     use super::super::super::status::document;
     use super::*;
     use crate::model::Sum;

@@ -2,15 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::DataStream;
+
 /// Counts changes of the fields or of their types. A server that has an older one gets the template anew, its data
 /// stream the new fields, and a new index.
 pub(super) const VERSION: u64 = 1;
 
-/// Under which name it is installed.
-pub(super) const NAME: &str = "conntally.flow";
-
-/// The built-in template for `logs-*-*` has 100, those of Elastic's integrations have 200.
-const PRIORITY: u64 = 300;
+/// The built-in template for `logs-*-*` has 100, those of Elastic's integrations have 200. A person's own for all data
+/// streams of this agent may have 300: one of the same priority would be refused, as patterns overlap.
+pub(super) const PRIORITY: u64 = 400;
 
 /// What a field holds, in ECS 8 or, below `conntally`, in this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,17 +114,27 @@ pub(super) enum Lifecycle {
     /// The data stream's own, with the time that documents are kept.
     DataStream(String),
     /// By the policy of that name.
-    Policy(&'static str),
+    Policy(String),
 }
 
-/// The template.
-pub(super) fn template(lifecycle: &Lifecycle, has_constants: bool) -> Value {
-    template_of("logs-conntally.flow-*", FIELDS, &meta(), lifecycle, has_constants)
+impl Lifecycle {
+    /// That of an installed template, from the answer to a question for it.
+    pub(super) fn installed(answer: &Value) -> Self {
+        let content = answer.pointer("/index_templates/0/index_template/template");
+        let text = |path| Some(content?.pointer(path)?.as_str()?.to_owned());
+        let policy = || text("/settings/index/lifecycle/name").map(Self::Policy);
+        text("/lifecycle/data_retention").map(Self::DataStream).or_else(policy).unwrap_or(Self::None)
+    }
 }
 
-/// The template of data streams of that pattern; `meta` tells its version.
+/// The template of a data stream of flows.
+pub(super) fn template(stream: &DataStream, lifecycle: &Lifecycle, has_constants: bool) -> Value {
+    template_of(stream, FIELDS, &meta(), lifecycle, has_constants)
+}
+
+/// The template of one data stream, and of no other: each namespace has a retention of its own. `meta` tells its version.
 pub(super) fn template_of(
-    pattern: &str,
+    stream: &DataStream,
     fields: &[(&str, Type)],
     meta: &Value,
     lifecycle: &Lifecycle,
@@ -143,7 +153,7 @@ pub(super) fn template_of(
         }
     }
     json!({
-        "index_patterns": [pattern],
+        "index_patterns": [stream.name()],
         "data_stream": {},
         "priority": PRIORITY,
         "version": meta.pointer("/conntally/version"),
@@ -306,15 +316,28 @@ mod tests {
 
     #[test]
     fn ours_is_strict_and_the_data_stream_is_told() {
-        let template = template(&Lifecycle::DataStream("30d".into()), true);
+        let lifecycle = Lifecycle::DataStream("30d".into());
+        let template = template(&DataStream::of("noc"), &lifecycle, true);
+        assert_eq!(template["index_patterns"], json!(["logs-conntally.flow-noc"]));
         assert_eq!(template["template"]["mappings"]["properties"]["conntally"]["dynamic"], "strict");
         assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
         let stream = &template["template"]["mappings"]["properties"]["data_stream"]["properties"];
         assert_eq!(stream["dataset"]["type"], "constant_keyword");
         assert!(template["priority"].as_u64() > Some(200));
-        let answer = json!({ "index_templates": [{ "name": NAME, "index_template": template }] });
+        let answer = json!({ "index_templates": [{ "name": "x", "index_template": template }] });
         assert_eq!(installed_version(&answer), Some(VERSION));
+        assert_eq!(Lifecycle::installed(&answer), lifecycle);
         assert_eq!(installed_version(&json!({ "index_templates": [] })), None);
+        assert_eq!(Lifecycle::installed(&json!({ "index_templates": [] })), Lifecycle::None);
+    }
+
+    /// Servers nest settings that were sent with a dotted name.
+    #[test]
+    fn the_policy_of_an_installed_template_is_found() {
+        let settings = json!({ "index": { "lifecycle": { "name": "logs-conntally.flow-noc" } } });
+        let template = json!({ "template": { "settings": settings } });
+        let answer = json!({ "index_templates": [{ "name": "x", "index_template": template }] });
+        assert_eq!(Lifecycle::installed(&answer), Lifecycle::Policy("logs-conntally.flow-noc".into()));
     }
 
     /// Fails when fields change: then [`VERSION`] goes up, and the number here with it.

@@ -6,19 +6,19 @@ use crate::sinks::http::double::{Double, Reply};
 
 const PRODUCT: &str = "x-elastic-product: Elasticsearch\r\n";
 
-fn ok(body: &str) -> Reply {
+pub(super) fn ok(body: &str) -> Reply {
     Reply::Say(200, PRODUCT, body.to_owned())
 }
 
-fn said(status: u16, body: &str) -> Reply {
+pub(super) fn said(status: u16, body: &str) -> Reply {
     Reply::Say(status, PRODUCT, body.to_owned())
 }
 
-const VERSION_9: &str = r#"{"nodes":{"x":{"version":"9.4.3"}}}"#;
-const VERSION_OS: &str = r#"{"nodes":{"x":{"version":"3.8.0"}}}"#;
-const NOT_THERE: &str = r#"{"error":{"type":"resource_not_found_exception","reason":"index template matching [conntally.flow] not found"},"status":404}"#;
-const NO_STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[]}"#;
-const ACKNOWLEDGED: &str = r#"{"acknowledged":true}"#;
+pub(super) const VERSION_9: &str = r#"{"nodes":{"x":{"version":"9.4.3"}}}"#;
+pub(super) const NOT_THERE: &str = r#"{"error":{"type":"resource_not_found_exception","reason":"index template matching [logs-conntally.flow-default] not found"},"status":404}"#;
+pub(super) const NO_STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[]}"#;
+pub(super) const NO_LIFECYCLE: &str = r#"{"error":{"type":"x_content_parse_exception","reason":"failed to parse field [template]","caused_by":{"type":"x_content_parse_exception","reason":"[template] unknown field [lifecycle]"}},"status":400}"#;
+pub(super) const ACKNOWLEDGED: &str = r#"{"acknowledged":true}"#;
 const STREAM: &str = r#"{"indices":[],"aliases":[],"data_streams":[{"name":"logs-conntally.flow-default","backing_indices":[".ds-logs-conntally.flow-default-2026.11.21-000001"],"timestamp_field":"@timestamp"}]}"#;
 
 /// What the index has whose documents are written now.
@@ -30,9 +30,9 @@ fn mapped(version: &str) -> Reply {
 
 const OF_THIS_VERSION: &str = r#""conntally":{"version":1}"#;
 
-fn installed(version: u64, content: &str) -> String {
+pub(super) fn installed(version: u64, content: &str) -> String {
     format!(
-        r#"{{"index_templates":[{{"name":"conntally.flow","index_template":{{"_meta":{{"conntally":{{"version":{version}}}}},"template":{content}}}}}]}}"#
+        r#"{{"index_templates":[{{"name":"logs-conntally.flow-default","index_template":{{"_meta":{{"conntally":{{"version":{version}}}}},"template":{content}}}}}]}}"#
     )
 }
 
@@ -44,9 +44,20 @@ async fn run_with(
     replies: Vec<Reply>,
     status: bool,
 ) -> (Result<Report, SetupError>, Vec<String>, Vec<Vec<u8>>) {
+    run_kept(replies, "default", status, Some(30)).await
+}
+
+/// In a namespace whose documents are kept for so many days.
+pub(super) async fn run_kept(
+    replies: Vec<Reply>,
+    namespace: &str,
+    status: bool,
+    days: Option<u64>,
+) -> (Result<Report, SetupError>, Vec<String>, Vec<Vec<u8>>) {
     let double = Double::plain(replies).await;
     let mut options = Options::new(vec![double.endpoint("")]);
-    options.retention = Some(Duration::from_secs(30 * 86_400));
+    options.stream = DataStream::of(namespace);
+    options.retention = days.map(|days| Duration::from_secs(days * 86_400));
     options.status = status;
     let result = install(&options, Duration::from_secs(10)).await;
     let asked = double.asked();
@@ -54,7 +65,7 @@ async fn run_with(
     (result, lines, asked.into_iter().map(|asked| asked.body).collect())
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     report.sentences().collect::<Vec<_>>().join("\n")
 }
 
@@ -73,7 +84,7 @@ async fn elasticsearch_gets_template_stream_and_its_lifecycle() {
     let (report, lines, bodies) = run(replies).await;
     let report = text(&report.unwrap());
     assert!(report.contains("Elasticsearch 9.4.3") && report.contains("after 30d"), "{report}");
-    assert_eq!(lines[2], "PUT /_index_template/conntally.flow HTTP/1.1");
+    assert_eq!(lines[2], "PUT /_index_template/logs-conntally.flow-default HTTP/1.1");
     let template: Value = serde_json::from_slice(&bodies[2]).unwrap();
     assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
     assert_eq!(lines[4], "PUT /_data_stream/logs-conntally.flow-default HTTP/1.1");
@@ -94,20 +105,19 @@ async fn the_state_of_the_accounting_gets_a_template_kept_as_long() {
         ok(&installed(1, "{}")),
     ];
     let (report, lines, bodies) = run_with(replies, true).await;
-    assert!(text(&report.unwrap()).contains("conntally.status is installed"));
-    assert_eq!(lines[4], "PUT /_index_template/conntally.status HTTP/1.1");
+    assert!(text(&report.unwrap()).contains("logs-conntally.status-default is installed"));
+    assert_eq!(lines[4], "PUT /_index_template/logs-conntally.status-default HTTP/1.1");
     let template: Value = serde_json::from_slice(&bodies[4]).unwrap();
-    assert_eq!(template["index_patterns"], json!(["logs-conntally.status-*"]));
+    assert_eq!(template["index_patterns"], json!(["logs-conntally.status-default"]));
     assert_eq!(template["template"]["lifecycle"]["data_retention"], "30d");
 }
 
 #[tokio::test]
 async fn an_older_elasticsearch_gets_a_policy() {
-    let unknown = r#"{"error":{"type":"x_content_parse_exception","reason":"failed to parse field [template]","caused_by":{"type":"x_content_parse_exception","reason":"[template] unknown field [lifecycle]"}},"status":400}"#;
     let replies = vec![
         ok(VERSION_9),
         said(404, NOT_THERE),
-        said(400, unknown),
+        said(400, NO_LIFECYCLE),
         ok(ACKNOWLEDGED),
         ok(ACKNOWLEDGED),
         ok(NO_STREAM),
@@ -117,54 +127,14 @@ async fn an_older_elasticsearch_gets_a_policy() {
     let (report, lines, bodies) = run(replies).await;
     let report = text(&report.unwrap());
     assert!(report.contains("(ILM)"), "{report}");
-    assert_eq!(lines[3], "PUT /_ilm/policy/conntally.flow HTTP/1.1");
+    assert_eq!(lines[3], "PUT /_ilm/policy/logs-conntally.flow-default HTTP/1.1");
     // For the indices that are there already.
     assert_eq!(lines[7], "PUT /logs-conntally.flow-default/_settings HTTP/1.1");
-    assert_eq!(bodies[7], br#"{"index.lifecycle.name":"conntally.flow"}"#);
+    assert_eq!(bodies[7], br#"{"index.lifecycle.name":"logs-conntally.flow-default"}"#);
     let policy: Value = serde_json::from_slice(&bodies[3]).unwrap();
     assert_eq!(policy["policy"]["phases"]["delete"]["min_age"], "30d");
     let template: Value = serde_json::from_slice(&bodies[4]).unwrap();
-    assert_eq!(template["template"]["settings"]["index.lifecycle.name"], "conntally.flow");
-}
-
-#[tokio::test]
-async fn opensearch_gets_a_policy_of_its_own_which_is_replaced_when_it_is_there() {
-    let say = |status, body: &str| Reply::Say(status, "", body.to_owned());
-    let conflict = r#"{"error":{"type":"version_conflict_engine_exception","reason":"exists"},"status":409}"#;
-    let replies = vec![
-        say(200, VERSION_OS),
-        say(404, NOT_THERE),
-        say(200, ACKNOWLEDGED),
-        say(200, NO_STREAM),
-        say(200, ACKNOWLEDGED),
-        say(409, conflict),
-        say(200, r#"{"_id":"conntally.flow","_seq_no":7,"_primary_term":2,"policy":{}}"#),
-        say(200, "{}"),
-        say(200, "{}"),
-    ];
-    let (report, lines, bodies) = run(replies).await;
-    let report = text(&report.unwrap());
-    assert!(report.contains("OpenSearch 3.8.0") && report.contains("(ISM)"), "{report}");
-    assert_eq!(lines[7], "PUT /_plugins/_ism/policies/conntally.flow?if_seq_no=7&if_primary_term=2 HTTP/1.1");
-    let template: Value = serde_json::from_slice(&bodies[2]).unwrap();
-    assert_eq!(template["template"].get("lifecycle"), None, "OpenSearch refuses it");
-}
-
-#[tokio::test]
-async fn without_any_retention_it_says_so() {
-    let none = r#"{"error":"no handler found for uri [/_plugins/_ism/policies/x] and method [PUT]"}"#;
-    let say = |status, body: &str| Reply::Say(status, "", body.to_owned());
-    let replies = vec![
-        say(200, VERSION_OS),
-        say(404, NOT_THERE),
-        say(200, ACKNOWLEDGED),
-        say(200, NO_STREAM),
-        say(200, ACKNOWLEDGED),
-        say(400, none),
-    ];
-    let (report, ..) = run(replies).await;
-    let report = text(&report.unwrap());
-    assert!(report.contains("nothing is ever deleted"), "{report}");
+    assert_eq!(template["template"]["settings"]["index.lifecycle.name"], "logs-conntally.flow-default");
 }
 
 #[tokio::test]
