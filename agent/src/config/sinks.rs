@@ -232,7 +232,7 @@ pub(super) fn read(
             SinkType::Null => driven(name, kind, events, known, section, |_, _| SinkKind::Null),
         };
         let sink = SinkConfig { filter, ..sink };
-        spool::check_dir(&sink, &mut dirs, section);
+        spool::check(&sink, known.state_dir, &mut dirs, section);
         Some(sink)
     })
 }

@@ -87,9 +87,28 @@ fn keys(section: &mut Section<'_>, own_dir: PathBuf) -> SpoolConfig {
     SpoolConfig { max_bytes, segment_bytes, fsync: section.choice("fsync", default.fsync), ..default }
 }
 
-/// Notes that two sinks would read each other's requests.
-pub(super) fn check_dir(sink: &SinkConfig, others: &mut Vec<(PathBuf, String)>, section: &mut Section<'_>) {
-    let Some(SpoolConfig { dir, .. }) = &sink.spool else { return };
+/// Notes that two would read each other's files, or that a request might be larger than all of the spool.
+pub(super) fn check(
+    sink: &SinkConfig,
+    state_dir: Option<&Path>,
+    others: &mut Vec<(PathBuf, String)>,
+    section: &mut Section<'_>,
+) {
+    let Some(SpoolConfig { dir, max_bytes, .. }) = &sink.spool else { return };
+    if *max_bytes < 2 * u64::from(sink.delivery.batch_bytes)
+        && let Some(place) = section.place("spool")
+    {
+        section.problem(
+            "spool",
+            &place,
+            "has to hold two requests: raise its max_bytes, or lower batch_bytes",
+        );
+    }
+    if state_dir == Some(dir)
+        && let Some(place) = section.place("spool")
+    {
+        section.problem("spool", &place, "has the directory of state_dir; give it its own");
+    }
     if let Some((_, other)) = others.iter().find(|(used, _)| used == dir)
         && let Some(place) = section.place("spool")
     {

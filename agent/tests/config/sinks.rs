@@ -106,6 +106,36 @@ spool.dir = "/d"
 }
 
 #[test]
+fn settings_that_each_make_sense_and_not_together_are_told() {
+    let text = r#"
+state_dir = "/var/lib/conntally"
+[sinks.a]
+type = "null"
+when_full = "spool"
+spool.dir = "/var/lib/conntally"
+[sinks.b]
+type = "null"
+when_full = "spool"
+batch_bytes = "2MiB"
+spool = { max_bytes = "3MiB", segment_bytes = "1MiB" }
+[sinks.c]
+type = "influxdb"
+version = 1
+url = "http://influx:8086"
+database = "flows"
+measurement = "conntally_status"
+per_flow = true
+group_by = { proto = true }
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    conntally.toml:6: sinks.a.spool: has the directory of state_dir; give it its own
+    conntally.toml:11: sinks.b.spool: has to hold two requests: raise its max_bytes, or lower batch_bytes
+    conntally.toml:17: sinks.c.measurement: is where the agent writes how complete the accounting is; take another
+    conntally.toml:19: sinks.c.group_by: is of sums by groups, and with per_flow = true there are none; leave one of them out
+    "#);
+}
+
+#[test]
 fn all_that_is_wrong_with_sinks_is_told_at_once() {
     let text = r#"
 [sinks.Live]

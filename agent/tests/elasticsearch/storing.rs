@@ -1,11 +1,12 @@
 //! What becomes of requests.
 
 use super::flows::{end, request, request_of};
-use super::lab::Lab;
+use super::lab::{Lab, TIMEOUT};
 use conntally::config::Secret;
 use conntally::model::Record;
 use conntally::pipeline::{Outcome, Request, Sink as _};
-use conntally::sinks::elasticsearch::{Counters, Login};
+use conntally::sinks::elasticsearch::setup::install;
+use conntally::sinks::elasticsearch::{Counters, Login, Options};
 use serde_json::json;
 
 /// What 100 + n for n below that adds up to.
@@ -151,21 +152,27 @@ pub(crate) async fn needs_few_rights(lab: &Lab) {
             .leaves_out("rights and wrong keys", "this server has no security; elasticsearch-8 and -9 have");
     }
     let (_, mut options) = lab.prepared("rights").await;
-    let key = |privileges: &[&str]| {
-        let names = ["logs-conntally.flow-*"];
-        let role = json!({ "cluster": [], "indices": [{ "names": names, "privileges": privileges }] });
+    let key = |cluster: &[&str], privileges: &[&str]| {
+        let names = ["logs-conntally.flow-*", "logs-conntally.status-*"];
+        let role = json!({ "cluster": cluster, "indices": [{ "names": names, "privileges": privileges }] });
         let wanted = json!({ "name": "few", "role_descriptors": { "few": role } });
         let made = lab.ask("POST", "/_security/api_key", Some(&wanted)).json().unwrap();
         Login::ApiKey(Secret::of(made["encoded"].as_str().unwrap()))
     };
-    options.login = key(&["create_doc", "auto_configure", "view_index_metadata", "read"]);
+    let installing = key(&["monitor", "manage_index_templates", "manage_ilm"], &["manage"]);
+    // Of a data stream that is there, and of one that is not.
+    for namespace in ["rights", "rights_of_another"] {
+        let options = Options { login: installing.clone(), ..lab.options(namespace) };
+        install(&options, TIMEOUT).await.unwrap();
+    }
+    options.login = key(&[], &["create_doc", "auto_configure", "view_index_metadata", "read"]);
     let sink = lab.sink(&options);
     let doubtful = Request { in_doubt: true, ..request(&sink, 0..9) };
     assert_eq!(sink.deliver(&doubtful).await, Outcome::Delivered);
     lab.roll_over(&options.stream);
     assert_eq!(lab.sink(&options).deliver(&doubtful).await, Outcome::Delivered);
     assert_eq!(lab.stored(&options.stream).0, 9);
-    options.login = key(&["read"]);
+    options.login = key(&[], &["read"]);
     let sink = lab.sink(&options);
     let outcome = sink.deliver(&request(&sink, 9..10)).await;
     let Outcome::NotNow { reason, in_doubt: false, .. } = outcome else { panic!("{outcome:?}") };

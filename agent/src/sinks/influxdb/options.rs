@@ -1,6 +1,6 @@
 //! What a person can set about this sink.
 
-use super::schema::MEASUREMENT;
+use super::schema::{MEASUREMENT, STATUS};
 use crate::config::{ALL_EVENTS, Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
 use crate::pipeline::aggregate::AggregateConfig;
 use crate::sinks::http::{Endpoint, HttpOptions};
@@ -11,6 +11,9 @@ const PAYLOAD: u32 = 1_400;
 /// What the configuration of the server says where it is written to by datagrams.
 const OF_RECEIVER: [&str; 6] =
     ["database", "retention_policy", "user", "password", "password_file", "create"];
+
+/// Keys of sums by groups.
+const OF_GROUPS: [&str; 4] = ["group_by", "interval", "max_series", "series_window"];
 
 /// How a database is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +114,12 @@ impl Options {
 
 fn shape(section: &mut Section<'_>, has_networks: bool) -> Shape {
     if section.boolean("per_flow", false) {
+        for key in OF_GROUPS {
+            section.refuse(
+                key,
+                "is of sums by groups, and with per_flow = true there are none; leave one of them out",
+            );
+        }
         return Shape::PerFlow;
     }
     Shape::Groups(read_aggregate(section, AggregateConfig::default_for(has_networks)))
@@ -199,6 +208,15 @@ fn login(place: &Place, section: &mut Section<'_>) -> Option<(String, Secret)> {
 fn measurement(section: &mut Section<'_>) -> String {
     let place = section.place("measurement");
     let name = section.text("measurement").unwrap_or_else(|| MEASUREMENT.to_owned());
+    if name == STATUS
+        && let Some(place) = &place
+    {
+        section.problem(
+            "measurement",
+            place,
+            "is where the agent writes how complete the accounting is; take another",
+        );
+    }
     let is_wrong = name.starts_with(['#', '_']) || name.contains('\\') || name.contains(char::is_control);
     if is_wrong && let Some(place) = place {
         let rule = "is no usable name; it begins with neither # nor _ and has no backslash and no line's end";
