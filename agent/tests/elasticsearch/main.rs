@@ -21,9 +21,9 @@ use lab::Lab;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-/// One of each kind, without security, that runs on the Java of Debian; others are for `--full`. What these lack is told
-/// as not applicable.
-const USUAL: &str = "elasticsearch-small-8,opensearch-2";
+/// One of each kind that runs on the Java of Debian, and one with security; others are for `--full`. What these lack is
+/// told as not applicable.
+const USUAL: &str = "elasticsearch-small-8,elasticsearch-8,opensearch-2";
 
 #[test]
 fn every_server_is_set_up_and_stores_each_record_once() {
