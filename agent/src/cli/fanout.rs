@@ -12,7 +12,6 @@ use crate::model::{Backlog, Record, RecordKind};
 use crate::pipeline::filter::FilterSet;
 use crate::pipeline::{Handle, Inlet, Items, Offered, Status};
 use crate::sinks::elasticsearch::Elasticsearch;
-use crate::sinks::influxdb::Target;
 use crate::sinks::null::NullSink;
 use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::SinkReport;
@@ -211,10 +210,7 @@ impl Fanout {
 }
 
 fn acknowledged(kind: &SinkKind) -> Acknowledged {
-    match kind {
-        SinkKind::Influxdb(options) if matches!(options.target, Target::Udp { .. }) => Acknowledged::No,
-        _ => Acknowledged::Yes,
-    }
+    if kind.is_acknowledged() { Acknowledged::Yes } else { Acknowledged::No }
 }
 
 /// Full where one is, closed where all are.

@@ -30,6 +30,9 @@ pub(super) fn start_with<S: Sink>(
         |spool| Spool::open(name, spool, kind.type_name(), boot_id()?, in_sets).map_err(anyhow::Error::from);
     let spool = spool.as_ref().map(open).transpose();
     let spool = spool.with_context(|| format!("sinks.{name} cannot be used"))?;
+    if let (Some(spool), Some(target)) = (&spool, kind.target()) {
+        spool.note_target(&target);
+    }
     Ok(spawn_with(name, sink, queue, delivery, spool))
 }
 

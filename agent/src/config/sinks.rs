@@ -175,6 +175,22 @@ impl SinkKind {
         }
     }
 
+    /// The place that it delivers to, as a person would call it; `None` where there is only one.
+    #[must_use]
+    pub fn target(&self) -> Option<String> {
+        match self {
+            Self::Stdio(..) | Self::Null => None,
+            Self::Influxdb(options) => Some(options.target.to_string()),
+            Self::Elasticsearch(options) => Some(options.target()),
+        }
+    }
+
+    /// Whether somebody says that what was delivered has arrived.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        !matches!(self, Self::Influxdb(options) if options.target.is_datagrams())
+    }
+
     /// The secrets that it needs.
     fn secrets(&self) -> Vec<&Secret> {
         match self {

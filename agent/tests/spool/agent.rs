@@ -55,6 +55,12 @@ impl Lab {
         self
     }
 
+    /// With agents that write to this database.
+    pub(crate) fn into_database(mut self, name: &str) -> Self {
+        self.config = self.config.replacen("database = \"flows\"", &format!("database = \"{name}\""), 1);
+        self
+    }
+
     /// Starts an agent that reads so many flows; each is told of when it is born and when it ends.
     pub(crate) fn replay(&self, flows: u16) -> Agent {
         let path = |name: &str| self.folder.path().join(name);

@@ -57,6 +57,24 @@ fn what_a_server_did_not_take_is_delivered_by_the_next_agent() {
 }
 
 #[test]
+fn what_waits_goes_to_the_database_that_is_configured_now_and_the_log_says_so() {
+    let server = Server::start(Mood::Away);
+    let lab = Lab::new(&server, None);
+    let log = lab.replay(100).finish();
+    assert!(!log.contains("was meant for"), "{log}");
+    let lab = lab.into_database("archive");
+    server.become_(AT_ONCE);
+    let log = lab.replay(0).finish();
+    let url = format!("at http://{}", server.address);
+    let told = format!(
+        "was meant for database flows {url}; it goes to database archive {url} now, as is configured"
+    );
+    assert!(log.contains(&told), "{log}");
+    expect_all(&server.stored(), 100);
+    assert!(!lab.replay(0).finish().contains("was meant for"), "it is told once");
+}
+
+#[test]
 fn a_server_that_comes_back_gets_all_that_was_too_much_for_the_queue() {
     let server = Server::start(Mood::Stuck);
     let lab = Lab::new(&server, None);

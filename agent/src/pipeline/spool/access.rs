@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::error::{Refused, SpoolError};
 use super::segment::{Damaged, Ticket};
 use super::store::{Recovered, Store};
+use super::target;
 use crate::config::SpoolConfig;
 use crate::pipeline::{Request, Weight};
 
@@ -76,6 +77,22 @@ impl Spool {
         };
         spool.tell_recovered();
         Ok(Arc::new(spool))
+    }
+
+    /// Notes where requests go from now on, and says so in the log if what waits was meant for another place.
+    pub fn note_target(&self, target: &str) {
+        let (name, dir) = (&self.name, self.dir.display());
+        match target::note(&self.dir, target) {
+            Ok(Some(before)) if self.recovered().requests > 0 => tracing::warn!(
+                "sink {name}: what an earlier agent has left in the spool {dir} was meant for {before}; it goes to {target} \
+                 now, as is configured (a request that was under way may be stored in both)"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                "sink {name}: cannot note in the spool {dir} where its requests go ({error}); if that is changed, the log \
+                 will not tell"
+            ),
+        }
     }
 
     /// What was there when it was opened.

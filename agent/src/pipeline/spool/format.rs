@@ -32,6 +32,8 @@ pub(super) struct Header {
 /// Why a header cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeaderError {
+    /// It was not written to its end.
+    Torn,
     /// It is not a header, or damaged.
     Damaged,
     /// It is of this version.
@@ -73,8 +75,12 @@ impl Header {
         zerocopy::transmute!(row)
     }
 
-    /// Reads the bytes of one.
+    /// Reads the bytes of one, as far as there are any.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let is_begun = bytes.starts_with(&MAGIC) || MAGIC.starts_with(bytes);
+        if bytes.len() < HEADER_BYTES && is_begun || bytes.iter().all(|byte| *byte == 0) {
+            return Err(HeaderError::Torn);
+        }
         let row = HeaderRow::ref_from_bytes(bytes).map_err(|_| HeaderError::Damaged)?;
         if row.magic != MAGIC || row.crc.get() != all_but_last_crc(row.as_bytes()) {
             return Err(HeaderError::Damaged);

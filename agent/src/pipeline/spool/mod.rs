@@ -11,6 +11,7 @@ mod recovery;
 mod seal;
 mod segment;
 mod store;
+mod target;
 #[cfg(test)]
 mod tests;
 mod unsynced;

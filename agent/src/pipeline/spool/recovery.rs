@@ -37,7 +37,7 @@ pub(super) fn recover(dir: &Path, boot_id: [u8; 16], wanted: &str) -> Result<Fou
     let mut recovery = Recovery { found: Found::default(), expected: None, torn: None };
     let last = numbers.last().copied();
     for number in numbers {
-        let path = dir.join(name(number));
+        let (path, is_last) = (dir.join(name(number)), Some(number) == last);
         let cannot = |cause| failed("cannot read", &path, cause);
         let mut segment = Segment::open(&path, number).map_err(cannot)?;
         match segment.scan().header().map_err(cannot)? {
@@ -47,15 +47,22 @@ pub(super) fn recover(dir: &Path, boot_id: [u8; 16], wanted: &str) -> Result<Fou
             Ok(header) if header.boot_id != boot_id => segment.doubt(),
             Ok(_) => {}
             Err(HeaderError::Version(version)) => {
-                set_aside(&path, version).map_err(cannot)?;
+                let why = "has a version that this agent cannot read; let the agent that wrote it deliver it";
+                set_aside(&path, &format!("version{version}"), why).map_err(cannot)?;
                 recovery.found.missing = recovery.found.missing.saturating_add(1);
                 recovery.expected = None;
                 continue;
             }
-            Err(HeaderError::Damaged) => segment.doubt(),
+            Err(HeaderError::Damaged) if segment.is_unreadable().map_err(cannot)? => {
+                let why = "holds nothing that can be read as requests; remove it if it is not of this spool";
+                set_aside(&path, "unreadable", why).map_err(cannot)?;
+                recovery.pass_unreadable(number, is_last);
+                continue;
+            }
+            Err(HeaderError::Damaged | HeaderError::Torn) => segment.doubt(),
         }
         recovery.expect(number);
-        recovery.scan(&mut segment, Some(number) == last).map_err(cannot)?;
+        recovery.scan(&mut segment, is_last).map_err(cannot)?;
         recovery.found.segments.push_back(segment);
     }
     Ok(recovery.finish())
@@ -80,6 +87,16 @@ impl Recovery {
             self.found.missing = self.found.missing.saturating_add(sequence.saturating_sub(expected));
         }
         self.expected = Some(sequence);
+    }
+
+    /// Goes past a segment in which nothing can be read: the next one tells by its name how many are missing, and behind
+    /// the last one it is one at least.
+    fn pass_unreadable(&mut self, number: u64, is_last: bool) {
+        if is_last {
+            self.found.missing = self.found.missing.saturating_add(1);
+        } else {
+            self.expected.get_or_insert(number);
+        }
     }
 
     fn scan(&mut self, segment: &mut Segment, is_last: bool) -> io::Result<()> {
@@ -145,14 +162,10 @@ fn other_sink(path: PathBuf, header: &Header, wanted: &str) -> SpoolError {
 }
 
 /// Renames a segment, so that it is read by nobody and lost to nobody.
-fn set_aside(path: &Path, version: u16) -> io::Result<()> {
+fn set_aside(path: &Path, as_what: &str, why: &str) -> io::Result<()> {
     let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".version{version}"));
+    aside.push(format!(".{as_what}"));
     fs::rename(path, &aside)?;
-    tracing::error!(
-        "{} has a version that this agent cannot read: it was set aside as {}; let the agent that wrote it deliver it",
-        path.display(),
-        PathBuf::from(&aside).display()
-    );
+    tracing::error!("{}, now {}, {why}", path.display(), PathBuf::from(&aside).display());
     Ok(())
 }

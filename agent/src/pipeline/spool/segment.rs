@@ -136,6 +136,18 @@ impl Segment {
         }
     }
 
+    /// Whether no frame can be read.
+    pub(super) fn is_unreadable(&self) -> io::Result<bool> {
+        let mut reader = self.scan();
+        loop {
+            match reader.step(self.bytes)? {
+                Step::Frame(_) | Step::Torn(_) => return Ok(false),
+                Step::Gap(_) => {}
+                Step::End => return Ok(true),
+            }
+        }
+    }
+
     /// A reader of its own, before the first frame.
     pub(super) fn scan(&self) -> SegmentReader {
         SegmentReader::new(Arc::clone(&self.file))

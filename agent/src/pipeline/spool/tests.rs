@@ -210,6 +210,38 @@ fn a_segment_of_another_version_is_set_aside() {
 }
 
 #[test]
+fn what_is_no_segment_is_set_aside_and_moves_no_number() {
+    let dir = TempDir::new().unwrap();
+    fill(&mut open(&dir), 0..20);
+    let place = |name: &str| config(&dir).dir.join(name);
+    let (strange, late) = ("a note of the operator", "x".repeat(5_000));
+    fs::write(place("segment.3"), strange).unwrap();
+    fs::write(place("segment.4000000000"), &late).unwrap();
+    let mut store = open(&dir);
+    assert_eq!(store.recovered().missing, 1, "behind the last one there may have been requests");
+    fill(&mut store, 20..22);
+    assert_eq!(numbers(&mut store), (0..22).collect::<Vec<_>>());
+    assert_eq!(fs::read_to_string(place("segment.3.unreadable")).unwrap(), strange);
+    assert_eq!(fs::read_to_string(place("segment.4000000000.unreadable")).unwrap(), late);
+    drop(store);
+    assert_eq!(open(&dir).recovered().missing, 0, "it is told once");
+}
+
+#[test]
+fn a_segment_that_is_damaged_throughout_is_set_aside_and_the_next_one_tells_what_is_missing() {
+    let dir = TempDir::new().unwrap();
+    fill(&mut open(&dir), 0..20);
+    let second = segments(&dir).remove(1);
+    let lost = frames(&second).len();
+    let bytes = fs::read(&second).unwrap();
+    fs::write(&second, bytes.iter().map(|byte| !byte).collect::<Vec<_>>()).unwrap();
+    let mut store = open(&dir);
+    assert_eq!(store.recovered().missing, lost as u64);
+    assert_eq!(numbers(&mut store).len(), 20 - lost);
+    assert!(PathBuf::from(format!("{}.unreadable", second.display())).exists() && !second.exists());
+}
+
+#[test]
 fn a_length_that_lies_takes_no_memory() {
     let dir = TempDir::new().unwrap();
     fill(&mut open(&dir), 0..3);

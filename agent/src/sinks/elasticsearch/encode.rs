@@ -4,9 +4,13 @@ use super::super::draft::{Line, Said};
 use super::super::json::{Counters, EncodeContext, Encoder};
 use super::stream::DataStream;
 use crate::model::{Record, RecordKind};
+use crate::pipeline::Request;
 
 /// What stands before the id of an item.
 const BEFORE_ID: &str = r#"{"create":{"_id":""#;
+
+/// What stands behind the parts of a data stream's name.
+const END_OF_STREAM: &[u8] = b"\"},";
 
 /// Writes records as items.
 pub struct BulkEncoder {
@@ -67,6 +71,23 @@ pub(super) fn moment_of(id: &str) -> Option<u64> {
 pub(super) fn document_of(item: &[u8]) -> &[u8] {
     let document = memchr::memchr(b'\n', item).and_then(|at| item.get(at + 1..)).unwrap_or_default();
     document.strip_suffix(b"\n").unwrap_or(document)
+}
+
+/// The same items for the data stream whose documents begin so, where they were spooled for another one. `None` if they
+/// are no items.
+pub(super) fn moved(request: &Request, beginning: &[u8]) -> Option<Request> {
+    let mut body = Vec::with_capacity(request.body.len() + request.items.len() * beginning.len());
+    let mut items = Vec::with_capacity(request.items.len());
+    for (at, (_, weight)) in request.items.iter().enumerate() {
+        let item = request.piece(at)?;
+        let (action, document) = item.split_at_checked(memchr::memchr(b'\n', item)? + 1)?;
+        // No part of a stream's name has a quotation mark.
+        let rest = document.strip_prefix(b"{\"data_stream\":{")?;
+        let rest = rest.get(memchr::memmem::find(rest, END_OF_STREAM)? + END_OF_STREAM.len()..)?;
+        [action, beginning, rest].iter().for_each(|part| body.extend_from_slice(part));
+        items.push((u32::try_from(body.len()).ok()?, *weight));
+    }
+    Some(Request { body, items, ..*request })
 }
 
 #[cfg(test)]

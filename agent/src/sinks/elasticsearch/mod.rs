@@ -34,7 +34,7 @@ pub use stream::DataStream;
 use self::answer::{Fate, advised, fates, outcome, refusal};
 use self::credentials::Credentials;
 use self::doubt::Doubts;
-use self::encode::{document_of, id_of, moment_of};
+use self::encode::{document_of, id_of, moment_of, moved};
 use self::nodes::{Ask, Nodes};
 use self::rejected::Rejected;
 use self::setup::SetupError;
@@ -130,18 +130,16 @@ impl Elasticsearch {
     }
 
     async fn send(&self, request: &Request) -> Outcome {
+        let is_of_stream =
+            request.piece(0).is_some_and(|item| document_of(item).starts_with(&self.beginning));
+        let moved = if is_of_stream { None } else { moved(request, &self.beginning) };
+        let request = moved.as_ref().unwrap_or(request);
         let ids: Vec<&str> = (0..request.items.len()).filter_map(|at| id_of(request.piece(at)?)).collect();
-        let Some(first) = ids.first().copied().filter(|_| ids.len() == request.items.len()) else {
+        let is_whole = ids.len() == request.items.len() && (is_of_stream || moved.is_some());
+        let Some(first) = ids.first().copied().filter(|_| is_whole) else {
             // A spool that was damaged without its checksum noticing.
             return not_now("a request holds what is no item".into(), false);
         };
-        if !request.piece(0).is_some_and(|item| document_of(item).starts_with(&self.beginning)) {
-            let reason = format!(
-                "the spool holds records for another data stream than {}: set namespace back until they are delivered",
-                self.stream
-            );
-            return not_now(reason, false);
-        }
         let mut positions: Vec<usize> = (0..ids.len()).collect();
         if self.is_in_doubt(request, &ids) {
             match self.doubts.stored(&ids, &self.stream, &self.nodes).await {

@@ -57,6 +57,12 @@ impl Options {
         }
     }
 
+    /// The data stream and where it is, as a person would call it.
+    pub(crate) fn target(&self) -> String {
+        let urls: Vec<_> = self.urls.iter().map(ToString::to_string).collect();
+        format!("data stream {} at {}", self.stream, urls.join(", "))
+    }
+
     /// Reads the keys of a sink that gets records of these events; `place` is where its table stands.
     pub(crate) fn read(place: &Place, section: &mut Section<'_>, events: &[RecordEvent]) -> Self {
         let default = Self::new(urls(place, section));

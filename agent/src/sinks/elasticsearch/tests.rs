@@ -209,13 +209,21 @@ async fn what_an_earlier_process_sent_is_looked_for_in_all_indices() {
 }
 
 #[tokio::test]
-async fn what_was_spooled_for_another_data_stream_waits_for_its_name() {
-    let before = Bench::with(Vec::new(), |options| options.stream = DataStream::of("before")).await;
-    let spooled = request(&before.sink, 0..2);
-    let bench = Bench::new(Vec::new()).await;
-    let (reason, in_doubt) = not_now_of(bench.sink.deliver(&spooled).await);
-    assert!(reason.contains("set namespace back") && !in_doubt, "{reason}");
-    assert!(bench.lines().is_empty(), "nothing is sent");
+async fn what_was_spooled_for_another_data_stream_goes_to_the_one_of_now() {
+    // What a name may hold.
+    let before = Bench::with(Vec::new(), |options| options.stream = DataStream::of("be}fore},")).await;
+    let spooled = request(&before.sink, 0..3);
+    let bench = Bench::new(vec![indices(1..=1), items(&[201, 429, 201])]).await;
+    let outcome = bench.sink.deliver(&spooled).await;
+    let Outcome::Partly { again, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(again, [1], "positions are those of the request");
+    let asked = bench.double.asked();
+    assert_eq!(asked[1].body, request(&bench.sink, 0..3).body);
+    let mut broken = spooled;
+    broken.body.iter_mut().filter(|byte| **byte == b'{').for_each(|byte| *byte = b'(');
+    let (reason, in_doubt) = not_now_of(bench.sink.deliver(&broken).await);
+    assert!(reason.contains("no item") && !in_doubt, "{reason}");
+    assert_eq!(bench.lines().len(), 2, "nothing is sent");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a person can set about this sink.
 
+use std::fmt;
+
 use super::schema::{MEASUREMENT, STATUS};
 use crate::config::{ALL_EVENTS, Choice as _, Place, RecordEvent, Secret, Section, read_aggregate};
 use crate::pipeline::aggregate::AggregateConfig;
@@ -95,7 +97,7 @@ impl Options {
         } else {
             version_2(place, section)
         };
-        let is_udp = matches!(target, Some(Target::Udp { .. }));
+        let is_udp = target.as_ref().is_some_and(Target::is_datagrams);
         let http = if is_udp { HttpOptions::default() } else { HttpOptions::read(section) };
         let measurement = measurement(section);
         let (shape, status) = (shape(section, has_networks), section.boolean("status", true));
@@ -108,6 +110,26 @@ impl Options {
             Target::Two { token, .. } => vec![token],
             Target::One { login: Some((_, password)), .. } => vec![password],
             Target::One { login: None, .. } | Target::Udp { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Target {
+    /// Whether nobody says what has arrived.
+    pub(crate) const fn is_datagrams(&self) -> bool {
+        matches!(self, Self::Udp { .. })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Two { url, org, bucket, .. } => write!(f, "bucket {bucket} of organisation {org} at {url}"),
+            Self::One { url, database, retention_policy: Some(policy), .. } => {
+                write!(f, "retention policy {policy} of database {database} at {url}")
+            }
+            Self::One { url, database, .. } => write!(f, "database {database} at {url}"),
+            Self::Udp { address, .. } => write!(f, "udp://{address}"),
         }
     }
 }
