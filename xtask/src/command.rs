@@ -24,6 +24,18 @@ pub(crate) fn as_root(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The same with the environment of this process; `None` where there is neither root nor `sudo`.
+pub(crate) fn as_root_here(name: impl AsRef<OsStr>) -> Option<Command> {
+    if is_root() {
+        return Some(program(name));
+    }
+    exists("sudo").then(|| {
+        let mut command = program("sudo");
+        command.args(["-E", "--"]).arg(name);
+        command
+    })
+}
+
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -1,7 +1,7 @@
 //! Typed access to one table of the raw configuration, which notes every problem and every key nobody asked for.
 
 use super::document::{Node, Table, Value, parse_value};
-use super::secret::Secret;
+use super::secret::{Secret, is_one_line};
 use super::shape::{Shape, TableShape};
 use super::{Choice, Place, Problems, units};
 use std::fmt::Display;
@@ -124,11 +124,28 @@ impl<'a> Section<'a> {
         }
         let node = inline?;
         match &node.value {
+            Value::String(text) | Value::Untyped(text) if !is_one_line(text) => {
+                self.problem(key, &node.place, "must be one line, without tabs and the like");
+                None
+            }
             Value::String(text) | Value::Untyped(text) if !text.is_empty() => Some(Secret::of(text)),
             _ => {
                 self.problem(key, &node.place, "must be a text in quotes that is not empty");
                 None
             }
+        }
+    }
+
+    /// Notes that a secret is missing, unless it is there and something is wrong with it, which was noted.
+    pub(crate) fn missing_secret(
+        &mut self,
+        key: &'static str,
+        file_key: &'static str,
+        place: &Place,
+        help: &str,
+    ) {
+        if self.place(key).is_none() && self.place(file_key).is_none() {
+            self.missing(file_key, place, help);
         }
     }
 

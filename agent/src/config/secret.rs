@@ -205,10 +205,15 @@ fn read(path: &Path) -> Result<Revealed, SecretError> {
     if text.is_empty() {
         return Err(unusable("is empty; write the secret into it"));
     }
-    if text.contains(char::is_control) {
+    if !is_one_line(text) {
         return Err(unusable("holds more than one line; only the secret may stand in it"));
     }
     Ok(Revealed(text.into()))
+}
+
+/// Whether it is what a header can hold.
+pub(super) fn is_one_line(text: &str) -> bool {
+    !text.contains(char::is_control)
 }
 
 #[cfg(test)]

@@ -307,6 +307,13 @@ client_key_file = "/x"
 type = "influxdb"
 version = 1
 password = "hunter2"
+[sinks.e]
+type = "influxdb"
+version = 1
+url = "http://influx.example"
+database = "flows"
+user = "ann"
+password = "hunter2\n"
 "#;
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     conntally.toml:2: sinks.a.org: is missing; the organisation that the bucket is of
@@ -326,5 +333,6 @@ password = "hunter2"
     conntally.toml:22: sinks.d.url: is missing; write it like http://influx.example:8086 or udp://influx.example:8089
     conntally.toml:22: sinks.d.database: is missing; where points are written to
     conntally.toml:22: sinks.d.user: is missing; a password is that of a user
+    conntally.toml:32: sinks.e.password: must be one line, without tabs and the like
     "#);
 }

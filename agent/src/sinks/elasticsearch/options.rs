@@ -128,7 +128,7 @@ fn login(place: &Place, section: &mut Section<'_>) -> Login {
             Login::ApiKey(key)
         }
         (None, Some(_), None) => {
-            section.missing("password_file", place, "a user has a password");
+            section.missing_secret("password", "password_file", place, "a user has a password");
             Login::None
         }
         (None, None, Some(_)) => {

@@ -152,8 +152,9 @@ fn version_2(place: &Place, section: &mut Section<'_>) -> Option<Target> {
     let org = required(place, section, "org", "the organisation that the bucket is of");
     let bucket = required(place, section, "bucket", "where points are written to");
     let token = section.secret("token", "token_file");
-    if token.is_none() && section.place("token").is_none() && section.place("token_file").is_none() {
-        section.missing("token_file", place, "it names the file with a token that may write to the bucket");
+    if token.is_none() {
+        let help = "it names the file with a token that may write to the bucket";
+        section.missing_secret("token", "token_file", place, help);
     }
     let create = section.boolean("create", false);
     Some(Target::Two { url: url?, org: org?, bucket: bucket?, token: token?, create })
@@ -217,7 +218,7 @@ fn login(place: &Place, section: &mut Section<'_>) -> Option<(String, Secret)> {
         (None, None) => None,
         (Some(user), Some(password)) => Some((user, password)),
         (Some(_), None) => {
-            section.missing("password_file", place, "a user has a password");
+            section.missing_secret("password", "password_file", place, "a user has a password");
             None
         }
         (None, Some(_)) => {
