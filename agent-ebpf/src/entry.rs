@@ -167,6 +167,24 @@ impl Head {
         self.field::<u8>(layout!(tuple_original) + DIRECTION) == 0
     }
 
+    /// Whether this is the entry's tuple of the original direction.
+    ///
+    /// # Safety
+    /// `tuple` points to one that is initialised, 8-byte aligned as in [`Event`].
+    #[inline(always)]
+    pub unsafe fn is_of(&self, tuple: *const KernelTuple) -> bool {
+        let (words, from) = (tuple.cast::<u64>(), self.at::<u64>(layout!(tuple_original)));
+        let mut i = 0;
+        while i < 5 {
+            // SAFETY: a tuple is five words, and so many lie at its offset in the head.
+            if unsafe { words.add(i).read() != from.add(i).read() } {
+                return false;
+            }
+            i += 1;
+        }
+        true
+    }
+
     /// The entry after this one in its bucket, as its node of the original direction says.
     #[inline(always)]
     pub fn next(&self) -> u64 {

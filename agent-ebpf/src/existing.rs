@@ -18,17 +18,33 @@ struct Seat {
     is_new: bool,
 }
 
-/// Fills in an event of a living entry whose head was just copied; false if the entry ended, or became another flow's,
-/// while it was read.
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Telling {
+    /// It is filled in.
+    Told,
+    /// The flow is younger than the run, or was told of in it: somebody else tells of it, or has done so.
+    Passed,
+    /// The entry ended, or became another flow's, while it was read.
+    Torn,
+}
+
+/// Fills in an event of a living entry whose head was copied in this run of the program.
+///
+/// An entry may become another flow's between any two reads of it. A slot that is older than the run and still the
+/// entry's in the end shows that it did not; without one, what was read first is read again in the end.
 ///
 /// # Safety
 /// Both pointers lie in map values.
 #[inline(always)]
-pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event: *mut Event) -> bool {
+pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event: *mut Event) -> Telling {
     // SAFETY: the caller's promise.
     unsafe {
         let (netns, now_ns) = (tour::netns(tour, head), (*tour).now_ns);
         let seat = seat(conntrack, now_ns, netns);
+        if seat.tells_the_flow() && seat.born_ns >= now_ns {
+            return Telling::Passed;
+        }
         let about = About {
             kind: EventKind::EXISTING,
             now_ns,
@@ -44,9 +60,11 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
                     head.copy_status(conntrack) && head.is_live()
                 } else {
                     let ext = head.ext();
-                    head.copy_tail(conntrack)
+                    head.copy_node(conntrack)
+                        && head.copy_tail(conntrack)
                         && head.is_live()
                         && head.ext() == ext
+                        && head.is_of(&raw const (*event).tuples[0])
                         && block.start_now() == (*event).start_ns
                 }
             }
@@ -57,10 +75,10 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
             if let Some(slot) = seat.slot {
                 mark_announced(slot, seat.flags);
             }
-            return true;
+            return Telling::Told;
         }
         seat.give_back(conntrack);
-        false
+        Telling::Torn
     }
 }
 

@@ -12,7 +12,7 @@ use conntally_common::{SIGHTS as SIGHTS_LEN, Walk, WalkState};
 
 use crate::{
     entry::{Conntrack, Head, read, read_into},
-    existing,
+    existing::{self, Telling},
     maps::{SIGHTS, WALK},
     tour::{self, Tour},
 };
@@ -274,12 +274,12 @@ unsafe fn tell(walking: *mut Walking, conntrack: Conntrack, head: &mut Head) -> 
         }
         let walk = &raw mut (*walking).walk;
         let Some(event) = SIGHTS.get_ptr_mut((*walk).told) else { return false };
-        let is_told = existing::tell(conntrack, head, &raw mut (*walking).tour, event);
-        if is_told {
+        let telling = existing::tell(conntrack, head, &raw mut (*walking).tour, event);
+        if telling == Telling::Told {
             (*walk).flows += 1;
             (*walk).told += 1;
         }
-        is_told
+        telling != Telling::Torn
     }
 }
 

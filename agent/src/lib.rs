@@ -9,6 +9,8 @@ pub mod model;
 
 mod causes;
 
+mod clock;
+
 mod folder;
 
 pub mod pipeline;

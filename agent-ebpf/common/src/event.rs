@@ -123,6 +123,10 @@ pub struct Event {
     pub padding: [u8; 7],
 }
 
+/// Which layout and meaning of [`Event`] this is. Programs outlive the agent that attached them: a later one reads their
+/// events only if this number is its own. Whoever moves a field, or changes what a field, a kind or a flag means, adds one.
+pub const EVENT_LAYOUT: u32 = 1;
+
 const _: () = {
     assert!(size_of::<KernelTuple>() == 40);
     assert!(core::mem::offset_of!(KernelTuple, dst) == 20);

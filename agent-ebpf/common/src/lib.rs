@@ -11,7 +11,7 @@ mod sweep;
 mod tally;
 mod walk;
 
-pub use event::{Counter, Event, EventFlags, EventKind, KernelTuple, SELFTEST_ADDRESS};
+pub use event::{Counter, EVENT_LAYOUT, Event, EventFlags, EventKind, KernelTuple, SELFTEST_ADDRESS};
 pub use layout::{ABSENT, Layout};
 pub use slot::{
     ANNOUNCE_BATCH, Bucket, CURVE_STEPS, Clock, Control, CurveStep, SLOTS_PER_BUCKET, Slot, Unannounced,

@@ -19,6 +19,7 @@ mod shared;
 mod start_error;
 mod sweep;
 mod table;
+mod taken;
 mod walk;
 
 pub use hooks::{HookKind, HookPreference, HookReport, Updates};

@@ -15,15 +15,8 @@ use super::{
     loader::{self, Constants, Link, LoadedObject, object_digest},
     pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
     ring::Ring,
-    selftest::is_selftest,
 };
-use crate::{
-    kernel::{btf::Btf, module},
-    model::Sum,
-};
-
-/// How often the sums are read again that flows change meanwhile.
-const TRIES: usize = 100;
+use crate::kernel::{btf::Btf, module};
 
 /// Where the programs outlive this process.
 pub(super) struct Pinned {
@@ -134,38 +127,6 @@ impl KernelSide {
         Ok(())
     }
 
-    /// What flows moved whose ends are not in the rings any more, and what those of them moved whose ends were lost since
-    /// they were last told of. Read until no flow ends in between; each time only what came since is looked at, which is
-    /// little.
-    fn taken_and_lost(&mut self) -> (Sum, Sum) {
-        let (mut waiting, mut places) = (Sum::default(), [self.ends.place(), self.overflow.place()]);
-        let mut found = Default::default();
-        for _ in 0..TRIES {
-            let ended = self.ended_ever();
-            for (ring, place) in [&mut self.ends, &mut self.overflow].into_iter().zip(&mut places) {
-                *place = ring.look(*place, |record| {
-                    waiting += Event::ref_from_bytes(record).map_or_else(|_| Sum::default(), moved);
-                });
-            }
-            found = (ended.beyond(waiting), self.ends_lost());
-            if self.ended_ever() == ended {
-                break;
-            }
-        }
-        found
-    }
-
-    /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
-    pub fn ended_until_now(&mut self) -> Sum {
-        self.taken_and_lost().0.beyond(self.ended_before)
-    }
-
-    /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
-    fn find_ended_before(&mut self) {
-        let (taken, lost) = self.taken_and_lost();
-        self.ended_before = taken.beyond(lost);
-    }
-
     /// Has the programs outlive this process. Where that is not possible, they go with it.
     fn pin(
         &mut self,
@@ -178,7 +139,6 @@ impl KernelSide {
             object: object_digest().to_owned(),
             constants: constants_digest(constants, options),
             bucket_bits: constants.bucket_bits,
-            event_bytes: size_of::<Event>(),
             module: module::incarnation(),
             hooks: self.kind,
             attached: self.attached.iter().map(|each| (each.role, each.function.clone())).collect(),
@@ -225,15 +185,14 @@ impl KernelSide {
 /// Detaches the programs of a directory and takes the events that nobody has read. What they call the births of living
 /// flows, the programs that come now call otherwise.
 fn salvage(directory: &PinDirectory) -> Vec<Event> {
-    let known = Description::read(directory).ok().flatten();
+    let has_same_events = Description::has_same_events(directory);
     if let Err(error) = directory.remove_links() {
         tracing::error!("{error}");
     }
-    let is_same_size = known.is_some_and(|known| known.event_bytes == size_of::<Event>());
     let (mut found, mut unread) = (Vec::new(), 0);
     for ring in ["UPDATES", "ENDS", "ENDS_OVERFLOW"] {
         match open_ring(directory, ring) {
-            Ok(mut ring) if is_same_size => found.append(&mut events(&mut ring, &mut unread)),
+            Ok(mut ring) if has_same_events => found.append(&mut events(&mut ring, &mut unread)),
             Ok(mut ring) => {
                 while ring.take().is_some() {
                     unread += 1;
@@ -252,7 +211,10 @@ fn salvage(directory: &PinDirectory) -> Vec<Event> {
 
 fn tell_salvaged(read: usize, unread: usize) {
     if unread > 0 {
-        tracing::error!(unread, "events of the earlier programs have another size and are lost");
+        tracing::error!(
+            unread,
+            "events of the earlier programs are laid out as another version has them, and are lost"
+        );
     }
     if read > 0 {
         tracing::info!(events = read, "the earlier programs' last events were read");
@@ -274,14 +236,6 @@ fn events(ring: &mut Ring, others: &mut usize) -> Vec<Event> {
         }
     }
     found
-}
-
-/// What the flow of an end moved, as the kernel side sums it up.
-fn moved(end: &Event) -> Sum {
-    let [original, reply] = end.counters;
-    let packets = original.packets.wrapping_add(reply.packets);
-    let bytes = original.bytes.wrapping_add(reply.bytes);
-    if is_selftest(end) { Sum::default() } else { Sum { flows: 1, packets, bytes } }
 }
 
 fn shown(place: &Place) -> String {

@@ -22,7 +22,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::OnceCell;
 
 pub use credentials::Login;
@@ -42,6 +41,7 @@ use super::http::{Answer, Client, Failure, Method, TlsError};
 pub use super::json::Counters;
 use super::json::EncodeContext;
 use super::time::rfc3339;
+use crate::clock::boot_ns;
 use crate::model::Record;
 use crate::pipeline::{Outcome, Request, Sink};
 
@@ -283,12 +283,6 @@ fn refused(answer: &Answer, nodes: &Nodes) -> Outcome {
         retry_after: answer.retry_after(),
         in_doubt,
     }
-}
-
-/// 0 where the clock cannot be read, which happens nowhere.
-fn boot_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn now() -> i64 {

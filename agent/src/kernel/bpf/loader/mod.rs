@@ -22,3 +22,4 @@ pub(super) use object::{Constants, LoadedObject, object_digest};
 pub(super) use probe::Probe;
 pub(super) use program::{LoadError, Position, Program, Target, Typed, module_btf};
 pub(super) use runnable::Runnable;
+pub(super) use syscall::wait_for_programs;

@@ -6,6 +6,7 @@ use std::{
     io,
     mem::offset_of,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
 use aya_obj::generated::{
@@ -231,6 +232,21 @@ pub(super) fn open_btf(id: u32) -> io::Result<BtfObject> {
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(BtfObject { fd, name: String::from_utf8_lossy(name).into_owned(), of_kernel: info.kernel_btf != 0 })
+}
+
+/// Waits until all programs have come to their end that run now: they do so as readers of RCU, and the kernel waits for
+/// these. Where it does not let itself be asked, for longer than a program takes.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/sched/membarrier.c#L589>
+pub(in super::super) fn wait_for_programs() {
+    /// `MEMBARRIER_CMD_GLOBAL`
+    const GLOBAL: libc::c_int = 1;
+    const LONG: Duration = Duration::from_millis(20);
+    // SAFETY: the call has no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result != 0 {
+        std::thread::sleep(LONG);
+    }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

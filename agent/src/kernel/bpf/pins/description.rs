@@ -9,7 +9,7 @@ use aya_obj::{
     generated::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_ARRAY},
     maps::{LegacyMap, PinningType, bpf_map_def},
 };
-use conntally_common::LOSS_REASONS;
+use conntally_common::{EVENT_LAYOUT, LOSS_REASONS};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 use zerocopy::IntoBytes;
@@ -28,7 +28,8 @@ use crate::{
 /// Bytes of the description at most.
 const BYTES: usize = 16 << 10;
 
-/// What is said of it: its length, then the text.
+/// What is said of it: which layout the events have, which whoever cannot read the rest has to know; the text's length;
+/// the text.
 type Text = [u8; BYTES];
 
 /// A note of [`Told`]: its number, which is 0 while it is written; then, in this order, losses by reason, lost ends
@@ -48,8 +49,6 @@ pub(in super::super) struct Description {
     pub(in super::super) constants: String,
     /// Binary logarithm of the number of buckets in the slot table.
     pub(in super::super) bucket_bits: u32,
-    /// Bytes of an event.
-    pub(in super::super) event_bytes: usize,
     /// Which load of the module they are attached to.
     pub(in super::super) module: Option<u64>,
     /// How.
@@ -78,13 +77,13 @@ impl Description {
     }
 
     pub(super) fn read_at(directory: &Path) -> anyhow::Result<Option<Self>> {
-        let path = directory::description(directory);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let shared = loader::shared(&open(&path)?).context("the description cannot be shared")?;
-        let text: Text = shared.get(0).context("the description cannot be read")?;
-        decode(&text).map(Some)
+        text_at(directory)?.map(|text| decode(&text)).transpose()
+    }
+
+    /// Whether this agent can read events of the programs of a directory, whoever wrote the description.
+    pub(in super::super) fn has_same_events(directory: &PinDirectory) -> bool {
+        let text = text_at(directory.path()).ok().flatten();
+        text.is_some_and(|text| text.starts_with(&EVENT_LAYOUT.to_le_bytes()))
     }
 
     /// Pins it, in place of an earlier one.
@@ -197,19 +196,27 @@ fn path(directory: &PinDirectory) -> PathBuf {
     directory.path().join("told")
 }
 
+fn text_at(directory: &Path) -> anyhow::Result<Option<Text>> {
+    let path = directory::description(directory);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let shared = loader::shared(&open(&path)?).context("the description cannot be shared")?;
+    shared.get(0).context("the description cannot be read").map(Some)
+}
+
 fn encode(description: &Description) -> anyhow::Result<Text> {
     let text = serde_json::to_vec(description)?;
+    let front = [EVENT_LAYOUT, u32::try_from(text.len())?].map(u32::to_le_bytes).concat();
     let mut bytes = [0; BYTES];
-    let (len, room) = bytes.split_at_mut(4);
-    ensure!(text.len() <= room.len(), "the description is too long");
-    len.copy_from_slice(&u32::try_from(text.len())?.to_le_bytes());
-    room.iter_mut().zip(text).for_each(|(to, from)| *to = from);
+    ensure!(front.len() + text.len() <= bytes.len(), "the description is too long");
+    bytes.iter_mut().zip(front.into_iter().chain(text)).for_each(|(to, from)| *to = from);
     Ok(bytes)
 }
 
 fn decode(bytes: &Text) -> anyhow::Result<Description> {
-    let (len, text) = bytes.split_at(4);
-    let len = u32::from_le_bytes(len.try_into()?) as usize;
+    let (front, text) = bytes.split_at(8);
+    let len = u32::from_le_bytes(front.split_at(4).1.try_into()?) as usize;
     let text = text.get(..len).context("the description has an impossible length")?;
     serde_json::from_slice(text).context("the description is of another version")
 }
@@ -246,7 +253,7 @@ fn make(name: &str, bytes: usize) -> anyhow::Result<Map> {
 mod tests {
     use std::os::fd::AsFd;
 
-    use conntally_common::{Event, Layout};
+    use conntally_common::Layout;
 
     use super::*;
     use crate::kernel::bpf::{HookPreference, RingSizes, programs::Wanted};
@@ -279,7 +286,6 @@ mod tests {
             object: object_digest().to_owned(),
             constants: constants_digest(&constants(), &options()),
             bucket_bits: 18,
-            event_bytes: size_of::<Event>(),
             module: Some(7),
             hooks: HookKind::Kprobe,
             attached: vec![(Role::Destroy, "nf_ct_destroy".into())],
