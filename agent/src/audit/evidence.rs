@@ -2,7 +2,7 @@
 
 use super::statement::Loss;
 use crate::flow::Books;
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 use crate::source::{Counted, Losses};
 
 /// Everything that is known at one moment. All sums since the start.
@@ -25,6 +25,8 @@ pub struct Evidence {
     pub reader_gone: bool,
     /// What each configured sink has lost, by reason.
     pub sinks: Vec<Vec<Loss>>,
+    /// What waits for each configured sink.
+    pub waiting: Vec<Awaited>,
     /// The most that one of the sinks has lost of what an earlier agent had told of.
     pub inherited: Sum,
     /// What makes the amount uncertain, and how often it happened.
@@ -32,6 +34,9 @@ pub struct Evidence {
     /// The source has ended: nothing is under way any more.
     pub is_final: bool,
 }
+
+/// A sink, and what it has and has not delivered.
+pub type Awaited = (&'static str, Waiting);
 
 /// Something after which it cannot be known how much is missing, and how often it happened.
 pub type Doubt = (&'static str, u64);

@@ -25,5 +25,5 @@ mod tests;
 
 pub use auditor::Auditor;
 pub use completeness::{Completeness, Figures};
-pub use evidence::{Doubt, Evidence, doubts};
+pub use evidence::{Awaited, Doubt, Evidence, doubts};
 pub use statement::{Loss, OUTPUT_READER_GONE, READER_GONE, Statement, is_of_reader};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::completeness::{Completeness, Figures};
 use super::statement::{Loss, Statement};
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 
 /// The completeness, the identity in each figure, and the reasons.
 impl fmt::Display for Statement {
@@ -21,6 +21,13 @@ impl fmt::Display for Statement {
         }
         for (reason, count) in &self.doubts {
             write!(f, "; of unknown amount: {reason} {count}")?;
+        }
+        for (sink, Waiting { records, moved, oldest }) in self.waiting() {
+            let (bytes, seconds) = (moved.bytes, oldest.as_secs());
+            write!(
+                f,
+                "; waiting for {sink}: {records} records of {bytes} bytes, the oldest for {seconds} s"
+            )?;
         }
         Ok(())
     }
@@ -52,6 +59,8 @@ impl Statement {
             self.losses().map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect();
         let doubts: serde_json::Map<_, _> =
             self.doubts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect();
+        let waiting: serde_json::Map<_, _> =
+            self.waiting.iter().map(|(sink, waiting)| ((*sink).to_owned(), waits(waiting))).collect();
         json!({
             "ended": sum(self.ended),
             "living": sum(self.living),
@@ -61,6 +70,7 @@ impl Statement {
             "filtered": sum(self.filtered),
             "lost": lost,
             "unknown": doubts,
+            "waiting": waiting,
             "balances": self.balances(),
             "completeness": self.completeness.to_json(),
         })
@@ -86,4 +96,10 @@ impl Figures {
 fn sum(sum: Sum) -> Value {
     let Sum { flows, packets, bytes } = sum;
     json!({ "flows": flows, "packets": packets, "bytes": bytes })
+}
+
+fn waits(waiting: &Waiting) -> Value {
+    let Waiting { records, moved: Sum { flows, packets, bytes }, .. } = *waiting;
+    let oldest_ms = waiting.oldest_ms();
+    json!({ "records": records, "flows": flows, "packets": packets, "bytes": bytes, "oldest_ms": oldest_ms })
 }

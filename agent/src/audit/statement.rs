@@ -1,7 +1,7 @@
 //! What an audit says.
 
 use super::completeness::Figures;
-use super::evidence::{Doubt, Evidence};
+use super::evidence::{Awaited, Doubt, Evidence};
 use crate::model::Sum;
 
 /// So much was lost for this reason.
@@ -41,6 +41,8 @@ pub struct Statement {
     /// What each configured sink has lost beyond that. What one lost another may have, so that these do not add up: as
     /// lost counts what is missing where the most is.
     pub sinks: Vec<Vec<Loss>>,
+    /// What waits for each configured sink. It counts as delivered, and is not lost.
+    pub waiting: Vec<Awaited>,
     /// Why more may be missing than is counted.
     pub doubts: Vec<Doubt>,
     /// What part is there.
@@ -76,6 +78,7 @@ impl Statement {
             filtered: *filtered,
             lost,
             sinks,
+            waiting: evidence.waiting.clone(),
             doubts,
             completeness: Figures::of(Sum::default(), Sum::default(), true),
         };
@@ -94,6 +97,11 @@ impl Statement {
     #[must_use]
     pub fn lost_sum(&self) -> Sum {
         total(&self.lost) + worst(&self.sinks)
+    }
+
+    /// What waits for sinks that have something.
+    pub fn waiting(&self) -> impl Iterator<Item = &Awaited> {
+        self.waiting.iter().filter(|(_, waiting)| waiting.records > 0)
     }
 
     /// Whether something was lost, and all of it because readers have gone, which may go.

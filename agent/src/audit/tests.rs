@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::flow::Books;
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 use crate::source::Counted;
 
 const fn sum(flows: u64, n: u64) -> Sum {
@@ -28,6 +28,22 @@ fn audit(evidence: &Evidence) -> Statement {
     let statement = Auditor::default().audit(evidence);
     assert!(statement.balances(), "{statement:?}");
     statement
+}
+
+#[test]
+fn what_waits_is_told_and_is_no_loss() {
+    let waiting = Waiting { records: 7, moved: sum(1, 9), oldest: std::time::Duration::from_millis(61_500) };
+    let waiting = vec![("archive", waiting), ("live", Waiting::default())];
+    let statement = audit(&Evidence { waiting, ..evidence() });
+    assert!(statement.completeness.is_whole());
+    let text = statement.to_string();
+    assert!(text.ends_with("; waiting for archive: 7 records of 900 bytes, the oldest for 61 s"), "{text}");
+    let told = &statement.to_json()["waiting"];
+    assert_eq!(
+        told["archive"],
+        serde_json::json!({ "records": 7, "flows": 1, "packets": 9, "bytes": 900, "oldest_ms": 61_500 })
+    );
+    assert_eq!((&told["live"]["records"], &told["live"]["oldest_ms"]), (&0.into(), &0.into()));
 }
 
 #[test]

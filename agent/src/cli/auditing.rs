@@ -57,7 +57,7 @@ impl Auditing {
         }
         self.reporters.tell(&statement, gauges.live_flows, gauges.real_ns);
         if let Some(file) = &mut self.file {
-            service::status(gauges.live_flows, &statement.completeness);
+            service::status(gauges.live_flows, &statement);
             file.write(&statement, self.window.as_ref(), gauges, false);
         }
     }

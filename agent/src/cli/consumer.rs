@@ -13,7 +13,7 @@ use super::reporters::Reporters;
 use super::resume::Resumed;
 use super::source_report::SourceReport;
 use super::status_file::{Gauges, StatusFile};
-use crate::audit::{Evidence, Loss, doubts};
+use crate::audit::{Awaited, Evidence, Loss, doubts};
 use crate::config::{Config, OutputFormat, RecordEvent, Stream};
 use crate::flow::identity::parse_boot_id;
 use crate::flow::{Anchor, FlowTable, FlowTableOptions, FlowTableStats, Visits, Wanted};
@@ -207,8 +207,9 @@ impl Consumer {
         let gauges = gauges(&table, offload_watch.as_ref(), source.longest_runs, real_ns);
         let now = evidence(&table, filtering.filtered(), source, &before(gap_ms, &unread), output);
         let (sinks, unwritten) = (sink_losses(output, true), output.unwritten_sum);
-        let reader_gone = output.broken_pipe;
-        auditing.finish(&Evidence { sinks, unwritten, reader_gone, is_final: true, ..now }, gauges);
+        let (waiting, reader_gone) = (waiting(output, true), output.broken_pipe);
+        let last = Evidence { sinks, unwritten, waiting, reader_gone, is_final: true, ..now };
+        auditing.finish(&last, gauges);
         let (stats, mut losses) = table.finish();
         losses.extend(unread);
         if let Some(state) = self.state {
@@ -316,6 +317,7 @@ fn evidence(
         filtered,
         dropped: output.dropped_sum,
         sinks: sink_losses(output, false),
+        waiting: waiting(output, false),
         inherited: most_inherited(output),
         doubts,
         ..Evidence::default()
@@ -326,6 +328,16 @@ fn evidence(
 fn most_inherited(output: &SinkReport) -> Sum {
     let of_each = output.sinks.iter().map(|sink| sink.inherited);
     of_each.fold(Sum::default(), |most, sum| most + sum.beyond(most))
+}
+
+/// What waits for each configured sink; in the end only what the next agent delivers.
+fn waiting(output: &SinkReport, is_final: bool) -> Vec<Awaited> {
+    let of = |sink: &SinkLosses| {
+        let unwritten = sink.unwritten.iter().filter(|_| is_final);
+        let left = unwritten.fold(sink.waiting, |left, (_, records, sum)| left.beyond(*records, *sum));
+        (sink.sink, left)
+    };
+    output.sinks.iter().map(of).collect()
 }
 
 /// What each configured sink has lost; in the end what it did not write, too.

@@ -94,7 +94,8 @@ fn statuses(statement: &Statement, live_flows: usize, real_ns: i64) -> Vec<Statu
     };
     let losses = losses(statement).into_iter();
     let losses = losses.map(|(reason, (lost, unknown))| Stated::Loss { reason, lost, unknown });
-    let all = std::iter::once(Stated::Whole(whole)).chain(losses);
+    let waiting = statement.waiting.iter().map(|(sink, waiting)| Stated::Waiting { sink, waiting: *waiting });
+    let all = std::iter::once(Stated::Whole(whole)).chain(losses).chain(waiting);
     all.map(|stated| Status { real_ns, stated }).collect()
 }
 
@@ -114,14 +115,17 @@ fn losses(statement: &Statement) -> BTreeMap<&'static str, (Sum, u64)> {
 mod tests {
     use super::*;
     use crate::audit::{Auditor, Evidence};
+    use crate::model::Waiting;
 
     #[test]
-    fn a_reason_is_told_once_with_what_is_known_and_what_is_not() {
+    fn each_reason_and_each_sink_is_told_once_with_what_is_known() {
         let sum = Sum { flows: 1, packets: 2, bytes: 300 };
+        let waiting = Waiting { records: 3, moved: sum, oldest: Duration::from_secs(4) };
         let evidence = Evidence {
             dropped: sum,
             sinks: vec![vec![("archive.queue_full", sum), ("archive.given_up", Sum::default())]],
             doubts: vec![("hook_skipped", 7)],
+            waiting: vec![("archive", waiting), ("live", Waiting::default())],
             ..Evidence::default()
         };
         let told = statuses(&Auditor::default().audit(&evidence), 5, 10);
@@ -134,6 +138,9 @@ mod tests {
             loss("archive.queue_full", sum, 0),
             loss("hook_skipped", Sum::default(), 7),
             loss("output_queue_full", sum, 0),
+            Stated::Waiting { sink: "archive", waiting },
+            // Nothing is told, too: else what waited before would seem to wait for ever.
+            Stated::Waiting { sink: "live", waiting: Waiting::default() },
         ];
         assert_eq!(losses, expected);
     }

@@ -1,7 +1,7 @@
 //! What the service manager is told: that the agent is ready, alive, how it is doing, and that it ends. Without one,
 //! nothing; see `sd_notify(3)`.
 
-use crate::audit::Figures;
+use crate::audit::{Figures, Statement};
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,22 @@ pub(super) fn stopping() {
 }
 
 /// Says how it is doing, for `systemctl status`.
-pub(super) fn status(live_flows: usize, completeness: &Figures) {
-    let Figures { flows, packets, bytes } = completeness;
-    let text =
+pub(super) fn status(live_flows: usize, statement: &Statement) {
+    notify(NotifyState::Status(&status_text(live_flows, statement)));
+}
+
+/// A moment's batch waits all the time, and is not worth a word.
+const WORTH_A_WORD: Duration = Duration::from_secs(10);
+
+fn status_text(live_flows: usize, statement: &Statement) -> String {
+    let Figures { flows, packets, bytes } = statement.completeness;
+    let mut text =
         format!("{live_flows} live flows; completeness of bytes {bytes}, packets {packets}, flows {flows}");
-    notify(NotifyState::Status(&text));
+    for (sink, waiting) in statement.waiting().filter(|(_, waiting)| waiting.oldest >= WORTH_A_WORD) {
+        let (records, seconds) = (waiting.records, waiting.oldest.as_secs());
+        text.push_str(&format!("; {records} records wait for {sink}, the oldest for {seconds} s"));
+    }
+    text
 }
 
 fn notify(state: NotifyState<'_>) {
@@ -68,6 +79,22 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::{Auditor, Evidence};
+    use crate::model::Waiting;
+
+    #[test]
+    fn sinks_that_take_nothing_are_told_beside_the_completeness() {
+        let waiting =
+            |seconds| Waiting { records: 7, oldest: Duration::from_secs(seconds), ..Waiting::default() };
+        let evidence =
+            Evidence { waiting: vec![("live", waiting(9)), ("archive", waiting(61))], ..Evidence::default() };
+        let text = status_text(12, &Auditor::default().audit(&evidence));
+        assert_eq!(
+            text,
+            "12 live flows; completeness of bytes 100 %, packets 100 %, flows 100 %; 7 records wait for archive, the \
+             oldest for 61 s"
+        );
+    }
 
     #[test]
     fn signs_of_life_come_twice_as_often_as_asked_for() {

@@ -1,7 +1,7 @@
 //! What one sink has done, and what was lost there.
 
 use crate::audit::READER_GONE;
-use crate::model::{Backlog, Record};
+use crate::model::{Backlog, Record, Waiting};
 use crate::pipeline::{self, Inlet, Item, Weight};
 use crate::sinks::stdio::SinkHandle;
 use crate::sinks::tally::{SinkLosses, SinkReport, Tally};
@@ -38,6 +38,7 @@ struct Missed {
 /// What a sink's losses are called: as `archive.queue_full`.
 #[derive(Clone, Copy, Debug)]
 struct Reasons {
+    sink: &'static str,
     queue_full: &'static str,
     queue_full_ends: &'static str,
     given_up: &'static str,
@@ -99,18 +100,25 @@ impl Count {
         match &self.source {
             CountSource::Stdio { tally, missed, .. } => {
                 let report = tally.report();
-                let losses = self.losses_of_stdio(&report, lock(missed).weight);
+                let (missed, has_closed) = (lock(missed).weight, lock(missed).has_closed);
+                let mut losses = self.losses_of_stdio(&report, missed);
+                // What will never be written does not wait.
+                if !has_closed {
+                    let (records, moved) = (report.unwritten, report.unwritten_sum);
+                    losses.waiting = Waiting { records, moved, oldest: tally.oldest() };
+                }
                 (report.written, report.broken_pipe, losses)
             }
             CountSource::Driven(handle, acknowledged) => {
-                let report = handle.report();
-                (report.delivered.records, false, self.losses_of_driver(&report, *acknowledged))
+                let (report, waiting) = (handle.report(), handle.waiting());
+                let losses = self.losses_of_driver(&report, *acknowledged);
+                (report.delivered.records, false, SinkLosses { waiting, ..losses })
             }
         }
     }
 
     fn losses_of_stdio(&self, report: &SinkReport, missed: Weight) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, unwritten, reader_gone, .. } = self.reasons;
+        let Reasons { sink, queue_full, queue_full_ends, unwritten, reader_gone, .. } = self.reasons;
         let lost = vec![
             (queue_full, report.dropped, report.dropped_sum),
             (queue_full_ends, report.dropped_ends, crate::model::Sum::default()),
@@ -118,11 +126,11 @@ impl Count {
         let sum = report.unwritten_sum + missed.moved;
         let reason = if report.broken_pipe { reader_gone } else { unwritten };
         let unwritten = vec![(reason, report.unwritten + missed.records, sum)];
-        SinkLosses { lost, unwritten, ..SinkLosses::default() }
+        SinkLosses { sink, lost, unwritten, ..SinkLosses::default() }
     }
 
     fn losses_of_driver(&self, report: &pipeline::Report, acknowledged: Acknowledged) -> SinkLosses {
-        let Reasons { queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
+        let Reasons { sink, queue_full, queue_full_ends, given_up, unwritten, .. } = self.reasons;
         let Reasons { spool_damaged, spool_missing, unacknowledged, .. } = self.reasons;
         let pipeline::Report { dropped, given_up: refused, damaged, .. } = report;
         let left = report.unwritten();
@@ -137,13 +145,15 @@ impl Count {
         let unacknowledged = is_unacknowledged.then_some((unacknowledged, report.delivered.records));
         let unwritten = vec![(unwritten, left.records, left.moved)];
         let (spooled, inherited) = (report.spooled.records, report.inherited.moved);
-        SinkLosses { lost, unwritten, spooled, inherited, doubts, unacknowledged }
+        let waiting = Waiting::default();
+        SinkLosses { sink, lost, unwritten, waiting, spooled, inherited, doubts, unacknowledged }
     }
 }
 
 impl Reasons {
     fn of(name: &str) -> Self {
         Self {
+            sink: Box::leak(name.to_owned().into_boxed_str()),
             queue_full: reason(name, "queue_full"),
             queue_full_ends: reason(name, "queue_full_ends"),
             given_up: reason(name, "given_up"),
@@ -156,7 +166,7 @@ impl Reasons {
     }
 }
 
-/// Reasons are known for as long as the process lives, and there are eight for each sink.
+/// Names and reasons are known for as long as the process lives, and there are eight reasons for each sink.
 fn reason(sink: &str, what: &str) -> &'static str {
     Box::leak(format!("{sink}.{what}").into_boxed_str())
 }

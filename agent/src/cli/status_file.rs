@@ -12,7 +12,7 @@
 //! | `source` | as in the line `ready` |
 //! | `whole` | whether nothing is missing, for certain |
 //! | `text` | the audit for a person |
-//! | `audit` | the audit since the start |
+//! | `audit` | the audit since the start, with what waits for each sink (`waiting`: records, what they add up to, and for how many milliseconds the oldest has waited) |
 //! | `window` | the completeness of the last full minute; absent before |
 //! | `live_flows` | flows that live now |
 //! | `offloaded_uncounted` | those of them that are offloaded without being counted, as far as known |

@@ -9,6 +9,7 @@ mod status;
 mod sum;
 mod tuple;
 mod visit;
+mod waiting;
 
 pub use anchor::Anchor;
 pub use backlog::{Backlog, NumberedBatch, Records};
@@ -19,6 +20,7 @@ pub use status::Status;
 pub use sum::Sum;
 pub use tuple::{Family, Tuple, protocol};
 pub use visit::Visit;
+pub use waiting::Waiting;
 
 /// Packets and bytes of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

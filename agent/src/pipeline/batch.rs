@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::guard::{Panicked, guard};
+use super::queue::Held;
 use super::{Item, Request};
 
 /// How large a request may become.
@@ -18,8 +19,8 @@ pub(super) struct Limits {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) request: Request,
-    /// The number of the batch of which it holds something first: numbers never fall.
-    pub(super) number: Option<u64>,
+    /// Of what it holds something first: numbers never fall.
+    pub(super) held: Option<Held>,
     /// When the first of its items came.
     pub(super) since: Option<Instant>,
 }
@@ -92,9 +93,9 @@ impl Batch {
     }
 
     /// Notes of which batch a part comes, and when that came.
-    pub(super) fn note(&mut self, number: u64, since: Instant) {
-        self.number.get_or_insert(number);
-        self.since = Some(self.since.map_or(since, |first| first.min(since)));
+    pub(super) fn note(&mut self, held: Held) {
+        self.held.get_or_insert(held);
+        self.since = Some(self.since.map_or(held.since, |first| first.min(held.since)));
     }
 }
 

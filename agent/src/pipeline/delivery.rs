@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::guard::Guarded;
+use super::queue::Held;
 use super::retry::{Circumstances, Decision, FIRST_PAUSE, Next, decide};
 use super::shared::Shared;
 use super::size::Size;
@@ -66,10 +67,10 @@ impl<S: Sink> Delivery<S> {
         self.size().most()
     }
 
-    /// Delivers all of a request, however long it takes. `number` is that of the oldest batch in it.
-    pub(super) async fn deliver(self: Arc<Self>, request: Request, number: u64) {
+    /// Delivers all of a request, however long it takes. `held` is of what it holds something first.
+    pub(super) async fn deliver(self: Arc<Self>, request: Request, held: Option<Held>) {
         self.deliver_all(request, Origin::Memory).await;
-        self.shared.release(number);
+        held.into_iter().for_each(|held| self.shared.release(held));
     }
 
     /// Delivers all of a request, however long it takes.

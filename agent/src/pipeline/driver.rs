@@ -90,9 +90,8 @@ impl<S: Sink> Driver<S> {
     }
 
     async fn run_directly(&mut self) {
-        while let Some(Batch { request, number, .. }) = self.gather().await {
-            let number = number.unwrap_or_default();
-            self.under_way.spawn(Arc::clone(&self.delivery).deliver(request, number));
+        while let Some(Batch { request, held, .. }) = self.gather().await {
+            self.under_way.spawn(Arc::clone(&self.delivery).deliver(request, held));
             // What waits meanwhile can still be merged.
             while self.under_way.len() >= self.delivery.config.concurrency as usize {
                 self.one_done().await;
@@ -146,7 +145,7 @@ impl<S: Sink> Driver<S> {
             };
             let is_full = self.encode(&mut run, batch, limits);
             if run.items().is_empty() {
-                self.delivery.shared.release(run.number);
+                self.delivery.shared.release(run.held());
             } else {
                 self.hand = Some(run);
             }
@@ -174,12 +173,12 @@ impl<S: Sink> Driver<S> {
             done += added;
         }
         if !batch.is_empty() {
-            batch.note(run.number, run.since);
+            batch.note(run.held());
             batch.request.in_doubt |= shared.is_inherited(run.number);
         }
         // What comes first is oldest: until it is delivered, that is under way.
         if was_empty && !batch.is_empty() {
-            shared.hold(run.number);
+            shared.hold(run.held());
         }
         run.advance(done);
         is_full

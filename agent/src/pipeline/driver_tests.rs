@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{GivenUp, Handle, Items, Offered, Outcome, Report, Request, Sink, spawn};
 use crate::config::{DeliveryConfig, QueueConfig, WhenFull};
-use crate::model::{FlowId, Record, RecordKind};
+use crate::model::{FlowId, Record, RecordKind, Waiting};
 use crate::sinks::samples::{end_of_tcp, ping};
 
 /// How one try ends.
@@ -309,6 +309,40 @@ async fn a_batch_is_the_oldest_until_all_of_it_is_delivered() {
     assert_eq!(handle.oldest(), Some(6), "one of it was in the first request, one is tried again");
     finish(&handle).await;
     assert_eq!(handle.oldest(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_told_with_the_age_of_the_oldest_also_where_others_overtake_it() {
+    let script = Script::new([Answer::Never]);
+    let handle = start(&script, &DeliveryConfig { concurrency: 2, ..config() });
+    assert_eq!(handle.waiting(), Waiting::default());
+    // The first request never ends; all others are delivered at once.
+    for first in [0, 4, 8] {
+        let _ = handle.offer(0, &records(first..first + 4));
+        sleep(10 * SECOND).await;
+    }
+    let moved = handle.report().unwritten().moved;
+    assert_eq!(handle.waiting(), Waiting { records: 4, moved, oldest: 30 * SECOND });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_merged_in_the_queue_waits_as_long_as_the_first_of_it() {
+    let script = Script::new([Answer::Never]);
+    let handle = spawn(
+        "a",
+        script.clone(),
+        &QueueConfig { records: 16, when_full: WhenFull::Coalesce },
+        &DeliveryConfig { timeout: 3_600 * SECOND, ..config() },
+    );
+    for _ in 0..6 {
+        let _ = handle.offer(0, &records(0..4));
+        sleep(10 * SECOND).await;
+    }
+    let Report { taken, merged, .. } = handle.report();
+    assert!(merged > 0 && merged < 20);
+    let waiting = handle.waiting();
+    assert_eq!((waiting.records, waiting.moved), (24 - merged, taken.moved));
+    assert_eq!(waiting.oldest, 60 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

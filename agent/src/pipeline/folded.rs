@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::inlet::Wait;
 use super::{Handle, Inlet, Item, Items, Offered, Report, Trouble};
-use crate::model::Record;
+use crate::model::{Record, Waiting};
 
 /// Makes other items of records over time: sums of groups.
 pub trait Fold: Send + 'static {
@@ -127,6 +127,10 @@ impl<F: Fold> Inlet for Folded<F> {
     fn oldest(&self) -> Option<u64> {
         let state = self.lock();
         [state.number, self.handle.oldest()].into_iter().flatten().min()
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.handle.waiting()
     }
 
     fn report(&self) -> Report {

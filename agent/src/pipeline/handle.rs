@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::shared::Shared;
 use super::voice::Trouble;
 use super::{Item, Items, Report};
+use crate::model::Waiting;
 
 /// What became of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,12 @@ impl<I: Item> Handle<I> {
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
         self.shared.oldest()
+    }
+
+    /// What was taken in and is neither delivered nor given up.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.shared.waiting()
     }
 
     /// What was done until now.

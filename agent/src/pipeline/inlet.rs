@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Handle, Items, Offered, Report, Trouble};
-use crate::model::Record;
+use crate::model::{Record, Waiting};
 
 /// What waits for something to happen at a sink.
 pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -41,6 +41,9 @@ pub trait Inlet: Debug + Send + Sync {
 
     /// The number of the oldest batch of which something is not delivered yet.
     fn oldest(&self) -> Option<u64>;
+
+    /// What was taken in and is neither delivered nor given up, but for what is still to become a sum.
+    fn waiting(&self) -> Waiting;
 
     /// What was done until now.
     fn report(&self) -> Report;
@@ -79,6 +82,10 @@ impl Inlet for Handle<Record> {
 
     fn oldest(&self) -> Option<u64> {
         Self::oldest(self)
+    }
+
+    fn waiting(&self) -> Waiting {
+        Self::waiting(self)
     }
 
     fn report(&self) -> Report {

@@ -25,6 +25,7 @@ mod sink;
 mod size;
 pub mod spool;
 mod spooled;
+mod spooled_since;
 #[cfg(test)]
 mod spooled_tests;
 mod status;
@@ -41,6 +42,6 @@ pub use networks::{Direction, Networks};
 pub use outcome::{GivenUp, Outcome};
 pub use request::Request;
 pub use sink::Sink;
-pub use status::{Stated, Status, Whole};
+pub use status::{Stated, Status, Subject, Whole};
 pub use tally::Report;
 pub use voice::Trouble;

@@ -40,10 +40,24 @@ impl<I> Run<I> {
         self.items.get(self.range.clone()).unwrap_or_default()
     }
 
+    /// By what the queue's owner knows that something of it is under way.
+    pub(super) const fn held(&self) -> Held {
+        Held { number: self.number, since: self.since }
+    }
+
     /// Passes over the first ones.
     pub(super) fn advance(&mut self, items: usize) {
         self.range.start = (self.range.start + items).min(self.range.end);
     }
+}
+
+/// Where something comes from that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Held {
+    /// The number of the batch in which the first of it was handed in.
+    pub(super) number: u64,
+    /// When that came.
+    pub(super) since: Instant,
 }
 
 /// What became of a batch that was handed in.
@@ -94,6 +108,11 @@ impl<I: Item> Queue<I> {
     /// The number of the oldest batch of which something waits.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.segments.front().map(|segment| segment.number)
+    }
+
+    /// When the oldest came that waits.
+    pub(super) fn oldest_since(&self) -> Option<Instant> {
+        self.segments.front().map(|segment| segment.since)
     }
 
     /// Takes in what there is room for.

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::queue::{Pushed, Queue, Run};
+use super::queue::{Held, Pushed, Queue, Run};
 use super::spool::{Damaged, Recovered};
+use super::spooled_since::SpooledSince;
 use super::{Item, Items, Report, Weight};
 use crate::config::QueueConfig;
+use crate::model::Waiting;
 
 /// Shared by the handle and the driver.
 pub(super) struct Shared<I: Item> {
@@ -32,8 +35,9 @@ pub(super) struct Shared<I: Item> {
 struct State<I: Item> {
     queue: Queue<I>,
     is_closed: bool,
-    /// Numbers of batches of which something is under way, and how often.
-    under_way: BTreeMap<u64, usize>,
+    /// Of what something is under way, and how often.
+    under_way: BTreeMap<Held, usize>,
+    spooled_since: SpooledSince,
     report: Report,
     /// All that was handed in up to the batch of this number is out of the fold before the queue; `None` where that is not
     /// so for all that came.
@@ -54,8 +58,8 @@ impl<I: Item> Shared<I> {
     pub(super) fn new(config: &QueueConfig, spooled_through: Option<u64>) -> Self {
         let queue = Queue::new(config.records as usize, config.when_full);
         let report = Report::default();
-        let state =
-            State { queue, is_closed: false, under_way: BTreeMap::new(), report, whole_through: None };
+        let (under_way, spooled_since) = (BTreeMap::new(), SpooledSince::default());
+        let state = State { queue, is_closed: false, under_way, spooled_since, report, whole_through: None };
         Self {
             state: Mutex::new(state),
             inherited_end: AtomicU64::new(0),
@@ -129,33 +133,45 @@ impl<I: Item> Shared<I> {
         let Some(run) = state.queue.take(most) else {
             return if state.is_closed { Taken::Closed } else { Taken::Nothing };
         };
-        *state.under_way.entry(run.number).or_default() += 1;
+        *state.under_way.entry(run.held()).or_default() += 1;
         drop(state);
         self.taken_out.notify_waiters();
         Taken::Run(run)
     }
 
-    /// Notes that one more thing of this batch is under way.
-    pub(super) fn hold(&self, number: u64) {
-        *self.lock().under_way.entry(number).or_default() += 1;
+    /// Notes that one more thing from there is under way.
+    pub(super) fn hold(&self, held: Held) {
+        *self.lock().under_way.entry(held).or_default() += 1;
     }
 
-    /// Notes that one thing less of it is.
-    pub(super) fn release(&self, number: u64) {
+    /// Notes that one thing less from there is.
+    pub(super) fn release(&self, held: Held) {
         let mut state = self.lock();
-        if let Some(count) = state.under_way.get_mut(&number) {
+        if let Some(count) = state.under_way.get_mut(&held) {
             *count = count.saturating_sub(1);
         }
-        if state.under_way.get(&number) == Some(&0) {
-            state.under_way.remove(&number);
+        if state.under_way.get(&held) == Some(&0) {
+            state.under_way.remove(&held);
         }
     }
 
     /// The number of the oldest batch of which something waits or is under way.
     pub(super) fn oldest(&self) -> Option<u64> {
         let state = self.lock();
-        let under_way = state.under_way.keys().next().copied();
+        let under_way = state.under_way.keys().next().map(|held| held.number);
         [under_way, state.queue.oldest()].into_iter().flatten().min()
+    }
+
+    /// What was taken in and has no fate yet, in memory or in the spool.
+    pub(super) fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        let mut weight = state.report.unwritten();
+        weight += state.report.spooled;
+        // There are as many as requests under way, a few.
+        let under_way = state.under_way.keys().map(|held| held.since).min();
+        let oldest = [under_way, state.queue.oldest_since(), state.spooled_since.oldest()];
+        let oldest = oldest.into_iter().flatten().min().map_or(Duration::ZERO, |since| since.elapsed());
+        Waiting { records: weight.records, moved: weight.moved, oldest }
     }
 
     pub(super) fn report(&self) -> Report {
@@ -187,10 +203,35 @@ impl<I: Item> Shared<I> {
         state.report.damaged += found.damaged;
         state.report.inherited += found.damaged;
         state.report.missing = found.missing;
+        if found.requests > 0 {
+            state.spooled_since.push(Instant::now(), found.weight.records);
+        }
     }
 
-    pub(super) fn count_spooled(&self, weight: Weight) {
-        self.lock().report.spooled += weight;
+    /// Counts a request that goes into the spool, and whose oldest item came then.
+    pub(super) fn count_spooled(&self, weight: Weight, since: Instant) {
+        let mut state = self.lock();
+        state.report.spooled += weight;
+        state.spooled_since.push(since, weight.records);
+    }
+
+    /// Counts that the spool did not take the request that was counted last.
+    pub(super) fn count_refused(&self, weight: Weight) {
+        let mut state = self.lock();
+        state.report.spooled -= weight;
+        state.spooled_since.take_back();
+    }
+
+    /// Notes that the oldest request in the spool is under way; returns by what [`Shared::end_spooled`] knows it.
+    pub(super) fn begin_spooled(&self, weight: Weight) -> Option<Instant> {
+        self.lock().spooled_since.begin(weight.records)
+    }
+
+    /// Notes that all of a request is stored or given up that was in the spool.
+    pub(super) fn end_spooled(&self, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.lock().spooled_since.end(since);
+        }
     }
 
     pub(super) fn count_unspooled(&self, weight: Weight) {
@@ -202,6 +243,9 @@ impl<I: Item> Shared<I> {
         state.report.spooled -= damaged.weight;
         state.report.damaged += damaged.weight;
         state.report.inherited += damaged.inherited;
+        if damaged.weight.records > 0 {
+            state.spooled_since.skip(damaged.weight.records);
+        }
     }
 
     /// Notes that some of what is given up was taken in by an earlier agent.

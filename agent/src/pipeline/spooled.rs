@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::delivery::{Delivery, Origin};
@@ -17,20 +18,20 @@ impl<S: Sink> Driver<S> {
         let shared = Arc::clone(&self.delivery.shared);
         let draining = tokio::spawn(drain(Arc::clone(&self.delivery), Arc::clone(spool)));
         let mut unsealed = Vec::new();
-        while let Some(Batch { request, number, .. }) = self.gather().await {
+        while let Some(Batch { request, held, since }) = self.gather().await {
             // What comes from here on is not in this request.
             let through = if self.hand.is_none() { shared.whole_through() } else { None };
-            if !store(&self.delivery, spool, request).await {
+            if !store(&self.delivery, spool, request, since.unwrap_or_else(Instant::now)).await {
                 break;
             }
             // Until a set is whole, a later agent has to make it anew.
-            unsealed.extend(number);
+            unsealed.extend(held);
             let is_whole = match through {
                 Some(through) => spool.seal(through).await,
                 None => !spool.keeps_sets(),
             };
             if is_whole {
-                unsealed.drain(..).for_each(|number| shared.release(number));
+                unsealed.drain(..).for_each(|held| shared.release(held));
             }
         }
         spool.end();
@@ -41,22 +42,28 @@ impl<S: Sink> Driver<S> {
     }
 }
 
-/// Puts a request into the spool, however long that takes. Returns whether it is there, or delivered.
-async fn store<S: Sink>(delivery: &Delivery<S>, spool: &Arc<Spool>, mut request: Request) -> bool {
+/// Puts a request into the spool, however long that takes; its oldest item came at `since`. Returns whether it is there,
+/// or delivered.
+async fn store<S: Sink>(
+    delivery: &Delivery<S>,
+    spool: &Arc<Spool>,
+    mut request: Request,
+    since: Instant,
+) -> bool {
     let (shared, weight) = (&delivery.shared, request.weight());
     if request.items.is_empty() {
         return true;
     }
     loop {
         // Before it can be taken out.
-        shared.count_spooled(weight);
+        shared.count_spooled(weight, since);
         let Err((back, refused)) = spool.append(request).await else { return true };
         request = back;
         if spool.is_idle().await {
             tell(spool, &refused, "records go to the server without it, one request after the other");
             return deliver_past(delivery, request).await;
         }
-        shared.count_unspooled(weight);
+        shared.count_refused(weight);
         tell(spool, &refused, "what comes waits in memory; what does not fit there is dropped and counted");
         tokio::select! {
             biased;
@@ -73,9 +80,13 @@ fn tell(spool: &Spool, refused: &Refused, what_happens: &str) {
 /// Delivers a request that follows nothing, as the spool is empty.
 async fn deliver_past<S: Sink>(delivery: &Delivery<S>, request: Request) -> bool {
     let shared = &delivery.shared;
+    let since = shared.begin_spooled(request.weight());
     tokio::select! {
         biased;
-        () = delivery.deliver_all(request, Origin::Memory) => true,
+        () = delivery.deliver_all(request, Origin::Memory) => {
+            shared.end_spooled(since);
+            true
+        }
         () = shared.left() => {
             // It is nowhere else.
             shared.count_unspooled(shared.report().spooled);
@@ -100,7 +111,9 @@ async fn drain<S: Sink>(delivery: Arc<Delivery<S>>, spool: Arc<Spool>) {
         shared.count_damaged(&damaged);
         match next {
             Some((ticket, request)) => {
-                under_way.spawn(deliver(Arc::clone(&delivery), Arc::clone(&spool), ticket, request));
+                let since = shared.begin_spooled(request.weight());
+                let of = (ticket, since);
+                under_way.spawn(deliver(Arc::clone(&delivery), Arc::clone(&spool), of, request));
             }
             None if spool.has_ended() && damaged.weight.records == 0 => break,
             None => {}
@@ -118,11 +131,19 @@ async fn one_done(under_way: &mut JoinSet<()>) {
 }
 
 /// What is left when the agent ends stays in the spool, in doubt.
-async fn deliver<S: Sink>(delivery: Arc<Delivery<S>>, spool: Arc<Spool>, ticket: Ticket, request: Request) {
+async fn deliver<S: Sink>(
+    delivery: Arc<Delivery<S>>,
+    spool: Arc<Spool>,
+    (ticket, since): (Ticket, Option<Instant>),
+    request: Request,
+) {
     let origin = if ticket.is_inherited { Origin::EarlierAgent } else { Origin::Spool };
     tokio::select! {
         biased;
-        () = delivery.deliver_all(request, origin) => spool.done(ticket).await,
+        () = delivery.deliver_all(request, origin) => {
+            delivery.shared.end_spooled(since);
+            spool.done(ticket).await;
+        }
         () = delivery.shared.left() => {}
     }
 }

@@ -114,7 +114,10 @@ async fn finish(handle: &Handle<Record>) -> Report {
     handle.close();
     handle.hurry(3_600 * SECOND);
     handle.ended().await;
-    handle.report()
+    let (report, waiting) = (handle.report(), handle.waiting());
+    assert_eq!(waiting.records, report.unwritten().records + report.spooled.records);
+    assert!(waiting.records > 0 || waiting.oldest.is_zero(), "{waiting:?}");
+    report
 }
 
 fn files(dir: &TempDir) -> usize {
@@ -146,6 +149,8 @@ async fn what_a_server_that_is_away_did_not_take_waits_for_the_next_agent() {
     let offered = offer(&handle, 0..400);
     sleep(5 * SECOND).await;
     assert_eq!(handle.oldest(), None, "what is on disk need not be handed on again");
+    let waiting = handle.waiting();
+    assert_eq!((waiting.records, waiting.moved, waiting.oldest), (400, offered.moved, 5 * SECOND));
     let before = Instant::now();
     let report = finish(&handle).await;
     assert!(before.elapsed() < 2 * SECOND, "{:?}", before.elapsed());

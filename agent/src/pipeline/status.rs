@@ -1,7 +1,7 @@
 //! What sinks are told of the accounting itself, beside the records.
 
 use super::{Item, Weight};
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 
 /// One statement. Figures count from the agent's start on, so that a later one replaces an earlier one and nobody may
 /// sum them.
@@ -27,6 +27,24 @@ pub enum Stated {
         /// How often something of unknown amount was lost.
         unknown: u64,
     },
+    /// What waits to be delivered: how things stand, and no sum since a start.
+    Waiting {
+        /// The sink that has it.
+        sink: &'static str,
+        /// How much it is, and since when.
+        waiting: Waiting,
+    },
+}
+
+/// What a statement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// All of it.
+    Whole,
+    /// A reason.
+    Loss(&'static str),
+    /// A sink.
+    Waiting(&'static str),
 }
 
 /// All that was counted, and what became of it.
@@ -49,13 +67,13 @@ pub struct Whole {
 }
 
 impl Item for Status {
-    /// The reason.
-    type Key = Option<&'static str>;
+    type Key = Subject;
 
-    fn key(&self) -> Self::Key {
+    fn key(&self) -> Subject {
         match self.stated {
-            Stated::Whole(_) => None,
-            Stated::Loss { reason, .. } => Some(reason),
+            Stated::Whole(_) => Subject::Whole,
+            Stated::Loss { reason, .. } => Subject::Loss(reason),
+            Stated::Waiting { sink, .. } => Subject::Waiting(sink),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -81,6 +81,8 @@ impl StdioSink {
 #[derive(Debug)]
 struct Queued {
     records: Records,
+    /// When it came.
+    since: Instant,
     /// An earlier agent had it in its queue: it took no room in this one.
     is_earlier: bool,
 }
@@ -169,7 +171,7 @@ impl SinkHandle {
     /// which are written after it. Until it is written, it is in that agent's account and not in this one's.
     pub fn admit(&self, number: u64, records: Records) -> Offered {
         self.backlog.push(number, Arc::clone(&records));
-        self.enqueue(Queued { records, is_earlier: true })
+        self.enqueue(Queued { records, since: Instant::now(), is_earlier: true })
     }
 
     /// Waits until nothing can be written any more.
@@ -208,7 +210,7 @@ impl SinkHandle {
         // Also when nothing can be written any more: then it stays unwritten.
         self.tally.count_taken(&records);
         self.backlog.push(number, Arc::clone(&records));
-        self.enqueue(Queued { records, is_earlier: false })
+        self.enqueue(Queued { records, since: Instant::now(), is_earlier: false })
     }
 
     fn enqueue(&self, batch: Queued) -> Offered {
@@ -242,6 +244,7 @@ impl<W: Write> Writer<W> {
     fn run(mut self, mut batches: mpsc::UnboundedReceiver<Queued>) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(batch) = batches.blocking_recv() {
+            self.tally.note_writing(Some(batch.since));
             for part in batch.records.chunks(WRITTEN_TOGETHER) {
                 self.encoder.encode(part, &mut buffer);
                 // Noted before the input closes: whoever sees it closed may ask why.
@@ -249,11 +252,12 @@ impl<W: Write> Writer<W> {
                 buffer.clear();
             }
             self.note_written(batch);
+            self.tally.note_writing(None);
         }
         Ok(())
     }
 
-    fn note_written(&self, Queued { records, is_earlier }: Queued) {
+    fn note_written(&self, Queued { records, is_earlier, .. }: Queued) {
         if is_earlier {
             self.tally.count_taken(&records);
         } else {

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::model::{Record, RecordKind, Sum};
+use crate::model::{Record, RecordKind, Sum, Waiting};
 
 /// What the sink did in its life.
 #[derive(Debug, Default)]
@@ -33,10 +35,14 @@ pub struct SinkReport {
 /// and what it has not delivered yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkLosses {
+    /// What the sink is called.
+    pub sink: &'static str,
     /// For certain.
     pub lost: Vec<(&'static str, u64, Sum)>,
     /// If nobody waits any longer.
     pub unwritten: Vec<(&'static str, u64, Sum)>,
+    /// What has no fate yet, `unwritten` included.
+    pub waiting: Waiting,
     /// Records on disk, which the next agent delivers.
     pub spooled: u64,
     /// What of that an earlier agent had counted as its own.
@@ -58,6 +64,8 @@ pub struct Tally {
     written_sum: AtomicSum,
     dropped_sum: AtomicSum,
     reader_left: AtomicBool,
+    /// When the batch came that is being written.
+    writing_since: Mutex<Option<Instant>>,
 }
 
 /// A sum that several threads see. Its figures are read one after the other.
@@ -124,6 +132,18 @@ impl Tally {
         self.dropped_ends.fetch_add(ends as u64, Relaxed);
         self.dropped.fetch_add(others as u64, Relaxed);
         self.dropped_sum.add(deltas(offered).beyond(deltas(kept)));
+    }
+
+    /// Notes when the batch came that is being written now, if any.
+    pub(super) fn note_writing(&self, since: Option<Instant>) {
+        *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// For how long the oldest waits that is to be written.
+    #[must_use]
+    pub fn oldest(&self) -> Duration {
+        let since = *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(super) fn note_error(&self, error: &io::Error) {

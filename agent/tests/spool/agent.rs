@@ -22,6 +22,8 @@ pub(crate) struct Lab {
     folder: TempDir,
     pub(crate) spool: PathBuf,
     config: String,
+    /// Another sink.
+    watching: String,
 }
 
 /// What an agent says that has read all and still delivers.
@@ -46,7 +48,7 @@ impl Lab {
             server.address,
             spool.display()
         );
-        Self { folder, spool, config }
+        Self { folder, spool, config, watching: String::new() }
     }
 
     /// With agents whose shutdown may take a second.
@@ -61,10 +63,20 @@ impl Lab {
         self
     }
 
+    /// With another sink, to which the agent tells how it is doing.
+    pub(crate) fn watched_by(mut self, server: &Server) -> Self {
+        self.watching = format!(
+            "[sinks.watching]\ntype = \"influxdb\"\nversion = 1\nurl = \"http://{}\"\ndatabase = \"flows\"\n\
+             compress = false\n",
+            server.address
+        );
+        self
+    }
+
     /// Starts an agent that reads so many flows; each is told of when it is born and when it ends.
     pub(crate) fn replay(&self, flows: u16) -> Agent {
         let path = |name: &str| self.folder.path().join(name);
-        fs::write(path("conntally.toml"), &self.config).unwrap();
+        fs::write(path("conntally.toml"), format!("{}{}", self.config, self.watching)).unwrap();
         fs::write(path("recording"), recording(flows)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_conntally"));
         command.arg("replay").arg(path("recording")).arg("--config").arg(path("conntally.toml"));

@@ -56,6 +56,38 @@ fn what_a_server_did_not_take_is_delivered_by_the_next_agent() {
     assert_eq!(doubles(&server.stored()), 0);
 }
 
+/// What the last statement says of what waits for a sink: records, bytes, and for how long the oldest.
+fn waiting(stored: &Stored, sink: &str) -> [usize; 3] {
+    let tag = format!(",sink={sink} ");
+    let told =
+        stored.lines.keys().filter(|line| line.starts_with("conntally_waiting,") && line.contains(&tag));
+    let last = told.max_by_key(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    let fields = last.unwrap().rsplit(' ').nth(1).unwrap().to_owned();
+    ["waiting_records=", "waiting_bytes=", "oldest_ms="].map(|name| {
+        let value = fields.split(',').find_map(|field| field.strip_prefix(name)).unwrap();
+        value.trim_end_matches('i').parse().unwrap()
+    })
+}
+
+#[test]
+fn what_waits_in_a_spool_is_told_to_other_sinks_until_it_is_delivered() {
+    let (away, watching) = (Server::start(Mood::Away), Server::start(AT_ONCE));
+    let lab = Lab::new(&away, None).watched_by(&watching);
+    let log = lab.replay(4_000).finish();
+    assert!(log.contains("waiting for live: 8000 records of 7200000 bytes, the oldest for "), "{log}");
+    let [records, bytes, oldest_ms] = waiting(&watching.stored(), "live");
+    assert_eq!((records, bytes), (8_000, 4_000 * 2 * 900));
+    assert!((1..60_000).contains(&oldest_ms), "{oldest_ms} ms");
+    assert_eq!(waiting(&watching.stored(), "watching"), [0, 0, 0]);
+
+    away.become_(AT_ONCE);
+    let watching = Server::start(AT_ONCE);
+    let log = lab.watched_by(&watching).replay(0).finish_unasked();
+    assert!(!log.contains("waiting for"), "{log}");
+    assert_eq!(waiting(&watching.stored(), "live"), [0, 0, 0]);
+    expect_all(&away.stored(), 4_000);
+}
+
 #[test]
 fn what_waits_goes_to_the_database_that_is_configured_now_and_the_log_says_so() {
     let server = Server::start(Mood::Away);

@@ -11,7 +11,7 @@ use super::answer::{FILTER, fates, outcome};
 use super::credentials::Credentials;
 use super::nodes::{Ask, Nodes};
 use super::{DataStream, LONGEST_ANSWER, LONGEST_ITEM, Options, Setup, not_now, refused, set_up};
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 use crate::pipeline::{Outcome, Request, Sink, Stated, Status, Whole};
 use crate::sinks::http::{Client, Failure, Method, TlsError};
 use crate::sinks::json::ECS_VERSION;
@@ -80,6 +80,7 @@ pub(super) fn document(status: &Status, stream: &DataStream, host: &str) -> Valu
         Stated::Loss { reason, lost, unknown } => {
             json!({ "loss": { "reason": reason, "lost": figures(lost), "unknown": unknown } })
         }
+        Stated::Waiting { sink, waiting } => json!({ "waiting": waits(sink, &waiting) }),
     };
     json!({
         "@timestamp": String::from_utf8_lossy(&rfc3339(status.real_ns)),
@@ -109,6 +110,18 @@ fn audit(whole: &Whole) -> Value {
         },
         "doubts": doubts,
         "live_flows": live_flows,
+    })
+}
+
+fn waits(sink: &str, waiting: &Waiting) -> Value {
+    let Waiting { records, moved: Sum { flows, packets, bytes }, .. } = *waiting;
+    json!({
+        "sink": sink,
+        "records": records,
+        "bytes": bytes,
+        "packets": packets,
+        "flows": flows,
+        "oldest_ms": waiting.oldest_ms(),
     })
 }
 

@@ -11,11 +11,17 @@ pub const STATUS: &str = "conntally_status";
 /// What the points are of that tell what was lost, by reason.
 pub const LOSS: &str = "conntally_loss";
 
+/// What the points are of that tell what waits to be delivered, by sink.
+pub const WAITING: &str = "conntally_waiting";
+
 /// The tag that every point has.
 pub const HOST: &str = "host";
 
 /// The tag of [`LOSS`].
 pub const REASON: &str = "reason";
+
+/// The tag of [`WAITING`].
+pub const SINK: &str = "sink";
 
 /// The tags of points of groups, as they are grouped when nothing is said.
 pub const TAGS: [&str; 5] = ["dst", HOST, "port", "proto", "src"];
@@ -57,3 +63,7 @@ pub const STATUS_FIELDS: [&str; 17] = [
 
 /// Fields of [`LOSS`], from the agent's start on.
 pub const LOSS_FIELDS: [&str; 4] = ["lost_bytes", "lost_flows", "lost_packets", "unknown"];
+
+/// Fields of [`WAITING`]: all are gauges; an age in milliseconds, then what waits.
+pub const WAITING_FIELDS: [&str; 5] =
+    ["oldest_ms", "waiting_bytes", "waiting_flows", "waiting_packets", "waiting_records"];

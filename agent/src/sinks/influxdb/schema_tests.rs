@@ -1,15 +1,17 @@
 //! What the encoders write has the names of the schema, and no others.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use influxdb_line_protocol::parse_lines;
 
 use super::ToLine;
 use super::schema::{
-    DELTAS, GAUGES, HOST, LOSS, LOSS_FIELDS, MEASUREMENT, REASON, STATUS, STATUS_FIELDS, TAGS,
+    DELTAS, GAUGES, HOST, LOSS, LOSS_FIELDS, MEASUREMENT, REASON, SINK, STATUS, STATUS_FIELDS, TAGS, WAITING,
+    WAITING_FIELDS,
 };
 use super::tests::{born, point};
-use crate::model::Sum;
+use crate::model::{Sum, Waiting};
 use crate::pipeline::aggregate::Grouping;
 use crate::pipeline::{Stated, Status, Sums, TagName, Whole};
 use crate::sinks::samples::TEN_O_CLOCK;
@@ -58,4 +60,17 @@ fn a_loss_has_the_names_of_the_list_and_tells_its_reason() {
     let mut out = Vec::new();
     loss.to_line(&born(MEASUREMENT, "gw1", TEN_O_CLOCK), &mut out);
     insta::assert_snapshot!(String::from_utf8(out).unwrap().trim(), @"conntally_loss,host=gw1,reason=archive.queue_full lost_bytes=3i,lost_flows=1i,lost_packets=2i,unknown=4i 1795168800000000000");
+}
+
+#[test]
+fn what_waits_has_the_names_of_the_list_and_tells_its_sink() {
+    let moved = Sum { flows: 1, packets: 2, bytes: 3 };
+    let waiting = Waiting { records: 4, moved, oldest: Duration::from_millis(61_002) };
+    let told = status(Stated::Waiting { sink: "archive", waiting });
+    let (measurement, tags, fields) = names(&told);
+    assert_eq!((measurement.as_str(), tags), (WAITING, vec![HOST.to_owned(), SINK.to_owned()]));
+    assert_eq!(fields, set(&[&WAITING_FIELDS]));
+    let mut out = Vec::new();
+    told.to_line(&born(MEASUREMENT, "gw1", TEN_O_CLOCK), &mut out);
+    insta::assert_snapshot!(String::from_utf8(out).unwrap().trim(), @"conntally_waiting,host=gw1,sink=archive oldest_ms=61002i,waiting_bytes=3i,waiting_flows=1i,waiting_packets=2i,waiting_records=4i 1795168800000000000");
 }

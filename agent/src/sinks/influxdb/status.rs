@@ -3,8 +3,8 @@
 use super::super::draft::Line;
 use super::encode::{Series, ToLine};
 use super::line::{Key, append};
-use super::schema::{LOSS, STATUS};
-use crate::model::Sum;
+use super::schema::{LOSS, STATUS, WAITING};
+use crate::model::{Sum, Waiting};
 use crate::pipeline::{Stated, Status, Whole};
 
 /// What separates the fields of a figure, with their names.
@@ -15,6 +15,7 @@ const DELIVERED: Keys = [",delivered_bytes=", ",delivered_flows=", ",delivered_p
 const FILTERED: Keys = [",filtered_bytes=", ",filtered_flows=", ",filtered_packets="];
 const LOST: Keys = [",lost_bytes=", ",lost_flows=", ",lost_packets="];
 const NOT_YET_DUE: Keys = [",not_yet_due_bytes=", ",not_yet_due_flows=", ",not_yet_due_packets="];
+const WAITS: Keys = [",waiting_bytes=", ",waiting_flows=", ",waiting_packets="];
 const LOST_FIRST: Keys = [" lost_bytes=", ",lost_flows=", ",lost_packets="];
 
 impl ToLine for Status {
@@ -32,6 +33,15 @@ impl ToLine for Status {
                     line.tag(const { Key::new(",reason=") }, reason);
                     figure(line, LOST_FIRST, lost);
                     line.field(",unknown=", unknown);
+                }
+                Stated::Waiting { sink, waiting } => {
+                    let Waiting { records, moved, .. } = waiting;
+                    line.raw(WAITING);
+                    line.said(&series.host);
+                    line.tag(const { Key::new(",sink=") }, sink);
+                    line.field(" oldest_ms=", waiting.oldest_ms());
+                    figure(line, WAITS, moved);
+                    line.field(",waiting_records=", records);
                 }
             }
             line.timestamp(self.real_ns);

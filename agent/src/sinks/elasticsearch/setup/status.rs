@@ -6,9 +6,9 @@ use super::super::DataStream;
 use super::template::{Lifecycle, Type, properties_of, template_of};
 
 /// Counts changes of the fields or of their types.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
-/// Every field that such a document may have. Figures count from the agent's start on.
+/// Every field that such a document may have. Figures count from the agent's start on, but for what waits.
 pub(super) const FIELDS: &[(&str, Type)] = &[
     ("@timestamp", Type::DateNanos),
     ("data_stream.type", Type::Constant),
@@ -43,6 +43,12 @@ pub(super) const FIELDS: &[(&str, Type)] = &[
     ("conntally.loss.lost.packets", Type::Long),
     ("conntally.loss.lost.flows", Type::Long),
     ("conntally.loss.unknown", Type::Long),
+    ("conntally.waiting.sink", Type::Keyword),
+    ("conntally.waiting.records", Type::Long),
+    ("conntally.waiting.bytes", Type::Long),
+    ("conntally.waiting.packets", Type::Long),
+    ("conntally.waiting.flows", Type::Long),
+    ("conntally.waiting.oldest_ms", Type::Long),
 ];
 
 /// All fields as a mapping has them, but for those that are constants there.
@@ -66,7 +72,7 @@ mod tests {
 
     use super::super::super::status::document;
     use super::*;
-    use crate::model::Sum;
+    use crate::model::{Sum, Waiting};
     use crate::pipeline::{Stated, Status, Whole};
     use crate::sinks::samples::TEN_O_CLOCK;
 
@@ -87,7 +93,8 @@ mod tests {
         let stream = DataStream::of("default").of_status();
         let mut found = BTreeSet::new();
         let loss = Stated::Loss { reason: "end_lost", lost: Sum::default(), unknown: 0 };
-        for stated in [Stated::Whole(Whole::default()), loss] {
+        let waiting = Stated::Waiting { sink: "archive", waiting: Waiting::default() };
+        for stated in [Stated::Whole(Whole::default()), loss, waiting] {
             leaves(&document(&Status { real_ns: TEN_O_CLOCK, stated }, &stream, "gw1"), "", &mut found);
         }
         assert_eq!(found, FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect());
