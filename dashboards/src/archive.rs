@@ -5,7 +5,7 @@ use conntally::sinks::names::{FIRST_SEEN_MIDLIFE, NO_COUNTERS};
 use serde_json::{Value, json};
 
 use crate::board::{Board, choice, source, text};
-use crate::lucene::{Metric, every, largest, newest, of_agents, of_ends, of_flows, over_time};
+use crate::lucene::{Metric, every, largest, newest, of_agents, of_ends, of_flows, of_waiting, over_time};
 use crate::names::document;
 use crate::panel::{AGE, Panel};
 
@@ -47,11 +47,18 @@ fn variables(board: Board) -> Board {
         .variable(choice("network", "Network", "conntally.network.source"))
         .variable(choice("proto", "Protocol", "network.transport"))
         .variable(choice("port", "Port", "destination.port"))
+        .variable(text(
+            "filter",
+            "Filter",
+            "*",
+            "Flows that this query in Lucene finds, too, as in source.port:53; * is everything. Links of the live board \
+             fill it in",
+        ))
 }
 
 fn completeness(board: Board) -> Board {
     let number = |title, filter: &str| {
-        let target = over_time(&of_ends(filter), Metric::Count, None);
+        let target = over_time(&of_ends(filter), Metric::Count, &[]);
         Panel::number(title, "short", vec![target]).size(8, 4)
     };
     let number = |title, filter: String| number(title, &format!(" AND {filter}")).sums();
@@ -67,8 +74,8 @@ fn completeness(board: Board) -> Board {
     let agents = Panel::table("Completeness by agent", vec![largest(&of_agents(), &metrics, &["host.name"], 100)])
         .says(
             "The least that each agent told in this time: which part of what the kernel counted since its start was \
-             delivered, or will be when it is due. \"at most\": something of unknown amount was lost, too. An agent \
-             without a row has told nothing in this time.",
+             delivered, or will be when it is due. \"at most\": something of unknown amount was lost, too. What waits \
+             for a server is not lost: it is below. An agent without a row has told nothing in this time.",
         )
         .size(24, 5)
         .empty("no status in this time")
@@ -84,8 +91,50 @@ fn completeness(board: Board) -> Board {
         .parts(&["Bytes", "Packets", "Flows"])
         .doubts("Parts are")
         .column_unit("Told", AGE);
+    let waits = [
+        Metric::Max("conntally.waiting.oldest_ms"),
+        Metric::Max("conntally.waiting.records"),
+        Metric::Max("conntally.waiting.bytes"),
+        Metric::Max("@timestamp"),
+    ];
+    let by = ["host.name", "conntally.waiting.sink"];
+    let waiting = Panel::table("Waiting to be delivered", vec![largest(&of_waiting(), &waits, &by, 100)])
+        .says(
+            "The most that each agent told in this time of what a sink has taken in and its server has not, in the queue or \
+             in the spool. It is not lost, and counts as delivered until it is. \"Longest wait\" is yellow from 10 s on, \
+             red from 1 min; of what an earlier agent left in a spool it is the time since the start of the one that told.",
+        )
+        .size(12, 6)
+        .empty("no status in this time")
+        .renamed(&[
+            ("host.name", "Agent"),
+            ("conntally.waiting.sink", "Sink"),
+            ("Max conntally.waiting.records", "Records"),
+            ("Max conntally.waiting.bytes", "Bytes"),
+            ("Max conntally.waiting.oldest_ms", "Longest wait"),
+            ("Max @timestamp", "Told"),
+        ])
+        .column_unit("Bytes", "bytes")
+        .waits_in("Longest wait")
+        .column_unit("Told", AGE);
     board
         .panel(agents.column_unit("Lost", "bytes"))
+        .panel(waiting)
+        .panel(
+            Panel::lines("Age of the oldest that waits", "ms", vec![over_time(
+                &of_waiting(),
+                Metric::Max("conntally.waiting.oldest_ms"),
+                &["host.name", "conntally.waiting.sink"],
+            )])
+            .says(
+                "By agent and sink, the highest of each interval. It grows while a server takes nothing, and falls when it \
+                 takes all. What this server did not take is told when it takes something again.",
+            )
+            .size(12, 6)
+            .waits()
+            .with_lines()
+            .empty("no status in this time"),
+        )
         .panel(
             number("Ends that were missed", format!("{reason}:{}", EndReason::Missed.name()))
                 .red_from(1.0)
@@ -109,7 +158,7 @@ fn traffic(board: Board) -> Board {
             Panel::bars("Bytes of finished flows, by protocol", "bytes", vec![over_time(
                 &of_flows(),
                 bytes,
-                Some("network.transport"),
+                &["network.transport"],
             )])
             .says(
                 "All that a flow moved in its life counts when it ends: this is no throughput. That is on the live board.",
@@ -118,7 +167,7 @@ fn traffic(board: Board) -> Board {
         .panel(Panel::bars("Flows that ended, by reason", "short", vec![over_time(
             &of_ends(""),
             Metric::Count,
-            Some("conntally.end_reason"),
+            &["conntally.end_reason"],
         )]))
 }
 

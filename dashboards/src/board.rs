@@ -125,6 +125,28 @@ pub(crate) fn choice(name: &str, label: &str, kind: &str, query: &Value, every: 
     })
 }
 
+/// What a query returns, all of it, for queries of panels: nobody has to choose.
+pub(crate) fn found(name: &str, kind: &str, query: &str, description: &str) -> Value {
+    json!({
+        "name": name, "type": "query", "query": query, "description": description,
+        "datasource": { "type": kind, "uid": "${datasource}" },
+        "multi": true, "includeAll": true,
+        "current": { "selected": true, "text": ["All"], "value": ["$__all"] },
+        "hide": 2, "options": [], "refresh": 2, "regex": "", "skipUrlSync": true, "sort": 0,
+    })
+}
+
+/// A choice of one of some values.
+pub(crate) fn one_of(name: &str, label: &str, values: &[&str], value: &str, description: &str) -> Value {
+    let option = |one: &&str| json!({ "selected": *one == value, "text": one, "value": one });
+    json!({
+        "name": name, "label": label, "type": "custom", "query": values.join(","), "description": description,
+        "multi": false, "includeAll": false,
+        "current": { "selected": true, "text": value, "value": value },
+        "hide": 0, "options": values.iter().map(option).collect::<Vec<_>>(), "skipUrlSync": false,
+    })
+}
+
 /// A text.
 pub(crate) fn text(name: &str, label: &str, value: &str, description: &str) -> Value {
     json!({

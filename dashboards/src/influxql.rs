@@ -1,9 +1,10 @@
 //! Queries in InfluxQL, which InfluxDB 1 and 2 answer alike.
 
-use conntally::sinks::influxdb::schema::{LOSS, STATUS, STATUS_FIELDS};
+use conntally::pipeline::networks::OTHER;
+use conntally::sinks::influxdb::schema::{LOSS, STATUS, STATUS_FIELDS, WAITING, WAITING_FIELDS};
 use serde_json::{Value, json};
 
-use crate::names::{loss, status, status_tag, tag};
+use crate::names::{gauge, loss, status, status_tag, tag, waiting};
 
 /// The measurement is a constant of the board, as the agent's configuration may name another.
 const FLOWS: &str = "$measurement";
@@ -45,14 +46,64 @@ pub(crate) fn per_second(fields: &[&'static str], factor: u32) -> String {
     format!("{} * {} / $__interval_ms", sum(fields), 1_000 * factor)
 }
 
+/// The greatest values of a tag, which a variable of the board has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Top {
+    /// The variable.
+    pub(crate) variable: &'static str,
+    /// The tag.
+    pub(crate) by: &'static str,
+}
+
+impl Top {
+    /// The values that moved most. Points without the tag have none: they are among the rest.
+    pub(crate) fn of_sums(self, fields: &[&'static str]) -> String {
+        let by = tag(self.by);
+        let sums = format!(
+            "SELECT {} AS \"sum\" FROM \"{FLOWS}\" WHERE \"{by}\" != '' AND {} GROUP BY \"{by}\"",
+            sum(fields),
+            of_flows()
+        );
+        format!("SELECT \"{by}\" FROM (SELECT top(\"sum\", \"{by}\", $top) FROM ({sums}))")
+    }
+
+    /// The values of which a gauge was highest: of each series its most, summed over series.
+    pub(crate) fn of_gauge(self, field: &'static str) -> String {
+        let (by, field) = (tag(self.by), gauge(field));
+        let most = format!(
+            "SELECT max(\"{field}\") AS \"most\" FROM \"{FLOWS}\" WHERE \"{by}\" != '' AND {} GROUP BY *",
+            of_flows()
+        );
+        let sums = format!("SELECT sum(\"most\") AS \"sum\" FROM ({most}) GROUP BY \"{by}\"");
+        format!("SELECT \"{by}\" FROM (SELECT top(\"sum\", \"{by}\", $top) FROM ({sums}))")
+    }
+
+    fn is(self) -> String {
+        format!("\"{}\" =~ /^${}$/", tag(self.by), self.variable)
+    }
+
+    fn is_not(self) -> String {
+        format!("\"{}\" !~ /^${}$/", tag(self.by), self.variable)
+    }
+}
+
 /// Sums of points of groups over time; intervals in which nothing moved are zero.
-pub(crate) fn flows_over_time(what: &[(String, &str)], by: &[&'static str]) -> String {
-    let by: Vec<_> = by.iter().map(|name| tag(name)).collect();
+pub(crate) fn flows_over_time(what: &[(String, &str)]) -> String {
+    sums_over_time(what, "", &[])
+}
+
+/// The same of the greatest values of a tag, and of all others together.
+pub(crate) fn top_over_time(what: &[(String, &str)], top: Top) -> [String; 2] {
+    let [of_top, of_rest] = [top.is(), top.is_not()].map(|which| format!("{which} AND "));
+    [sums_over_time(what, &of_top, &[tag(top.by)]), sums_over_time(what, &of_rest, &[])]
+}
+
+fn sums_over_time(what: &[(String, &str)], which: &str, by: &[&'static str]) -> String {
     format!(
-        "SELECT {} FROM \"{FLOWS}\" WHERE {} GROUP BY time($__interval){} fill(0)",
+        "SELECT {} FROM \"{FLOWS}\" WHERE {which}{} GROUP BY time($__interval){} fill(0)",
         columns(what),
         of_flows(),
-        tags(&by)
+        tags(by)
     )
 }
 
@@ -62,15 +113,45 @@ pub(crate) fn flows_in_all(what: &[(String, &str)], by: &[&'static str]) -> Stri
     format!("SELECT {} FROM \"{FLOWS}\" WHERE {} GROUP BY {}", columns(what), of_flows(), by.join(", "))
 }
 
-/// A gauge of points of groups over time: the last of each series in each interval, summed over series.
-pub(crate) fn gauge_over_time(field: &'static str, by: &'static str) -> String {
-    let field = crate::names::gauge(field);
-    format!(
-        "SELECT sum(\"last\") FROM (SELECT last(\"{field}\") AS \"last\" FROM \"{FLOWS}\" WHERE {} \
-         GROUP BY time($__interval), *) WHERE $timeFilter GROUP BY time($__interval), \"{}\" fill(none)",
-        of_flows(),
-        tag(by)
-    )
+/// The groups that have series of their own: sums over the whole time. Names of tags are text columns here, so that one may
+/// be there twice, to be shown and to be looked for.
+pub(crate) fn groups_in_all(
+    what: &[(String, &str)],
+    by: &[&'static str],
+    named: &[(&'static str, &str)],
+) -> String {
+    let sums = format!("{} FROM \"{FLOWS}\" WHERE {} AND {}", columns(what), of_group(false), of_flows());
+    let by: Vec<_> = by.iter().map(|name| format!("\"{}\"", tag(name))).collect();
+    let shown = what.iter().map(|(_, name)| format!("\"{name}\""));
+    let named = named.iter().map(|(name, shown)| format!("\"{}\" AS \"{shown}\"", tag(name)));
+    let shown: Vec<_> = named.chain(shown).collect();
+    format!("SELECT {} FROM (SELECT {sums} GROUP BY {}) WHERE $timeFilter", shown.join(", "), by.join(", "))
+}
+
+/// The same of all that have none, together.
+pub(crate) fn others_in_all(what: &[(String, &str)]) -> String {
+    format!("SELECT {} FROM \"{FLOWS}\" WHERE {} AND {}", columns(what), of_group(true), of_flows())
+}
+
+/// Which points are of the group of all that have no series of their own: each of its tags says so.
+fn of_group(of_others: bool) -> String {
+    let is = if of_others { "=" } else { "!=" };
+    format!("\"{}\" {is} '{OTHER}'", tag("src"))
+}
+
+/// A gauge of points of groups over time: the last of each series in each interval, summed over series; of the greatest
+/// values of a tag, and of all others together.
+pub(crate) fn top_gauge_over_time(field: &'static str, top: Top) -> [String; 2] {
+    let field = gauge(field);
+    let over_time = |which: &str, by: &[&'static str]| {
+        format!(
+            "SELECT sum(\"last\") FROM (SELECT last(\"{field}\") AS \"last\" FROM \"{FLOWS}\" WHERE {which} AND {} \
+             GROUP BY time($__interval), *) WHERE $timeFilter GROUP BY time($__interval){} fill(none)",
+            of_flows(),
+            tags(by)
+        )
+    };
+    [over_time(&top.is(), &[tag(top.by)]), over_time(&top.is_not(), &[])]
 }
 
 /// What statements said last, of each agent, and when.
@@ -138,6 +219,43 @@ pub(crate) fn status_oldest() -> String {
     format!("SELECT first(\"{first}\") AS \"told\" FROM ({}) WHERE $timeFilter", last_statements(""))
 }
 
+/// What statements said last of what waits, of each agent and sink, and when.
+pub(crate) fn waiting_now(what: &[(String, &str)]) -> String {
+    let [host, sink] = ["host", "sink"].map(status_tag);
+    let of_each = last_waiting("");
+    format!("SELECT {} FROM ({of_each}) WHERE $timeFilter GROUP BY \"{host}\", \"{sink}\"", columns(what))
+}
+
+/// For how long the oldest waits of all that agents told of within the last minutes of the time shown.
+pub(crate) fn waiting_longest() -> String {
+    let oldest = waiting("oldest_ms");
+    let of_each = last_waiting(&format!(" AND {}", recent()));
+    format!("SELECT max(\"{oldest}\") AS \"oldest\" FROM ({of_each}) WHERE $timeFilter")
+}
+
+/// For how long the oldest waited over time.
+pub(crate) fn waiting_over_time() -> String {
+    let [host, sink] = ["host", "sink"].map(status_tag);
+    format!(
+        "SELECT max(\"{}\") AS \"oldest\" FROM \"{WAITING}\" WHERE {} \
+         GROUP BY time($__interval), \"{host}\", \"{sink}\" fill(none)",
+        waiting("oldest_ms"),
+        of_agents()
+    )
+}
+
+/// The last that was told of each agent and sink; its fields are of one moment.
+fn last_waiting(more: &str) -> String {
+    let [first, rest @ ..] = WAITING_FIELDS;
+    let rest: String = rest.iter().map(|field| format!(", \"{field}\"")).collect();
+    let [host, sink] = ["host", "sink"].map(status_tag);
+    format!(
+        "SELECT last(\"{first}\") AS \"{first}\"{rest} FROM \"{WAITING}\" WHERE {}{more} \
+         GROUP BY \"{host}\", \"{sink}\"",
+        of_agents()
+    )
+}
+
 /// What was lost by reason and agent; and in all, without a reason, of every agent that said something: where nothing
 /// was lost, zeros. Only of the last minutes of the time shown: an agent that was started again says nothing more of what
 /// was lost before.
@@ -163,6 +281,11 @@ pub(crate) fn last(field: &'static str) -> String {
 /// A field of a whole statement.
 pub(crate) fn stated(field: &'static str) -> String {
     format!("\"{}\"", status(field))
+}
+
+/// A field of what waits.
+pub(crate) fn waits(field: &'static str) -> String {
+    format!("\"{}\"", waiting(field))
 }
 
 /// Which part of a figure of a whole statement is not lost.

@@ -1,5 +1,6 @@
 //! Queries of Elasticsearch and OpenSearch, as Grafana writes them down.
 
+use conntally::pipeline::networks::NO_NETWORK;
 use serde_json::{Value, json};
 
 use crate::names::document;
@@ -27,7 +28,7 @@ fn of_records() -> String {
     let [source, destination] = ["conntally.network.source", "conntally.network.destination"].map(document);
     format!(
         "{dataset}:\"conntally.flow\" AND {host}:$host AND {ip}:$address AND \
-         ({source}:$network OR {destination}:$network) AND {proto}:$proto AND {port}:$port"
+         ({source}:$network OR {destination}:$network) AND {proto}:$proto AND {port}:$port AND (${{filter:raw}})"
     )
 }
 
@@ -36,6 +37,46 @@ pub(crate) fn of_agents() -> String {
     let [dataset, host] = ["event.dataset", "host.name"].map(document);
     format!("{dataset}:\"conntally.status\" AND {host}:$host")
 }
+
+/// What they state of what waits for a sink.
+pub(crate) fn of_waiting() -> String {
+    format!("{} AND _exists_:{}", of_agents(), document("conntally.waiting.sink"))
+}
+
+/// What is looked for of a flow by an end of it, as the live board has it: its network, that it is in none, or its address
+/// or prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// Who opened.
+    Opener,
+    /// Whom it opened to.
+    Answerer,
+}
+
+impl End {
+    /// How the text of a column is told that has the end, so that it is a query.
+    pub(crate) fn mappings(self) -> Value {
+        let (network, address) = match self {
+            Self::Opener => ("conntally.network.source", "source.ip"),
+            Self::Answerer => ("conntally.network.destination", "destination.ip"),
+        };
+        let [network, address] = [network, address].map(document);
+        let regex = |pattern: &str, field: &str, index: u32| {
+            let result = json!({ "text": format!("{field}:\"$1\""), "index": index });
+            json!({ "type": "regex", "options": { "pattern": pattern, "result": result } })
+        };
+        let none = json!({ "text": format!("(*:* AND NOT _exists_:{network})"), "index": 0 });
+        json!([
+            { "type": "value", "options": { (NO_NETWORK): none } },
+            regex(ADDRESS, address, 1),
+            // Names have no quotes and no backslashes.
+            regex("/^(.*)$/", network, 2),
+        ])
+    }
+}
+
+/// An address or a prefix of either family.
+const ADDRESS: &str = "/^([0-9]+(?:\\.[0-9]+){3}(?:\\/[0-9]+)?|[0-9a-f]*:[0-9a-f:.]*(?:\\/[0-9]+)?)$/";
 
 /// A metric of an aggregation.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +103,14 @@ impl Metric {
     }
 }
 
-/// Sums over time, one series for each value of a field, if any; the largest ones.
-pub(crate) fn over_time(filter: &str, metric: Metric, by: Option<&'static str>) -> Value {
+/// Figures over time, one series for each value of the fields, if any; the largest ones.
+pub(crate) fn over_time(filter: &str, metric: Metric, by: &[&'static str]) -> Value {
     let time = json!({
         "id": "10", "type": "date_histogram", "field": "@timestamp",
         "settings": { "interval": "auto", "min_doc_count": "0", "trimEdges": "0" },
     });
-    let mut buckets: Vec<_> = by.map(|field| terms("11", field, 10, metric)).into_iter().collect();
+    let terms = |(at, field): (usize, &&'static str)| terms(&(11 + at).to_string(), field, 10, metric);
+    let mut buckets: Vec<_> = by.iter().enumerate().map(terms).collect();
     buckets.push(time);
     target(filter, vec![metric.json(1)], buckets)
 }

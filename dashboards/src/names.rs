@@ -1,7 +1,9 @@
 //! Names that queries may have: those that the agent writes.
 
 use conntally::sinks::elasticsearch::setup;
-use conntally::sinks::influxdb::schema::{DELTAS, GAUGES, HOST, LOSS_FIELDS, REASON, STATUS_FIELDS, TAGS};
+use conntally::sinks::influxdb::schema::{
+    DELTAS, GAUGES, HOST, LOSS_FIELDS, REASON, SINK, STATUS_FIELDS, TAGS, WAITING_FIELDS,
+};
 
 /// A field of points of groups that may be summed.
 pub(crate) fn delta(name: &'static str) -> &'static str {
@@ -20,7 +22,7 @@ pub(crate) fn tag(name: &'static str) -> &'static str {
 
 /// A tag of points that tell of the accounting.
 pub(crate) fn status_tag(name: &'static str) -> &'static str {
-    known(name, &[HOST, REASON])
+    known(name, &[HOST, REASON, SINK])
 }
 
 /// A field of points that tell how complete the accounting is.
@@ -31,6 +33,11 @@ pub(crate) fn status(name: &'static str) -> &'static str {
 /// A field of points that tell what was lost for a reason.
 pub(crate) fn loss(name: &'static str) -> &'static str {
     known(name, &LOSS_FIELDS)
+}
+
+/// A field of points that tell what waits for a sink.
+pub(crate) fn waiting(name: &'static str) -> &'static str {
+    known(name, &WAITING_FIELDS)
 }
 
 /// A field of documents.

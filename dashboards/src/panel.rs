@@ -33,6 +33,20 @@ const TABLE_DIGITS: u32 = 6;
 /// All but one byte of a petabyte; no number with more nines is read back from JSON as it was written.
 const ALL_BUT_A_BIT: f64 = 0.999_999_999_999_999;
 
+/// What waits for so long, in milliseconds, is more than a batch that a server takes its time for.
+const SLOW_MS: u32 = 10_000;
+
+/// From then on the server takes nothing.
+const AWAY_MS: u32 = 60_000;
+
+fn waiting_steps() -> Value {
+    json!([
+        { "color": "green", "value": null },
+        { "color": "yellow", "value": SLOW_MS },
+        { "color": "red", "value": AWAY_MS },
+    ])
+}
+
 /// What is shown of a part between all and the last value that so many digits after the point tell from all.
 fn less_than_all(digits: u32) -> Value {
     let from = 1.0 - 0.01 / 10_f64.powi(digits.cast_signed());
@@ -155,6 +169,29 @@ impl Panel {
     pub(crate) fn red_from(self, value: f64) -> Self {
         let steps = json!([{ "color": "green", "value": null }, { "color": "red", "value": value }]);
         self.default("thresholds", json!({ "mode": "absolute", "steps": steps }))
+    }
+
+    /// A number of milliseconds for which something waits: nothing to worry about, to be looked at, or an outage.
+    pub(crate) fn waits(self) -> Self {
+        self.default("thresholds", json!({ "mode": "absolute", "steps": waiting_steps() }))
+    }
+
+    /// A column of such numbers.
+    pub(crate) fn waits_in(self, column: &str) -> Self {
+        let thresholds = json!({ "mode": "absolute", "steps": waiting_steps() });
+        let cell = json!({ "type": "color-text" });
+        let properties = [("unit", json!("ms")), ("thresholds", thresholds), ("custom.cellOptions", cell)];
+        self.column(column, &properties)
+    }
+
+    /// Lines at the thresholds.
+    pub(crate) fn with_lines(self) -> Self {
+        self.custom("thresholdsStyle", json!({ "mode": "dashed" }))
+    }
+
+    /// A series in gray, as it is no single thing.
+    pub(crate) fn gray(self, series: &str) -> Self {
+        self.column(series, &[("color", json!({ "mode": "fixed", "fixedColor": "#8e8e8e" }))])
     }
 
     /// A fixed number of digits after the point.

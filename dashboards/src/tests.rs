@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use conntally::sinks::influxdb::schema::{GAUGES, LOSS_FIELDS, STATUS_FIELDS};
+use conntally::sinks::influxdb::schema::{GAUGES, LOSS_FIELDS, STATUS_FIELDS, WAITING_FIELDS};
 use serde_json::Value;
 
 use super::boards;
@@ -67,12 +67,14 @@ fn nothing_that_counts_from_a_start_on_is_summed() {
     for (name, board) in boards() {
         for (panel, target) in targets(&board) {
             let query = target["query"].as_str().unwrap();
-            for field in STATUS_FIELDS.iter().chain(&LOSS_FIELDS).chain(&GAUGES) {
+            for field in STATUS_FIELDS.iter().chain(&LOSS_FIELDS).chain(&GAUGES).chain(&WAITING_FIELDS) {
                 assert!(!query.contains(&format!("sum(\"{field}\")")), "{name}: {}: {field}", panel["title"]);
             }
             for metric in target["metrics"].as_array().into_iter().flatten() {
                 let field = metric["field"].as_str().unwrap_or_default();
-                let is_stated = field.starts_with("conntally.audit") || field.starts_with("conntally.loss");
+                let is_stated = field.starts_with("conntally.audit")
+                    || field.starts_with("conntally.loss")
+                    || field.starts_with("conntally.waiting");
                 assert!(metric["type"] != "sum" || !is_stated, "{name}: {}: {field}", panel["title"]);
                 if metric["type"] == "sum" {
                     // Totals are summed of last records, or where documents hold what is new.
@@ -143,6 +145,76 @@ fn what_is_not_complete_is_not_rounded_to_100_percent_and_what_is_unknown_is_not
         }
     }
     assert_eq!(parts, 2 + 3 + 3);
+}
+
+#[test]
+fn what_a_server_does_not_take_is_not_green_for_long() {
+    let mut places = 0;
+    for (name, board) in boards() {
+        for panel in panels(&board).iter().filter(|panel| panel["type"] != "row") {
+            for column in ["oldest", "Oldest", "Longest wait"] {
+                if property(panel, column, "unit") != Some(&Value::from("ms")) {
+                    continue;
+                }
+                places += 1;
+                let steps = property(panel, column, "thresholds").unwrap()["steps"].as_array().unwrap();
+                let at = |ms: f64| {
+                    let mut passed =
+                        steps.iter().filter(|step| step["value"].as_f64().is_none_or(|from| from <= ms));
+                    passed.next_back().unwrap()["color"].clone()
+                };
+                assert_eq!(
+                    (at(600.0), at(10_000.0), at(60_000.0)),
+                    ("green".into(), "yellow".into(), "red".into())
+                );
+                assert_eq!(at(f64::MAX), "red", "{name}: {}", panel["title"]);
+            }
+        }
+    }
+    // Panels without columns have it by any name.
+    assert_eq!(places, 3 + 1 + 3 + 1 + 3);
+}
+
+#[test]
+fn boards_that_tell_how_complete_they_are_tell_what_waits_too() {
+    for (name, board) in boards() {
+        let described: Vec<_> = panels(&board)
+            .iter()
+            .filter(|panel| panel["title"].as_str().unwrap().starts_with("Completeness"))
+            .map(|panel| panel["description"].as_str().unwrap())
+            .collect();
+        assert!(described.iter().all(|text| text.contains("What waits for a server is not lost")), "{name}");
+        assert!(panels(&board).iter().any(|panel| panel["title"] == "Waiting to be delivered"), "{name}");
+    }
+}
+
+/// Of a grouping there may be as many series as `max_series` says.
+#[test]
+fn series_of_groups_are_as_many_as_are_wanted_and_the_rest_is_one() {
+    let (_, board) = boards().into_iter().find(|(name, _)| *name == "conntally-live.json").unwrap();
+    let mut split = 0;
+    for panel in panels(&board).iter().filter(|panel| panel["type"] == "timeseries") {
+        let queries: Vec<_> =
+            panel["targets"].as_array().unwrap().iter().map(|one| one["query"].as_str().unwrap()).collect();
+        let by_tag = |query: &str| {
+            let (_, by) = query.rsplit_once("GROUP BY").unwrap();
+            ["src", "dst", "proto", "port"].into_iter().find(|tag| by.contains(&format!("\"{tag}\"")))
+        };
+        if let Some(tag) = queries.iter().find_map(|query| by_tag(query)) {
+            split += 1;
+            let [of_top, of_rest] = queries.as_slice() else { panic!("{queries:?}") };
+            assert!(of_top.contains(&format!("\"{tag}\" =~ /^$top_")), "{of_top}");
+            assert!(
+                of_rest.contains(&format!("\"{tag}\" !~ /^$top_")) && by_tag(of_rest).is_none(),
+                "{of_rest}"
+            );
+            assert_eq!(
+                of_top.replacen("=~", "!~", 1).replace(&format!(", \"{tag}\" fill"), " fill"),
+                *of_rest
+            );
+        }
+    }
+    assert_eq!(split, 5);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Recordings as `conntally replay` reads them, written by the layout alone, with a ledger of what is in them.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -126,6 +127,16 @@ impl Recording {
         }
         all.iter().for_each(|flow| self.ledger.note(*flow));
         bytes
+    }
+
+    /// The first flows of a recording if they are whole: who opened each, to whom, and what it moved.
+    pub fn first_flows(flows: u64) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr, Sum)> {
+        let flow = |number| Flow { number, life: Life::Whole, start_ns: 0, born_ns: 0 };
+        (0..flows).map(flow).map(|flow| {
+            let (asks, answers, ..) = flow.tuple();
+            let (source, destination) = flow.at(END);
+            (asks.into(), answers.into(), Sum { flows: 1, source, destination })
+        })
     }
 
     /// All that ended so far.

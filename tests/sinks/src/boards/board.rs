@@ -74,6 +74,15 @@ impl Board {
 
     /// Those that offer values.
     pub(super) fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.queried().filter(|variable| !variable.is_hidden())
+    }
+
+    /// Those that nobody chooses: all that their queries return is in the queries of panels.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Variable> {
+        self.queried().filter(|variable| variable.is_hidden())
+    }
+
+    fn queried(&self) -> impl Iterator<Item = &Variable> {
         self.variables.iter().filter(|variable| text_of(&variable.0, "type") == "query")
     }
 
@@ -82,9 +91,16 @@ impl Board {
         let value = |variable: &Variable| match text_of(&variable.0, "type").as_str() {
             "query" => text_of(&variable.0, "allValue"),
             "textbox" => lucene(&text_of(&variable.0, "query")),
+            "custom" => {
+                variable.0.get("current").map(|current| text_of(current, "value")).unwrap_or_default()
+            }
             _ => text_of(&variable.0, "query"),
         };
         let values = self.variables.iter().map(|variable| (variable.name().to_owned(), value(variable)));
+        // As a person wrote it, where a query wants that.
+        let raw =
+            self.variables.iter().map(|variable| (format!("{}:raw", variable.name()), variable.query()));
+        let values = values.chain(raw);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Whole intervals.
         let from = now.saturating_sub(FROM).as_millis() / u128::from(interval_ms) * u128::from(interval_ms);
@@ -114,19 +130,19 @@ impl Panel {
         &self.targets
     }
 
-    /// The unit of all columns, or of one that has its own.
-    pub(super) fn unit(&self, column: &str) -> String {
+    /// A property of a column that has its own.
+    pub(super) fn property(&self, column: &str, id: &str) -> Option<&Value> {
         let overrides = self.json.pointer("/fieldConfig/overrides").and_then(Value::as_array);
         let own = overrides.into_iter().flatten().filter_map(|one| {
             (one.pointer("/matcher/options")? == column).then(|| one.get("properties")?.as_array())?
         });
-        let unit = own.flatten().find(|property| text_of(property, "id") == "unit");
+        own.flatten().find(|property| text_of(property, "id") == id)?.get("value")
+    }
+
+    /// The unit of all columns, or of one that has its own.
+    pub(super) fn unit(&self, column: &str) -> String {
         let default = self.json.pointer("/fieldConfig/defaults/unit");
-        unit.and_then(|unit| unit.get("value"))
-            .or(default)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+        self.property(column, "unit").or(default).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// What a column is called on the board.
@@ -157,6 +173,10 @@ impl Variable {
     pub(super) fn query(&self) -> String {
         text_of(&self.0, "query")
     }
+
+    fn is_hidden(&self) -> bool {
+        self.0.get("hide").and_then(Value::as_u64) == Some(2)
+    }
 }
 
 impl Fill {
@@ -171,6 +191,11 @@ impl Fill {
         let interval_ms = u128::from(self.interval_ms.max(1));
         self.from = u128::try_from(ms).unwrap_or(0) / interval_ms * interval_ms;
         self
+    }
+
+    /// Whether there is such a variable.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.iter().any(|(known, _)| known == name)
     }
 
     /// With another value of one.

@@ -10,7 +10,7 @@ use conntally_servers::{Cache, Server, find};
 use serde_json::{Map, Value, json};
 
 use super::board::{Board, Fill};
-use super::{BOARDS, file_of, play, reader_of};
+use super::{BOARDS, file_of, play, reader_of, settled};
 use crate::agent::Agent;
 use crate::recording::{Life, Recording};
 
@@ -70,6 +70,7 @@ fn answers(server: &Server, until_ms: i64) -> Result<(&'static str, Value)> {
     let board = Board::read(&path)?;
     let reader = reader_of(server)?;
     let fill = board.everything(INTERVAL_MS).until(until_ms).since(until_ms - SHOWN_MS);
+    let fill = settled(&board, &*reader, fill)?;
     let mut answers = Map::new();
     for panel in board.panels() {
         let told = panel.targets().iter().map(|target| reader.raw(target, &fill));

@@ -79,8 +79,9 @@ impl Reader for Cluster {
         Ok(buckets.into_iter().flatten().filter_map(key).collect())
     }
 
-    fn chosen(&self, value: &str) -> String {
-        format!("(\"{}\")", lucene(value))
+    fn chosen(&self, values: &[String]) -> String {
+        let quoted: Vec<_> = values.iter().map(|value| format!("\"{}\"", lucene(value))).collect();
+        format!("({})", quoted.join(" OR "))
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Expected {
     Total(Figure),
     /// Rows whose columns add up to figures, by the units of the columns.
     Columns(&'static [(&'static str, Figure)]),
+    /// The same of all queries of the panel.
+    Together(&'static Self),
     /// No row.
     Nothing,
     /// At one moment so many, and never more.
@@ -43,6 +45,10 @@ pub(super) enum Figure {
     Open,
     StillOpen,
     LostBytes,
+    /// Records of which the sink that is away has all in its spool.
+    WaitingRecords,
+    /// For how long the oldest of them waits: no longer than the test takes.
+    Oldest,
     /// The sum of a figure by reason, and in all.
     Twice(Loss),
     /// Which part of a figure of the second agent is not lost.
@@ -64,10 +70,11 @@ pub(super) enum Loss {
     Flows,
 }
 
-use Expected::{Age, Columns, Documents, Most, Nothing, Total};
+use Expected::{Age, Columns, Documents, Most, Nothing, Together, Total};
 use Figure::{
-    Bytes, DestinationBytes, DestinationPackets, Doubts, Ended, Flows, LostBytes, Midlife, Missed, Open,
-    Packets, Part, SourceBytes, SourcePackets, Started, StillOpen, Told, Twice, Uncounted,
+    Bytes, DestinationBytes, DestinationPackets, Doubts, Ended, Flows, LostBytes, Midlife, Missed, Oldest,
+    Open, Packets, Part, SourceBytes, SourcePackets, Started, StillOpen, Told, Twice, Uncounted,
+    WaitingRecords,
 };
 
 const GROUPS: &[(&str, Figure)] =
@@ -75,8 +82,12 @@ const GROUPS: &[(&str, Figure)] =
 
 const RECORDS: &[(&str, Figure)] = &[("Bytes", Bytes), ("Packets", Packets), ("Records", Flows)];
 
+/// What the sink that is away did not get is what the one without a spool has lost.
+const WAITS: &[(&str, Figure)] = &[("Records", WaitingRecords), ("Bytes", LostBytes), ("Oldest", Oldest)];
+
 const LIVE: &[(&str, &[Expected])] = &[
     ("Completeness", &[Nothing, Total(Part(Loss::Bytes))]),
+    ("Longest wait", &[Total(Oldest)]),
     ("Last status", &[Age]),
     (
         "Completeness by agent",
@@ -90,6 +101,8 @@ const LIVE: &[(&str, &[Expected])] = &[
             ("Told", Told),
         ])],
     ),
+    ("Waiting to be delivered", &[Columns(WAITS)]),
+    ("Age of the oldest that waits", &[Total(Oldest)]),
     (
         "Lost, by reason",
         // What is lost by reason, and in all.
@@ -101,18 +114,20 @@ const LIVE: &[(&str, &[Expected])] = &[
         ])],
     ),
     ("Lost within each interval", &[Total(LostBytes)]),
-    ("Throughput by network that opened", &[Total(Bytes)]),
-    ("Throughput by network that answered", &[Total(Bytes)]),
+    ("Throughput by network that opened", &[Together(&Total(Bytes))]),
+    ("Throughput by network that answered", &[Together(&Total(Bytes))]),
     ("Throughput by direction", &[Total(SourceBytes), Total(DestinationBytes)]),
     ("Packets by direction", &[Total(SourcePackets), Total(DestinationPackets)]),
-    ("Throughput by service", &[Total(Bytes)]),
-    ("Throughput by protocol", &[Total(Bytes)]),
+    ("Throughput by service", &[Together(&Total(Bytes))]),
+    ("Throughput by protocol", &[Together(&Total(Bytes))]),
     ("Flows per second", &[Total(Started), Total(Ended)]),
     ("Open flows by agent", &[Total(StillOpen)]),
-    ("Open flows by network that opened", &[Most(Open)]),
+    ("Open flows by network that opened", &[Together(&Most(Open))]),
     ("Top talkers", &[Columns(GROUPS)]),
     ("Ports and services", &[Columns(GROUPS)]),
     ("Flows by group", &[Columns(GROUPS)]),
+    // There are not that many groups.
+    ("Groups without series of their own", &[Nothing]),
 ];
 
 const ARCHIVE: &[(&str, &[Expected])] = &[
@@ -127,6 +142,11 @@ const ARCHIVE: &[(&str, &[Expected])] = &[
             ("Told", Told),
         ])],
     ),
+    (
+        "Waiting to be delivered",
+        &[Columns(&[("Records", WaitingRecords), ("Bytes", LostBytes), ("Longest wait", Oldest)])],
+    ),
+    ("Age of the oldest that waits", &[Total(Oldest)]),
     ("Ends that were missed", &[Total(Missed)]),
     ("Flows without counters", &[Total(Uncounted)]),
     ("Met in mid-life", &[Total(Midlife)]),
@@ -186,9 +206,10 @@ impl Expected {
     ) -> Result<()> {
         let scale = |unit: &str, figure| scale(unit, figure, interval_ms as f64 / 1_000.0);
         match self {
+            Together(expected) => expected.check(panel, answer, played, interval_ms),
             Total(figure) => {
                 let sum: f64 = answer.numbers(None).sum();
-                same(panel.title(), sum * scale(&panel.unit(""), *figure)?, figure.of(played))
+                same_figure(*figure, panel.title(), sum * scale(&panel.unit(""), *figure)?, figure.of(played))
             }
             Nothing => {
                 ensure!(answer.rows() == 0, "there is something");
@@ -204,7 +225,7 @@ impl Expected {
                 let name = names.into_iter().find(|name| panel.shown(name) == *shown);
                 ensure!(name.is_some(), "there is no column {shown}");
                 let sum: f64 = answer.numbers(name.map(String::as_str)).sum();
-                same(shown, sum * scale(&panel.unit(shown), *figure)?, figure.of(played))
+                same_figure(*figure, shown, sum * scale(&panel.unit(shown), *figure)?, figure.of(played))
             }),
             Most(figure) => {
                 let most = answer.by_time().into_values().fold(0.0, f64::max);
@@ -252,6 +273,14 @@ fn is_uncounted(document: &Series) -> bool {
     document.tags.get("conntally.flags").is_some_and(|flags| flags.contains("no_counters"))
 }
 
+fn same_figure(figure: Figure, what: &str, shown: f64, expected: f64) -> Result<()> {
+    if matches!(figure, Oldest) {
+        ensure!(shown > 0.0 && shown < expected, "{what}: {shown} is not below {expected}, or nothing");
+        return Ok(());
+    }
+    same(what, shown, expected)
+}
+
 /// Rates are floats: a sum of quotients is what was divided but for the last digits.
 fn same(what: &str, shown: f64, expected: f64) -> Result<()> {
     ensure!((shown - expected).abs() <= 1e-9 * expected.max(1.0), "{what}: {shown} instead of {expected}");
@@ -271,7 +300,8 @@ fn scale(unit: &str, figure: Figure, seconds: f64) -> Result<f64> {
         "bytes" if is_bytes => Ok(1.0),
         "pps" if is_packets => Ok(seconds),
         "suffix: flows/s" if is_flows => Ok(seconds),
-        "short" if is_packets || is_flows || matches!(figure, Doubts) => Ok(1.0),
+        "short" if is_packets || is_flows || matches!(figure, Doubts | WaitingRecords) => Ok(1.0),
+        "ms" if matches!(figure, Oldest) => Ok(1.0),
         "percentunit" if matches!(figure, Part(_)) => Ok(1.0),
         "dateTimeFromNow" if matches!(figure, Told) => Ok(1.0),
         other => bail!("{figure:?} is shown in {other:?}"),
@@ -294,6 +324,9 @@ impl Figure {
             Open => played.open,
             StillOpen => played.still_open,
             LostBytes => Loss::Bytes.of(lost),
+            // Each flow was told of when it was born, when it moved and when it ended.
+            WaitingRecords => 3 * lost.flows,
+            Oldest => 120_000,
             Twice(loss) => 2 * loss.of(lost),
             Part(loss) => return 1.0 - loss.of(lost) as f64 / loss.of(counted) as f64,
             Doubts => 1,

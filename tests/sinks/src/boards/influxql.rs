@@ -45,11 +45,7 @@ impl Database {
 
 impl Reader for Database {
     fn raw(&self, target: &Target, fill: &Fill) -> Result<Value> {
-        let query = text_of(&target.0, "query")
-            .replace("$__interval_ms", &fill.interval_ms.to_string())
-            .replace("$__interval", &format!("{}ms", fill.interval_ms))
-            .replace("$timeFilter", &format!("time >= {}ms and time <= {}ms", fill.from, fill.to));
-        self.query(&fill.fill(&query)).map(Value::Array)
+        self.query(&filled(&text_of(&target.0, "query"), fill)).map(Value::Array)
     }
 
     fn ask(&self, _: &Panel, target: &Target, fill: &Fill) -> Result<Answer> {
@@ -59,7 +55,7 @@ impl Reader for Database {
     }
 
     fn values(&self, variable: &Variable, fill: &Fill) -> Result<Vec<String>> {
-        let series = self.query(&fill.fill(&variable.query()))?;
+        let series = self.query(&filled(&variable.query(), fill))?;
         let rows = series.iter().filter_map(|one| one.get("values")?.as_array()).flatten();
         let mut values: Vec<_> = rows.filter_map(|row| Some(row.get(1)?.as_str()?.to_owned())).collect();
         values.sort();
@@ -67,10 +63,20 @@ impl Reader for Database {
         Ok(values)
     }
 
-    fn chosen(&self, value: &str) -> String {
+    fn chosen(&self, values: &[String]) -> String {
         let escape = |c| ["\\^$*+?.()|[]{}/".contains(c).then_some('\\'), Some(c)];
-        format!("({})", value.chars().flat_map(escape).flatten().collect::<String>())
+        let escaped = |value: &String| value.chars().flat_map(escape).flatten().collect::<String>();
+        format!("({})", values.iter().map(escaped).collect::<Vec<_>>().join("|"))
     }
+}
+
+/// What stands for time and interval goes first, as variables may begin like them.
+fn filled(query: &str, fill: &Fill) -> String {
+    let query = query
+        .replace("$__interval_ms", &fill.interval_ms.to_string())
+        .replace("$__interval", &format!("{}ms", fill.interval_ms))
+        .replace("$timeFilter", &format!("time >= {}ms and time <= {}ms", fill.from, fill.to));
+    fill.fill(&query)
 }
 
 fn one_series(series: &Value) -> Option<Series> {

@@ -7,7 +7,9 @@ mod draw;
 mod elasticsearch;
 mod expected;
 mod influxql;
+mod links;
 mod play;
+mod top;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -44,8 +46,17 @@ trait Reader {
     /// The values that a variable offers.
     fn values(&self, variable: &board::Variable, fill: &board::Fill) -> Result<Vec<String>>;
 
-    /// A chosen value as Grafana writes it into a query.
-    fn chosen(&self, value: &str) -> String;
+    /// Chosen values as Grafana writes them into a query.
+    fn chosen(&self, values: &[String]) -> String;
+}
+
+/// With what the variables find that nobody chooses, for the time and the choices of `fill`.
+fn settled(board: &Board, reader: &dyn Reader, fill: board::Fill) -> Result<board::Fill> {
+    board.found().try_fold(fill, |fill, variable| {
+        let values = reader.values(variable, &fill);
+        let values = values.with_context(|| format!("the variable {}", variable.name()))?;
+        Ok(fill.with(variable.name(), &reader.chosen(&values)))
+    })
 }
 
 /// Tries the boards with each server that is wanted; tells what was tried, and what came of it.
@@ -55,20 +66,28 @@ pub fn play(
     folder: &Path,
     is_wanted: impl Fn(&str) -> bool,
 ) -> impl Iterator<Item = (String, Result<()>)> {
+    let are_linked = links::SERVERS.iter().all(|name| is_wanted(name));
     let wanted = SERVERS.into_iter().filter(move |name| is_wanted(name));
-    wanted.map(|name| (format!("boards/{name}"), play_with(name, agent, cache, folder)))
+    let of_each = wanted.map(|name| (format!("boards/{name}"), play_with(name, agent, cache, folder)));
+    let of_links = are_linked.then_some(()).into_iter();
+    of_each.chain(of_links.map(|()| ("boards/links".to_owned(), links::play(agent, cache, folder))))
 }
 
 /// Starts a server without data, fills it by two agents, and tries the board that reads it.
 fn play_with(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()> {
+    let server = started(name, cache)?;
+    try_board(agent, &server, &folder.join(format!("boards-{name}"))).with_context(|| server.remains())?;
+    server.discard()
+}
+
+/// One without data.
+fn started(name: &str, cache: &Path) -> Result<Server> {
     let kind = find(name).with_context(|| format!("there is no server {name}"))?;
     // Whoever watches may be gone; the tests go on.
     let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
     let installed = Cache::below(cache)?.ensure(kind, say)?;
     let home = std::env::temp_dir().join(format!("conntally-boards-{}-{name}", std::process::id()));
-    let server = Server::start(kind, &installed, &home, &[])?;
-    try_board(agent, &server, &folder.join(format!("boards-{name}"))).with_context(|| server.remains())?;
-    server.discard()
+    Server::start(kind, &installed, &home, &[])
 }
 
 fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
@@ -84,6 +103,7 @@ fn try_board(agent: &Path, server: &Server, folder: &Path) -> Result<()> {
     }
     if !is_archive {
         try_headline(&board, &*reader, &played)?;
+        top::try_top(&board, &*reader, &played)?;
     }
     try_variables(&board, &*reader, &played)
 }
@@ -110,9 +130,16 @@ fn reader_of(server: &Server) -> Result<Box<dyn Reader>> {
 fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: u64) -> Result<()> {
     let [.., told_ms] = played.told_ms;
     let fill = board.everything(interval_ms).until(told_ms + POINTS_BEHIND_MS);
+    let fill = settled(board, reader, fill)?;
     for panel in board.panels() {
         let expected = expected::of(board, panel.title())
             .with_context(|| format!("nobody knows what {:?} has to show", panel.title()))?;
+        if let [Expected::Together(expected)] = expected {
+            let answer = together(panel, reader, &fill)?;
+            check(panel, &answer, expected, played, interval_ms)
+                .with_context(|| format!("{:?} shows something else: {answer:?}", panel.title()))?;
+            continue;
+        }
         ensure!(expected.len() == panel.targets().len(), "{:?} has another number of queries", panel.title());
         for (target, expected) in panel.targets().iter().zip(expected) {
             let answer = reader.ask(panel, target, &fill);
@@ -122,6 +149,13 @@ fn try_panels(board: &Board, reader: &dyn Reader, played: &Played, interval_ms: 
         }
     }
     Ok(())
+}
+
+/// What all queries of a panel return.
+fn together(panel: &Panel, reader: &dyn Reader, fill: &board::Fill) -> Result<Answer> {
+    let answers = panel.targets().iter().map(|target| reader.ask(panel, target, fill));
+    let answers: Vec<_> = answers.collect::<Result<_>>()?;
+    Ok(Answer(answers.into_iter().flat_map(|answer| answer.0).collect()))
 }
 
 fn check(
@@ -175,7 +209,9 @@ fn try_variables(board: &Board, reader: &dyn Reader, played: &Played) -> Result<
         ensure!(!values.is_empty(), "the variable {} offers nothing", variable.name());
         let mut sum = 0.0;
         for value in &values {
-            let fill = board.everything(interval_ms).with(variable.name(), &reader.chosen(value));
+            let fill = board
+                .everything(interval_ms)
+                .with(variable.name(), &reader.chosen(std::slice::from_ref(value)));
             let answer = reader.ask(panel, target, &fill)?;
             let part = expected.measured(panel, &answer)?;
             ensure!(part > 0.0, "{} = {value} chooses nothing", variable.name());

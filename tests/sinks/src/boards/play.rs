@@ -27,6 +27,13 @@ fn dead() -> String {
     )
 }
 
+/// The same with a spool, in which all that this sink wants stays.
+fn late(folder: &Path) -> String {
+    let spool = folder.join("spool");
+    let more = format!("when_full = \"spool\"\nspool = {{ dir = \"{}\" }}\n", spool.display());
+    format!("{}{more}", dead().replacen("[sinks.dead]", "[sinks.late]", 1))
+}
+
 /// What the second agent sees beside whole flows.
 const ODD: [(Life, u64); 4] =
     [(Life::Midlife, MIDLIFE), (Life::Uncounted, UNCOUNTED), (Life::Missed, MISSED), (Life::Open, OPEN)];
@@ -73,7 +80,7 @@ pub(super) fn run(agent: &Path, server: &Server, folder: &Path, is_archive: bool
     let (ended, before) = replay(agent, folder, &configuration, Duration::ZERO, &whole)?;
     ensure!(ended.success, "the agent failed:\n{}", ended.log);
     // The second one is later, and its sums stand apart.
-    let configuration = format!("shutdown_timeout = \"3s\"\n{NETWORKS}{sink}{}", dead());
+    let configuration = format!("shutdown_timeout = \"3s\"\n{NETWORKS}{sink}{}{}", dead(), late(folder));
     let lives = [&[(Life::Whole, second)], ODD.as_slice()].concat();
     let (ended, recording) = replay(agent, folder, &configuration, 6 * STEP, &lives)?;
     ensure!(ended.log.contains("dead.unwritten"), "nothing was lost:\n{}", ended.log);
