@@ -1,5 +1,5 @@
-//! `cargo xtask dashboards`: writes the Grafana boards anew, from the names that the agent's encoders write, and draws
-//! the pictures of them.
+//! `cargo xtask dashboards`: writes the Grafana boards anew, from the names that the agent's encoders write, checks their
+//! JSON, and draws the pictures of them.
 
 use std::fs;
 
@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{cargo, exists, program, run as run_command};
 use crate::paths::Paths;
+use crate::setup::python;
+use crate::test::{Count, followed};
 
 /// What to do with the boards.
 #[derive(clap::Args)]
@@ -18,6 +20,8 @@ pub(crate) struct Options {
 /// What is done when it is asked for.
 #[derive(clap::Subcommand)]
 enum Task {
+    /// Read the boards as Grafana's own classes do and write them again: nothing may be lost
+    Check,
     /// Draw the boards' pictures, of an hour that is played into real servers; needs npm and Chromium
     Draw,
 }
@@ -26,6 +30,11 @@ enum Task {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     match options.task {
         None => write(paths),
+        Some(Task::Check) => {
+            let counted = check(paths)?;
+            ensure!(counted.failed == 0, "{} boards have what Grafana does not know", counted.failed);
+            Ok(())
+        }
         Some(Task::Draw) => draw(paths),
     }
 }
@@ -38,6 +47,20 @@ fn write(paths: &Paths) -> Result<()> {
             .args(["run", "--quiet", "--locked", "--package", "conntally-dashboards", "--"])
             .arg(folder),
     )
+}
+
+/// Has Grafana's own classes read the committed boards and write them again.
+pub(crate) fn check(paths: &Paths) -> Result<Count> {
+    let python = python::BOARDS.ensure(paths)?;
+    let folder = paths.root.join("dashboards");
+    let mut boards: Vec<_> = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
+    boards.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    boards.sort();
+    let (text, success) = followed(program(python).arg(folder.join("check/round_trip.py")).args(&boards))?;
+    let counted = Count::of_tests(&text);
+    ensure!(success || counted.failed > 0, "the check of the boards broke off: see above");
+    ensure!(counted.passed + counted.failed == boards.len() as u64, "not every board was checked");
+    Ok(counted)
 }
 
 /// Asks the servers, then has Grafana's own components show what they answer.

@@ -56,7 +56,7 @@ enum Task {
     /// Real servers that sinks deliver to: start, stop, test
     #[command(subcommand)]
     Servers(servers::Task),
-    /// Write the Grafana boards anew after a change of them or of names in the encoders; `draw` their pictures
+    /// Write the Grafana boards anew after a change of them or of names in the encoders; `check` their JSON, `draw` their pictures
     Dashboards(dashboards::Options),
     /// Run everything that CI runs; ends with `N passed, N failed`
     Test(test::Options),

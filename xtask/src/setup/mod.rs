@@ -2,6 +2,7 @@
 
 mod crates;
 mod packages;
+pub(crate) mod python;
 
 use anyhow::{Result, bail};
 
@@ -20,7 +21,8 @@ pub(crate) fn run(paths: &Paths) -> Result<()> {
     } else {
         install(&missing)?;
     }
-    crates::NEEDED.iter().try_for_each(|tool| tool.ensure(paths))
+    crates::NEEDED.iter().try_for_each(|tool| tool.ensure(paths))?;
+    python::NEEDED.iter().try_for_each(|environment| environment.ensure(paths).map(drop))
 }
 
 /// Installs what is missing of a few packages.

@@ -10,7 +10,7 @@ use crate::command::{exists, program};
 pub(crate) struct Package {
     /// Its name on Debian.
     pub(crate) name: &'static str,
-    /// A program or file of it, for systems without dpkg.
+    /// A program, file or `python3:module` of it, for systems without dpkg.
     probe: &'static str,
     /// What for.
     pub(crate) why: &'static str,
@@ -62,6 +62,7 @@ pub(crate) const NEEDED: &[Package] = &[
     package("default-jdk-headless", "javac", "runs them"),
     package("unzip", "unzip", "unpacks them"),
     package("pkg-config", "pkg-config", "links the servers that are written in Go"),
+    package("python3-venv", "python3:ensurepip", "makes folders for tools that come as Python packages"),
     package("tcpdump", "tcpdump", "looks at packets when a test fails"),
 ];
 
@@ -73,6 +74,10 @@ pub(crate) fn missing(wanted: impl Iterator<Item = &'static Package>) -> Result<
 
 /// Without dpkg, or where somebody installed the tool in another way, its own file tells.
 fn found(package: &Package) -> bool {
+    if let Some(module) = package.probe.strip_prefix("python3:") {
+        let import = format!("import {module}");
+        return program("python3").args(["-c", &import]).output().is_ok_and(|output| output.status.success());
+    }
     if package.probe.starts_with('/') { Path::new(package.probe).exists() } else { exists(package.probe) }
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
-    ebpf, fuzz,
+    dashboards, ebpf, fuzz,
     guest::Binaries,
     matrix,
     paths::Paths,
@@ -48,6 +48,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "lints of the kernel programs", || ebpf::clippy(paths));
     step(&mut count, "kernel object", || ebpf::check(paths));
     step(&mut count, "dependencies", || dependencies(paths));
+    step(&mut count, "boards", || dashboards::check(paths));
     thread::scope(|scope| {
         step(&mut count, "build of the host tests", || build_host_tests(paths));
         // Tests mostly wait. A step whose programs are not ready by then waits for them; it tells, too, if they fail.

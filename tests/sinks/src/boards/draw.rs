@@ -96,7 +96,8 @@ fn an_hour(agent: &Path, server: &Server, folder: &Path) -> Result<i64> {
         let (bytes, end_ms) = recorded(number);
         let loses = LOSING.contains(&number);
         fs::write(&file, bytes)?;
-        fs::write(&configured, format!("{configuration}{}", if loses { AWAY } else { "" }))?;
+        let more = if loses { away(folder) } else { String::new() };
+        fs::write(&configured, format!("{configuration}{more}"))?;
         let ended = Agent::replay(agent, &file, &configured, folder)?.wait(Duration::from_secs(60))?;
         ensure!(ended.success || loses, "the agent failed:\n{}", ended.log);
         ensure!(ended.log.contains("away.unwritten") == loses, "not what was to be lost:\n{}", ended.log);
@@ -143,6 +144,16 @@ fn networks() -> String {
     )
 }
 
-/// Nobody listens there, and what this sink wants is lost: a part of what one host opens.
-const AWAY: &str = "[sinks.away]\ntype = \"influxdb\"\nversion = 1\nurl = \"http://127.0.0.1:9\"\ndatabase = \"x\"\n\
-                    status = false\ninclude = [\"src = 10.32.0.9 and dst_port = 53\"]\n";
+/// Nobody listens there. What one of these sinks wants is lost, a part of what one host opens; what the other one wants
+/// waits, a part of what another host opens.
+fn away(folder: &Path) -> String {
+    let sink = |name: &str, host: u8| {
+        format!(
+            "[sinks.{name}]\ntype = \"influxdb\"\nversion = 1\nurl = \"http://127.0.0.1:9\"\ndatabase = \"x\"\n\
+             status = false\ninclude = [\"src = 10.32.0.{host} and dst_port = 53\"]\n"
+        )
+    };
+    let spool = folder.join("spool");
+    let spool = format!("when_full = \"spool\"\nspool = {{ dir = \"{}\" }}\n", spool.display());
+    format!("{}{}{spool}", sink("away", 9), sink("late", 10))
+}
