@@ -101,7 +101,7 @@ fn completeness(board: Board) -> Board {
     let waiting = Panel::table("Waiting to be delivered", vec![largest(&of_waiting(), &waits, &by, 100)])
         .says(
             "The most that each agent told in this time of what a sink has taken in and its server has not, in the queue or \
-             in the spool. It is not lost, and counts as delivered until it is. \"Longest wait\" is yellow from 10 s on, \
+             in the spool. It is not lost, and counts as delivered until it is. \"Longest\" is yellow from 10 s on, \
              red from 1 min; of what an earlier agent left in a spool it is the time since the start of the one that told.",
         )
         .size(12, 6)
@@ -111,12 +111,12 @@ fn completeness(board: Board) -> Board {
             ("conntally.waiting.sink", "Sink"),
             ("Max conntally.waiting.records", "Records"),
             ("Max conntally.waiting.bytes", "Bytes"),
-            ("Max conntally.waiting.oldest_ms", "Longest wait"),
+            ("Max conntally.waiting.oldest_ms", "Longest"),
             ("Max @timestamp", "Told"),
         ])
         .column_unit("Bytes", "bytes")
-        .waits_in("Longest wait")
-        .column_unit("Told", AGE);
+        .waits_in("Longest")
+        .column("Told", &[("unit", json!(AGE)), ("custom.width", json!(150))]);
     board
         .panel(agents.column_unit("Lost", "bytes"))
         .panel(waiting)

@@ -170,8 +170,9 @@ fn completeness(board: Board) -> Board {
                 )
                 .size(12, 6)
                 .empty(NO_STATUS)
+                .sorted("Oldest")
                 .renamed(&[(status_tag("host"), "Agent"), (status_tag("sink"), "Sink"), ("Time", "Told")])
-                .column("Told", &[("unit", json!(AGE)), ("custom.minWidth", json!(110))])
+                .column("Told", &[("unit", json!(AGE)), ("custom.width", json!(150))])
                 .column_unit("Bytes", "bytes")
                 .waits_in("Oldest"),
         )

@@ -152,7 +152,7 @@ fn what_a_server_does_not_take_is_not_green_for_long() {
     let mut places = 0;
     for (name, board) in boards() {
         for panel in panels(&board).iter().filter(|panel| panel["type"] != "row") {
-            for column in ["oldest", "Oldest", "Longest wait"] {
+            for column in ["oldest", "Oldest", "Longest"] {
                 if property(panel, column, "unit") != Some(&Value::from("ms")) {
                     continue;
                 }

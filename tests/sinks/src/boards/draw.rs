@@ -56,6 +56,8 @@ fn draw_from(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()
     let home = std::env::temp_dir().join(format!("conntally-draw-{}-{name}", std::process::id()));
     let server = Server::start(kind, &installed, &home, &[])?;
     let scratch = folder.join(name);
+    // Of an hour that was drawn before something may wait in a spool.
+    drop(fs::remove_dir_all(&scratch));
     fs::create_dir_all(&scratch)?;
     let asked = an_hour(agent, &server, &scratch).and_then(|until_ms| answers(&server, until_ms));
     let (file, answers) = asked.with_context(|| server.remains())?;

@@ -144,7 +144,7 @@ const ARCHIVE: &[(&str, &[Expected])] = &[
     ),
     (
         "Waiting to be delivered",
-        &[Columns(&[("Records", WaitingRecords), ("Bytes", LostBytes), ("Longest wait", Oldest)])],
+        &[Columns(&[("Records", WaitingRecords), ("Bytes", LostBytes), ("Longest", Oldest)])],
     ),
     ("Age of the oldest that waits", &[Total(Oldest)]),
     ("Ends that were missed", &[Total(Missed)]),

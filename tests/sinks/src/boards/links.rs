@@ -78,7 +78,8 @@ pub(super) fn play(agent: &Path, cache: &Path, folder: &Path) -> Result<()> {
         let folder = folder.join(format!("boards-links-{}", grouping.name));
         drop(fs::remove_dir_all(&folder));
         fs::create_dir_all(&folder)?;
-        let [live, archive] = SERVERS.map(|name| started(name, cache));
+        let what = format!("links-{}", grouping.name);
+        let [live, archive] = SERVERS.map(|name| started(name, cache, &what));
         let (live, archive) = (live?, archive?);
         follow_all(agent, &live, &archive, &folder, grouping).with_context(|| {
             format!("grouped by {}\n{}\n{}", grouping.name, live.remains(), archive.remains())

@@ -75,18 +75,18 @@ pub fn play(
 
 /// Starts a server without data, fills it by two agents, and tries the board that reads it.
 fn play_with(name: &str, agent: &Path, cache: &Path, folder: &Path) -> Result<()> {
-    let server = started(name, cache)?;
+    let server = started(name, cache, "boards")?;
     try_board(agent, &server, &folder.join(format!("boards-{name}"))).with_context(|| server.remains())?;
     server.discard()
 }
 
-/// One without data.
-fn started(name: &str, cache: &Path) -> Result<Server> {
+/// One without data, for something that is called so: what failed may have left its own behind.
+fn started(name: &str, cache: &Path, what: &str) -> Result<Server> {
     let kind = find(name).with_context(|| format!("there is no server {name}"))?;
     // Whoever watches may be gone; the tests go on.
     let say = |words: &str| drop(writeln!(io::stdout(), "servers: {words}"));
     let installed = Cache::below(cache)?.ensure(kind, say)?;
-    let home = std::env::temp_dir().join(format!("conntally-boards-{}-{name}", std::process::id()));
+    let home = std::env::temp_dir().join(format!("conntally-{what}-{}-{name}", std::process::id()));
     Server::start(kind, &installed, &home, &[])
 }
 
