@@ -8,6 +8,8 @@ pub mod proxy;
 
 pub mod sum;
 
+pub mod chance;
+
 pub mod recording;
 
 pub mod feed;

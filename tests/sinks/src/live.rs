@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use conntally_tests::lab::{CLIENT, FAMILIES, Lab};
 use conntally_tests::traffic::{self, Connection, Exchange};
 
+use crate::chance::Chance;
 use crate::sum::{Counter, Sum};
 
 /// What the two ends have for addresses; whatever else moves on this machine is none of a case's business.
@@ -42,7 +43,7 @@ pub struct Live {
     ended: u16,
     /// Flows of crowds.
     crowded: u16,
-    random: u64,
+    random: Chance,
 }
 
 impl Live {
@@ -57,7 +58,7 @@ impl Live {
         }
         lab.capture()?;
         let (exchanges, connections) = (Vec::new(), Vec::new());
-        Ok(Self { lab, exchanges, connections, opened: 0, ended: 0, crowded: 0, random: seed | 1 })
+        Ok(Self { lab, exchanges, connections, opened: 0, ended: 0, crowded: 0, random: Chance::of(seed) })
     }
 
     /// Opens the flows that go on. What moved before the first agent came would be in no sum.
@@ -135,8 +136,16 @@ impl Live {
     /// # Errors
     /// When the kernel does not forget them.
     pub fn disperse(&mut self) -> Result<()> {
-        self.connections.clear();
         sleep(DUMPED);
+        self.scatter()
+    }
+
+    /// The same at once, which an agent hears in full of flows that are younger than itself.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn scatter(&mut self) -> Result<()> {
+        self.connections.clear();
         self.lab.flush()
     }
 
@@ -174,11 +183,7 @@ impl Live {
 
     /// A number below another one.
     pub const fn draw(&mut self, below: u64) -> u64 {
-        // Xorshift.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 16) % below
+        self.random.below(below)
     }
 
     /// Has the kernel forget the flows to a port; families take turns.

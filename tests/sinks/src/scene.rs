@@ -39,7 +39,10 @@ pub struct Scene<'a> {
     folder: PathBuf,
     tag: String,
     patience: Duration,
-    elsewhere: Option<&'static str>,
+    elsewhere: Option<String>,
+    key_file: Option<PathBuf>,
+    /// All that was in that file.
+    keys: Vec<String>,
     kills: usize,
 }
 
@@ -75,6 +78,8 @@ impl<'a> Scene<'a> {
             tag,
             patience: PATIENCE,
             elsewhere: None,
+            key_file: None,
+            keys: Vec::new(),
             kills: KILLS,
         };
         fs::create_dir_all(&scene.folder)?;
@@ -83,6 +88,41 @@ impl<'a> Scene<'a> {
             scene.proxy = Some(Proxy::start(scene.target().address, subject.word())?);
         }
         Ok(scene)
+    }
+
+    /// The same case with another server.
+    ///
+    /// # Errors
+    /// See [`Scene::set`].
+    pub fn with_server<'b>(&'b self, server: &'b mut Server) -> Result<Scene<'b>> {
+        Scene::set(self.program, self.subject, Some(server), &self.folder)
+    }
+
+    /// Has the proxy lead to another address of the server, by its name in what a client has to know.
+    ///
+    /// # Errors
+    /// When there is no such address, or the proxy cannot listen.
+    pub fn lead_to(&mut self, name: &str) -> Result<()> {
+        let url = self.target().access(name);
+        let address = url.rsplit('/').next().unwrap_or_default();
+        let address = address.parse().with_context(|| format!("{name} is no address: {url}"))?;
+        self.proxy = Some(Proxy::start(address, self.subject.word())?);
+        Ok(())
+    }
+
+    /// Puts a token, password or key into a file, which the configuration names from then on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn hand_over(&mut self, key: &str) -> Result<()> {
+        let file = self.folder.join("key");
+        // Never seen half-written.
+        let new = file.with_extension("new");
+        fs::write(&new, key)?;
+        fs::rename(&new, &file)?;
+        self.keys.push(key.to_owned());
+        self.key_file = Some(file);
+        Ok(())
     }
 
     /// How long an agent may try to deliver when it is to end, instead of a minute.
@@ -102,8 +142,8 @@ impl<'a> Scene<'a> {
     }
 
     /// Agents are told to write there, and not to the proxy.
-    pub const fn point_at(&mut self, url: &'static str) {
-        self.elsewhere = Some(url);
+    pub fn point_at(&mut self, url: impl Into<String>) {
+        self.elsewhere = Some(url.into());
     }
 
     /// Replaces the proxy by one with TLS.
@@ -203,7 +243,8 @@ impl<'a> Scene<'a> {
     fn ended(&self, agent: Agent) -> Result<Ended> {
         let ended = agent.wait(ENDS_WITHIN)?;
         let configuration = fs::read_to_string(self.folder.join("conntally.toml"))?;
-        let secrets = secrets(&configuration);
+        let mut secrets = secrets(&configuration);
+        secrets.extend(self.keys.iter().map(|key| ("key in the file", key.as_str())));
         ensure!(
             !secrets.is_empty() || !self.subject.is_told_a_secret(),
             "there is no secret in {configuration}"
@@ -292,13 +333,14 @@ impl<'a> Scene<'a> {
             access: server.map_or(&NOTHING, Server::access),
             address: server.map_or(([127, 0, 0, 1], 9).into(), address),
             tag: &self.tag,
+            key_file: self.key_file.as_deref(),
         }
     }
 
     fn configuration(&self, lines: &str) -> String {
         let (url, authority) =
             self.proxy.as_ref().map_or((String::new(), None), |proxy| (proxy.url(), proxy.authority()));
-        let url = self.elsewhere.map_or(url, str::to_owned);
+        let url = self.elsewhere.clone().unwrap_or(url);
         let own = self.subject.configuration(&self.target(), &url, authority);
         let impatient: String = if self.proxy.is_some() { kept(IMPATIENT, lines) } else { String::new() };
         format!(

@@ -194,7 +194,10 @@ fn play_cases(
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
     for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
-        if let Some(why) = subject.lacks(case.name).or_else(|| forbidden(options, case)) {
+        if let Some(why) = subject
+            .lacks(case.name, server.as_ref().map_or("", |server| server.kind().name()))
+            .or_else(|| forbidden(options, subject, case))
+        {
             tally.left_out.fetch_add(1, Ordering::Relaxed);
             writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
         } else if server.is_some() || !case.needs_server {
@@ -211,7 +214,11 @@ fn play_cases(
 
 /// Why a case is left out: one that measures time says nothing on a busy machine, and one that needs root says nothing to
 /// others, where it may be left out.
-fn forbidden(options: &Options, case: &Case) -> Option<&'static str> {
+fn forbidden(options: &Options, subject: &dyn Subject, case: &Case) -> Option<&'static str> {
+    let is_everyday = case.usual.is_none_or(|usual| usual.contains(&subject.name()));
+    if !is_everyday && !options.full && options.case.is_empty() {
+        return Some("it takes long: ask for it by --case, or --full");
+    }
     if case.is_alone && !options.full && options.case.is_empty() {
         return Some("it measures time: ask for it by --case, or --full");
     }

@@ -2,16 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use conntally_tests::isolation::Turn;
 
+use super::audit::{expect_sum, lost};
 use crate::agent::Agent;
+use crate::chance::seed;
 use crate::live::{ADDRESSES, Live};
 use crate::proxy::Fault;
 use crate::scene::Scene;
-use crate::sum::Sum;
 
 /// Requests are small, so that many are under way, and figures as fresh as netlink has them.
 const LINES: &str = "batch_records = 50\nwhen_full = \"spool\"\n";
@@ -56,7 +57,7 @@ pub(super) fn in_turn(
     // The thread that has its turn does not see the host's named namespaces again.
     let play = || {
         let _turn = Turn::take()?;
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.subsec_nanos().into());
+        let seed = seed();
         play(scene, &mut Live::open(seed)?).with_context(|| format!("the traffic was drawn with seed {seed}"))
     };
     thread::scope(|scope| scope.spawn(play).join()).map_err(|_| anyhow!("the case panicked: see above"))?
@@ -138,55 +139,5 @@ fn overrun(scene: &Scene<'_>, live: &mut Live, policy: &str) -> Result<()> {
     let ended = scene.stop(agent)?;
     let lost = lost(&ended.log);
     ensure!(lost.bytes > 0, "nothing was lost of {ledger}; its log:\n{}", ended.log);
-    let stored = scene.stored()?;
-    let is = |stored: Sum, lost: Loss| Loss {
-        flows: stored.flows + lost.flows,
-        packets: stored.source.packets + stored.destination.packets + lost.packets,
-        bytes: stored.source.bytes + stored.destination.bytes + lost.bytes,
-    };
-    let nothing = Loss::default();
-    ensure!(
-        is(stored, lost) == is(ledger, nothing),
-        "stored {stored}\nand lost {lost:?}\nbut moved {ledger}\nlog of the agent:\n{}",
-        ended.log
-    );
-    Ok(())
-}
-
-/// What the audit says was lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Loss {
-    bytes: u64,
-    packets: u64,
-    flows: u64,
-}
-
-/// The sum over all reasons of the sink, in the last audit.
-fn lost(log: &str) -> Loss {
-    let audit = log.lines().rev().find(|line| line.contains("audit: ")).unwrap_or_default();
-    let mut sum = Loss::default();
-    for words in audit.split(';').filter(|words| words.contains("test.")) {
-        let figure = |unit: &str| {
-            let before = words.split(unit).next().unwrap_or_default();
-            before.rsplit(' ').next().and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0)
-        };
-        sum.bytes += figure(" bytes");
-        sum.packets += figure(" packets");
-        sum.flows += figure(" flows");
-    }
-    sum
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn losses_of_the_sink_are_added_up_from_the_last_audit() {
-        let log = "WARN audit: a; lost by test.queue_full: 1 bytes, 1 packets, 0 flows\n\
-            WARN audit: completeness; lost by test.queue_full: 300 bytes, 3 packets, 1 flows; lost by \
-            test.unwritten: 20 bytes, 2 packets, 0 flows; of unknown amount: no_slot 2\n\
-            INFO bye";
-        assert_eq!(lost(log), Loss { bytes: 320, packets: 5, flows: 1 });
-    }
+    expect_sum(scene.stored()?, lost, ledger, &ended)
 }

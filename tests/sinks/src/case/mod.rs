@@ -1,15 +1,22 @@
 //! What every sink must do: one table, played with each.
 
 mod answers;
+mod audit;
 mod basics;
 mod breaks;
+mod disks;
+mod keys;
 mod limits;
+mod limits_of_servers;
 mod live;
+mod names;
 mod outages;
 mod refusals;
 mod secure;
 mod soon;
 mod spools;
+mod storms;
+mod troubles;
 
 use anyhow::Result;
 
@@ -28,6 +35,8 @@ pub struct Case {
     pub needs_root: bool,
     /// Whether nothing else may be played meanwhile: it measures time.
     pub is_alone: bool,
+    /// The sinks with which it is played each time, where these are not all.
+    pub usual: Option<&'static [&'static str]>,
     play: fn(&mut Scene<'_>) -> Result<()>,
 }
 
@@ -42,19 +51,24 @@ impl Case {
 }
 
 const fn case(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: true, needs_root: false, is_alone: false, play }
+    Case { name, must, needs_server: true, needs_root: false, is_alone: false, usual: None, play }
 }
 
 const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: false, needs_root: false, is_alone: false, play }
+    Case { name, must, needs_server: false, needs_root: false, is_alone: false, usual: None, play }
 }
 
 const fn root(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: true, needs_root: true, is_alone: false, play }
+    Case { name, must, needs_server: true, needs_root: true, is_alone: false, usual: None, play }
 }
 
 const fn alone(case: Case) -> Case {
     Case { is_alone: true, ..case }
+}
+
+/// It takes long, so only some sinks play it each time.
+const fn with(usual: &'static [&'static str], case: Case) -> Case {
+    Case { usual: Some(usual), ..case }
 }
 
 /// All of them.
@@ -69,7 +83,14 @@ pub const ALL: &[Case] = &[
     case("halves", "a request that is too large for the server is sent in parts", limits::halves),
     case("retries", "each passing failure of a server is tried again", answers::retries),
     case("retry-after", "a server that asks for a pause gets it", answers::obeys_retry_after),
+    case("storm", "a server that refuses for a while has everything afterwards", storms::passes),
+    case(
+        "own-limits",
+        "what a server itself finds too large or too much is stored",
+        limits_of_servers::are_kept,
+    ),
     case("wrong-token", "what a person can mend is waited for, loudly", answers::waits_for_a_person),
+    case("real-token", "a server's own refusal of a key ends when its file is mended", keys::are_read_again),
     case("reset-request", "a request that was reset is sent again", breaks::reset_request),
     case("reset-answer", "what may be stored already is not stored twice", breaks::reset_answer),
     case("truncated", "the same where the answer is cut off", breaks::truncated),
@@ -89,6 +110,22 @@ pub const ALL: &[Case] = &[
         live::loses_coalesced,
     ),
     root("lost-drop-newest", "the same where it drops", live::loses_newest),
+    with(
+        &["influxdb-2", "elasticsearch"],
+        root("disk-full", "what a full disk has no room for is counted to the byte", disks::is_full),
+    ),
+    with(
+        &["influxdb-2", "elasticsearch"],
+        root("troubles-spool", "with a spool no trouble of a server costs anything", troubles::spool),
+    ),
+    with(
+        &["influxdb-2"],
+        root("troubles-coalesce", "without one, what each costs is counted to the byte", troubles::coalesce),
+    ),
+    with(
+        &["elasticsearch"],
+        root("troubles-drop-newest", "the same where the queue drops", troubles::drop_newest),
+    ),
     case(
         "gives-up-loudly",
         "what the server refuses for ever is counted and named",

@@ -22,33 +22,49 @@ pub enum Certificate {
     Stranger,
 }
 
-/// A server's side, and the file with the authority that a client is to trust.
-#[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) server: Arc<ServerConfig>,
-    pub(super) authority: PathBuf,
+/// The authority that clients are to trust, and what it issues.
+#[derive(Debug)]
+pub(super) struct Office {
+    trusted: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
 }
 
-impl Certificate {
-    /// Makes it; the authority's certificate goes into a file below the folder.
-    pub(super) fn issue(self, folder: &Path) -> Result<Identity> {
+impl Office {
+    /// Opens one; its own certificate goes into a file below the folder.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
         let trusted = authority("trusted")?;
-        let path = folder.join("authority.pem");
-        fs::write(&path, trusted.pem())?;
-        let issuer = if self == Self::Stranger { authority("stranger")? } else { trusted };
-        let name = if self == Self::WrongName { "elsewhere.test" } else { "127.0.0.1" };
-        let mut of_server = CertificateParams::new(vec![name.to_owned()])?;
+        let file = folder.join("authority.pem");
+        fs::write(&file, trusted.pem())?;
+        Ok(Self { trusted, file })
+    }
+
+    /// The file with its certificate.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// A server's side with such a certificate.
+    pub(super) fn issue(&self, certificate: Certificate) -> Result<Arc<ServerConfig>> {
+        let stranger = authority("stranger")?;
+        let issuer = if certificate == Certificate::Stranger { &stranger } else { &self.trusted };
+        let names: &[_] = match certificate {
+            Certificate::WrongName => &["elsewhere.test"],
+            _ => &["127.0.0.1", super::NAME],
+        };
+        let mut of_server =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())?;
         of_server.not_before = date_time_ymd(2020, 1, 1);
-        of_server.not_after = date_time_ymd(if self == Self::Expired { 2021 } else { 2099 }, 1, 1);
+        of_server.not_after =
+            date_time_ymd(if certificate == Certificate::Expired { 2021 } else { 2099 }, 1, 1);
         let key = KeyPair::generate()?;
-        let certificate = of_server.signed_by(&key, &issuer)?;
+        let signed = of_server.signed_by(&key, issuer)?;
         let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], secret)?;
-        Ok(Identity { server: Arc::new(server), authority: path })
+            .with_single_cert(vec![signed.der().clone()], secret)?;
+        Ok(Arc::new(server))
     }
 }
 

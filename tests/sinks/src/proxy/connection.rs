@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt::Linger};
 use rustls::{ServerConnection, StreamOwned};
 
-use super::fault::Fault;
+use super::fault::{Fault, SAID};
 use super::message::Message;
-use super::{Seen, Shared};
+use super::{Seen, Shared, lock};
 
 /// Nothing takes longer: neither a server nor a client of a test.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -28,7 +28,7 @@ pub(super) fn serve(tcp: TcpStream, shared: &Shared) -> io::Result<()> {
     match &shared.identity {
         None => talk(tcp, &raw, shared),
         Some(identity) => {
-            let tls = ServerConnection::new(Arc::clone(&identity.server)).map_err(io::Error::other)?;
+            let tls = ServerConnection::new(Arc::clone(&lock(identity))).map_err(io::Error::other)?;
             talk(StreamOwned::new(tls, tcp), &raw, shared)
         }
     }
@@ -93,7 +93,13 @@ impl Answer {
                 forward(request, upstream)?;
                 Self::Reset
             }
-            Fault::Answer { status, retry_after, body } => Self::Whole(own(*status, *retry_after, body)),
+            Fault::Answer { status, retry_after, body } => {
+                Self::Whole(own(*status, retry_after.as_deref(), body))
+            }
+            Fault::AnswerLate { status, retry_after } => {
+                forward(request, upstream)?;
+                Self::Whole(own(*status, retry_after.as_deref(), SAID))
+            }
             Fault::Garbage => Self::Cut(b"\x16\x03\x01 this is not HTTP\r\n\r\n\0\0\0".to_vec()),
             Fault::HalfClose => Self::HalfClosed,
             Fault::Silence => Self::Nothing,
@@ -129,9 +135,13 @@ impl Answer {
 fn forward(request: &Message, upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let mut server = TcpStream::connect(upstream)?;
     server.set_read_timeout(Some(LIMIT))?;
-    server.write_all(&request.to_bytes())?;
+    // Who refuses a request need not read it: what was answered is there all the same when the connection is reset.
+    let sent = server.write_all(&request.to_bytes());
     let mut answer = Vec::new();
-    server.read_to_end(&mut answer)?;
+    let read = server.read_to_end(&mut answer);
+    if answer.is_empty() {
+        sent.and(read)?;
+    }
     if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(last(answer)) }
 }
 

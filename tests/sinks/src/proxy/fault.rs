@@ -1,6 +1,10 @@
 //! What a proxy can do to a request that servers will not do when asked.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+/// The body of answers that only their status tells apart.
+pub(super) const SAID: &str = "{\"error\":\"said by the proxy of the test\"}";
 
 /// What happens to one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,9 +16,16 @@ pub enum Fault {
         /// Status code.
         status: u16,
         /// Value of `Retry-After`.
-        retry_after: Option<&'static str>,
+        retry_after: Option<Cow<'static, str>>,
         /// Body.
         body: &'static str,
+    },
+    /// The server has taken it; the proxy answers as if it had not.
+    AnswerLate {
+        /// Status code.
+        status: u16,
+        /// Value of `Retry-After`.
+        retry_after: Option<Cow<'static, str>>,
     },
     /// The connection is reset while the request is being sent; the server never sees it.
     ResetRequest,
@@ -38,22 +49,25 @@ impl Fault {
     /// An answer of that status, with a body that tells it.
     #[must_use]
     pub const fn status(status: u16) -> Self {
-        Self::Answer { status, retry_after: None, body: "{\"error\":\"said by the proxy of the test\"}" }
+        Self::Answer { status, retry_after: None, body: SAID }
     }
 
     /// The same, asking for a pause.
     #[must_use]
-    pub const fn busy(status: u16, retry_after: &'static str) -> Self {
-        Self::Answer {
-            status,
-            retry_after: Some(retry_after),
-            body: "{\"error\":\"said by the proxy of the test\"}",
-        }
+    pub fn busy(status: u16, retry_after: impl Into<Cow<'static, str>>) -> Self {
+        Self::Answer { status, retry_after: Some(retry_after.into()), body: SAID }
     }
 
     /// Whether the server may have stored what the client cannot know to be stored.
     #[must_use]
     pub const fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::ResetAnswer | Self::Truncate | Self::Trickle(_) | Self::ScrambleBody)
+        matches!(
+            self,
+            Self::ResetAnswer
+                | Self::Truncate
+                | Self::Trickle(_)
+                | Self::ScrambleBody
+                | Self::AnswerLate { .. }
+        )
     }
 }

@@ -1,7 +1,8 @@
 //! A proxy between a client and a real server that misbehaves as a test tells it.
 //!
 //! Each request has a connection of its own. Faults apply to requests whose path has a word in it, one fault each, in
-//! the order in which they were ordered; when all are used up everything passes.
+//! the order in which they were ordered; when all are used up everything passes, unless one fault was ordered for all
+//! further requests.
 
 mod certificate;
 mod connection;
@@ -12,7 +13,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, sleep};
@@ -23,8 +24,12 @@ use anyhow::{Context as _, Result, ensure};
 pub use certificate::Certificate;
 pub use fault::Fault;
 
-use certificate::Identity;
+use certificate::Office;
 use connection::serve;
+use rustls::ServerConfig;
+
+/// A name that its certificates are good for, beside its address; no resolver knows it.
+pub const NAME: &str = "sinks.conntally.invalid";
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -50,7 +55,7 @@ pub struct Seen {
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    authority: Option<PathBuf>,
+    office: Option<Office>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -60,8 +65,11 @@ struct Shared {
     upstream: SocketAddr,
     /// What the path of a request has to contain for faults to apply to it.
     word: &'static str,
-    identity: Option<Identity>,
+    /// Its side of TLS, where it speaks that.
+    identity: Option<Mutex<Arc<ServerConfig>>>,
     plan: Mutex<VecDeque<Fault>>,
+    /// What happens when the plan is used up.
+    lasting: Mutex<Fault>,
     seen: Mutex<Vec<Seen>>,
     is_away: AtomicBool,
     is_over: AtomicBool,
@@ -73,7 +81,7 @@ impl Proxy {
     /// # Errors
     /// When it cannot listen.
     pub fn start(upstream: SocketAddr, word: &'static str) -> Result<Self> {
-        Self::run(upstream, word, None)
+        Self::run(upstream, word, None, None)
     }
 
     /// The same with TLS towards the client; files go below the folder.
@@ -86,18 +94,25 @@ impl Proxy {
         certificate: Certificate,
         folder: &Path,
     ) -> Result<Self> {
-        Self::run(upstream, word, Some(certificate.issue(folder)?))
+        let office = Office::open(folder)?;
+        let identity = office.issue(certificate)?;
+        Self::run(upstream, word, Some(office), Some(Mutex::new(identity)))
     }
 
-    fn run(upstream: SocketAddr, word: &'static str, identity: Option<Identity>) -> Result<Self> {
+    fn run(
+        upstream: SocketAddr,
+        word: &'static str,
+        office: Option<Office>,
+        identity: Option<Mutex<Arc<ServerConfig>>>,
+    ) -> Result<Self> {
         let port = conntally_servers::free_ports(1)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let authority = identity.as_ref().map(|identity| identity.authority.clone());
         let shared = Arc::new(Shared {
             upstream,
             word,
             identity,
             plan: Mutex::default(),
+            lasting: Mutex::new(Fault::Pass),
             seen: Mutex::default(),
             is_away: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -107,7 +122,7 @@ impl Proxy {
             let shared = Arc::clone(&shared);
             move || accept(Some(first), address, &shared)
         });
-        Ok(Self { address, shared, authority, listener: Some(listener) })
+        Ok(Self { address, shared, office, listener: Some(listener) })
     }
 
     /// Where clients go.
@@ -120,12 +135,34 @@ impl Proxy {
     /// The file with the authority that signs its certificate, or would.
     #[must_use]
     pub fn authority(&self) -> Option<&Path> {
-        self.authority.as_deref()
+        self.office.as_ref().map(Office::file)
+    }
+
+    /// Shows another certificate from now on.
+    ///
+    /// # Errors
+    /// When it speaks no TLS.
+    pub fn show(&self, certificate: Certificate) -> Result<()> {
+        let (office, identity) =
+            self.office.as_ref().zip(self.shared.identity.as_ref()).context("this proxy speaks no TLS")?;
+        *lock(identity) = office.issue(certificate)?;
+        Ok(())
+    }
+
+    /// The same address by a name that a resolver has to be told of.
+    #[must_use]
+    pub fn url_by_name(&self) -> String {
+        self.url().replacen(&self.address.ip().to_string(), NAME, 1)
     }
 
     /// Orders faults for the next requests.
     pub fn order(&self, faults: impl IntoIterator<Item = Fault>) {
         lock(&self.shared.plan).extend(faults);
+    }
+
+    /// Orders one for all requests that come after those for which there is another.
+    pub fn insist(&self, fault: Fault) {
+        *lock(&self.shared.lasting) = fault;
     }
 
     /// Faults that no request met yet.
@@ -134,9 +171,10 @@ impl Proxy {
         lock(&self.shared.plan).len()
     }
 
-    /// Forgets them.
+    /// Forgets them, and the one for all requests.
     pub fn behave(&self) {
         lock(&self.shared.plan).clear();
+        self.insist(Fault::Pass);
     }
 
     /// All requests to which faults could have applied, in the order in which they came.
@@ -189,7 +227,7 @@ impl Shared {
         if !path.contains(self.word) {
             return Fault::Pass;
         }
-        lock(&self.plan).pop_front().unwrap_or(Fault::Pass)
+        lock(&self.plan).pop_front().unwrap_or_else(|| lock(&self.lasting).clone())
     }
 
     fn note(&self, seen: Seen) {

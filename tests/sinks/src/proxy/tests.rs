@@ -87,6 +87,18 @@ fn a_scrambled_answer_is_one_that_makes_no_sense() {
 }
 
 #[test]
+fn one_fault_may_be_for_all_requests_and_an_answer_may_hide_that_the_server_has_taken_it() {
+    let (upstream, count) = server();
+    let proxy = Proxy::start(upstream, "/").unwrap();
+    proxy.insist(Fault::status(401));
+    proxy.order([Fault::AnswerLate { status: 503, retry_after: Some("0".into()) }]);
+    let statuses: Vec<_> = (0..3).map(|_| post(&proxy, "/").unwrap().status).collect();
+    assert_eq!((statuses, count.load(Ordering::SeqCst)), (vec![503, 401, 401], 1));
+    proxy.behave();
+    assert_eq!(post(&proxy, "/").unwrap().status, 200);
+}
+
+#[test]
 fn a_proxy_that_is_away_refuses_and_comes_back_at_its_address() {
     let (upstream, _) = server();
     let proxy = Proxy::start(upstream, "/").unwrap();
@@ -129,6 +141,18 @@ fn only_the_right_certificate_is_taken_by_a_client_that_trusts_the_authority() {
         let answer = get_by_tls(&proxy);
         assert_eq!(answer.is_ok(), good, "{certificate:?}: {answer:?}");
     }
+}
+
+#[test]
+fn a_certificate_may_expire_and_be_renewed_under_the_same_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let (upstream, _) = server();
+    let proxy = Proxy::start_tls(upstream, "/", Certificate::Right, folder.path()).unwrap();
+    let taken = [Certificate::Right, Certificate::Expired, Certificate::Right].map(|certificate| {
+        proxy.show(certificate).unwrap();
+        get_by_tls(&proxy).is_ok()
+    });
+    assert_eq!(taken, [true, false, true]);
 }
 
 /// One request as a client that trusts nothing but the file's authority.

@@ -3,15 +3,21 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use conntally_servers::Request;
 use serde_json::{Value, json};
 
-use super::{Subject, Target};
+use super::{Indices, Keys, Narrow, Subject, Target};
 use crate::sum::{Counter, Sum};
 
 /// For a server without security, which does not look at it: there has to be a secret that a log could tell.
 const UNASKED_KEY: &str = "dW5hc2tlZDprZXktb2YtdGhlLXRlc3Rz";
+
+/// The real distributions.
+const WITH_SECURITY: [&str; 2] = ["elasticsearch-8", "elasticsearch-9"];
+
+/// Well-formed, and nobody's.
+const NO_KEY: &str = "bm9ib2R5Om5vLWtleS1vZi10aGUtdGVzdHM=";
 
 /// Finished flows, one document each.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +52,14 @@ impl Subject for Elasticsearch {
         "/_bulk"
     }
 
-    fn lacks(&self, case: &str) -> Option<&'static str> {
-        (case == "soon-live").then_some("it waits for no interval: see soon")
+    fn lacks(&self, case: &str, server: &str) -> Option<&'static str> {
+        match case {
+            "soon-live" => Some("it waits for no interval: see soon"),
+            "real-token" if !WITH_SECURITY.contains(&server) => {
+                Some("this server asks for no key: elasticsearch-8 and -9 do")
+            }
+            _ => None,
+        }
     }
 
     /// The agent makes the data stream itself.
@@ -64,7 +76,7 @@ impl Subject for Elasticsearch {
             "" => UNASKED_KEY,
             key => key,
         };
-        let _ = writeln!(text, "api_key = \"{key}\"");
+        text.push_str(&target.key("api_key", key));
         let _ = authority.map_or(Ok(()), |file| writeln!(text, "ca_file = \"{}\"", file.display()));
         text
     }
@@ -116,6 +128,68 @@ impl Subject for Elasticsearch {
         });
         let name = format!("/_index_template/poison-{}", target.tag);
         ask(target, "PUT", &name).json(&template).expect_success(target.address)?;
+        Ok(())
+    }
+
+    /// One thread writes and one request waits for it: of a request for several shards some are refused.
+    fn narrow(&self) -> Option<Narrow> {
+        Some(Narrow {
+            settings: &[
+                "http.max_content_length=64kb",
+                "thread_pool.write.size=1",
+                "thread_pool.write.queue_size=1",
+            ],
+            url: "url",
+            lines: "compress = false\nconcurrency = 16\nbatch_age = \"1s\"\n",
+            flows: 1_200,
+            statuses: &[413],
+            told: &["rejected_execution", "too large for the server"],
+        })
+    }
+
+    fn prepare_narrow(&self, target: &Target<'_>) -> Result<()> {
+        let template = json!({
+            "index_patterns": [stream(target)], "data_stream": {}, "priority": 1_000,
+            "template": {
+                "mappings": {"properties": {"@timestamp": {"type": "date"}}},
+                "settings": {"number_of_replicas": 0, "number_of_shards": 4},
+            },
+        });
+        let name = format!("/_index_template/narrow-{}", target.tag);
+        ask(target, "PUT", &name).json(&template).expect_success(target.address)?;
+        Ok(())
+    }
+
+    fn keys(&self, target: &Target<'_>) -> Result<Option<Keys>> {
+        let names = [stream(target)];
+        let role = json!({"cluster": [], "indices": [{"names": names, "privileges": ["read"]}]});
+        let wanted = json!({"name": "reader", "role_descriptors": {"reader": role}});
+        let request = ask(target, "POST", "/_security/api_key").json(&wanted);
+        let made = request.expect_success(target.address)?.json()?;
+        let reader = made.get("encoded").and_then(Value::as_str).context("it gave no API key")?;
+        Ok(Some(Keys {
+            right: target.access("api_key").to_owned(),
+            wrong: vec![
+                (NO_KEY.to_owned(), &["401", "; check api_key_file"]),
+                (reader.to_owned(), &["security_exception", "the key or user needs create_doc"]),
+            ],
+        }))
+    }
+
+    fn indices(&self) -> Option<&dyn Indices> {
+        Some(self)
+    }
+}
+
+impl Indices for Elasticsearch {
+    fn roll_over(&self, target: &Target<'_>) -> Result<()> {
+        ask(target, "POST", &format!("/{}/_rollover", stream(target))).expect_success(target.address)?;
+        Ok(())
+    }
+
+    fn block(&self, target: &Target<'_>, is_blocked: bool) -> Result<()> {
+        let request = ask(target, "PUT", &format!("/{}/_settings", stream(target)));
+        request.json(&json!({"index.blocks.write": is_blocked})).expect_success(target.address)?;
         Ok(())
     }
 }

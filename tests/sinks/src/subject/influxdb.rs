@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use conntally_servers::Request;
 use serde_json::{Value, json};
 
-use super::{Subject, Target};
+use super::{Keys, Narrow, Subject, Target};
 use crate::sum::{Counter, Sum};
 
 const FIELDS: [&str; 5] =
@@ -90,7 +90,7 @@ impl Subject for InfluxDb {
         "/write"
     }
 
-    fn lacks(&self, case: &str) -> Option<&'static str> {
+    fn lacks(&self, case: &str, server: &str) -> Option<&'static str> {
         match (self.name, case) {
             ("influxdb-udp", "delivers" | "accounts") => None,
             ("influxdb-udp", _) => Some("datagrams are not answered"),
@@ -102,6 +102,8 @@ impl Subject for InfluxDb {
             ("influxdb-2-grouped", "soon") => {
                 Some("its points come when their interval is over by the clock on the wall: see soon-live")
             }
+            ("influxdb-telegraf", "real-token") => Some("Telegraf knows one token, and refuses others alike"),
+            (_, "own-limits") if server == "influxdb-2" => Some("InfluxDB 2 has no limits of this kind"),
             (_, "soon-live") if self.per_flow => Some("it waits for no interval: see soon"),
             ("influxdb-2-grouped", "batches" | "keeps-limits" | "halves") => {
                 Some("it has few points to send")
@@ -135,11 +137,8 @@ impl Subject for InfluxDb {
             (Interface::Udp, _) => "version = 1\n".to_owned(),
             (Interface::Two, _) => {
                 let org = Some(target.access("org")).filter(|org| !org.is_empty()).unwrap_or("any");
-                format!(
-                    "org = \"{org}\"\nbucket = \"{}\"\ntoken = \"{}\"\n",
-                    target.tag,
-                    target.access("token")
-                )
+                let token = target.key("token", target.access("token"));
+                format!("org = \"{org}\"\nbucket = \"{}\"\n{token}", target.tag)
             }
             (Interface::One, maker) => {
                 // Version 2 takes the token for a password.
@@ -148,9 +147,8 @@ impl Subject for InfluxDb {
                     _ => ("any", target.access("token")),
                 };
                 let database = self.database(target);
-                format!(
-                    "version = 1\ndatabase = \"{database}\"\nuser = \"{user}\"\npassword = \"{password}\"\n"
-                )
+                let password = target.key("password", password);
+                format!("version = 1\ndatabase = \"{database}\"\nuser = \"{user}\"\n{password}")
             }
         };
         let authority =
@@ -184,6 +182,44 @@ impl Subject for InfluxDb {
         let path = format!("/query?db={}&q={query}", self.database(target));
         let answer = login(Request::new("GET", path), target).expect_success(target.address)?.json()?;
         Ok(Some(sum_of(totals(&answer))))
+    }
+
+    /// InfluxDB 1 bounds what a request holds; Telegraf that, too, and what waits to be written.
+    fn narrow(&self) -> Option<Narrow> {
+        let narrow = Narrow {
+            settings: &["max-body-size = 4096"],
+            url: "url",
+            lines: "compress = false\nbatch_age = \"1s\"\n",
+            flows: 300,
+            statuses: &[413],
+            told: &["too large for the server"],
+        };
+        let busy = Narrow {
+            settings: &[],
+            url: "busy_url",
+            flows: 20,
+            statuses: &[413, 429],
+            told: &["too large for the server", "the server is busy"],
+            ..narrow
+        };
+        Some(if self.name == Self::TELEGRAF.name { busy } else { narrow })
+    }
+
+    fn keys(&self, target: &Target<'_>) -> Result<Option<Keys>> {
+        let wrong = "a-token-that-nobody-has".to_owned();
+        if self.interface == Interface::One {
+            let right =
+                target.access(if matches!(maker(target), Maker::InfluxDb1) { "password" } else { "token" });
+            let told: &[_] = &["401", "check user and password_file: it is read again when it changes"];
+            return Ok(Some(Keys { right: right.to_owned(), wrong: vec![(wrong, told)] }));
+        }
+        Ok(Some(Keys {
+            right: target.access("token").to_owned(),
+            wrong: vec![
+                (wrong, &["401", "check token_file: it is read again when it changes"]),
+                (make_reader(target)?, &["403", "the token or user must be allowed to write there"]),
+            ],
+        }))
     }
 
     fn settles_within(&self) -> Duration {
@@ -242,11 +278,25 @@ fn ask(target: &Target<'_>, query: &str) -> Result<()> {
 }
 
 fn make_bucket(target: &Target<'_>) -> Result<()> {
-    let orgs = login(Request::new("GET", "/api/v2/orgs"), target).expect_success(target.address)?.json()?;
-    let org = orgs.pointer("/orgs/0/id").and_then(Value::as_str).context("it has no organisation")?;
-    let bucket = json!({"orgID": org, "name": target.tag, "retentionRules": []});
+    let bucket = json!({"orgID": organisation(target)?, "name": target.tag, "retentionRules": []});
     login(Request::new("POST", "/api/v2/buckets"), target).json(&bucket).expect_success(target.address)?;
     Ok(())
+}
+
+/// A token that may read, and nothing else.
+fn make_reader(target: &Target<'_>) -> Result<String> {
+    let org = organisation(target)?;
+    let permission = json!({"action": "read", "resource": {"type": "buckets", "orgID": org}});
+    let wanted = json!({"orgID": org, "permissions": [permission]});
+    let request = login(Request::new("POST", "/api/v2/authorizations"), target).json(&wanted);
+    let made = request.expect_success(target.address)?.json()?;
+    Ok(made.get("token").and_then(Value::as_str).context("it gave no token")?.to_owned())
+}
+
+fn organisation(target: &Target<'_>) -> Result<String> {
+    let orgs = login(Request::new("GET", "/api/v2/orgs"), target).expect_success(target.address)?.json()?;
+    let org = orgs.pointer("/orgs/0/id").and_then(Value::as_str);
+    Ok(org.context("it has no organisation")?.to_owned())
 }
 
 fn sum_of([flows, source_packets, source_bytes, destination_packets, destination_bytes]: [u64; 5]) -> Sum {

@@ -87,10 +87,77 @@ pub trait Subject: Sync {
     /// When the server does not let itself be set up so.
     fn poison(&self, target: &Target<'_>) -> Result<()>;
 
-    /// Why it cannot play a case, if so.
-    fn lacks(&self, _case: &str) -> Option<&'static str> {
+    /// What its server keeps records in, where that can be seen from outside.
+    fn indices(&self) -> Option<&dyn Indices> {
         None
     }
+
+    /// Limits that its server keeps by itself.
+    fn narrow(&self) -> Option<Narrow> {
+        None
+    }
+
+    /// Makes an empty place for a case with these limits, where the usual one would not do.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    fn prepare_narrow(&self, _: &Target<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keys that its server tells apart, if it asks for one.
+    ///
+    /// # Errors
+    /// When the server makes none.
+    fn keys(&self, _: &Target<'_>) -> Result<Option<Keys>> {
+        Ok(None)
+    }
+
+    /// Why it cannot play a case with a server, if so.
+    fn lacks(&self, _case: &str, _server: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Limits so low that a case meets them.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// Settings of a server that is started for the case; none where the usual one has the limits already.
+    pub settings: &'static [&'static str],
+    /// The name of the address in what a client has to know.
+    pub url: &'static str,
+    /// Lines for the table of the sink.
+    pub lines: &'static str,
+    /// Flows that come.
+    pub flows: u64,
+    /// What the server has to answer by itself at least once.
+    pub statuses: &'static [u16],
+    /// What the agent has to say of it.
+    pub told: &'static [&'static str],
+}
+
+/// What a server says to keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// May write.
+    pub right: String,
+    /// May not, each with what the agent has to say of it.
+    pub wrong: Vec<(String, &'static [&'static str])>,
+}
+
+/// Indices of a server, one behind the other.
+pub trait Indices {
+    /// What comes from now on goes into another index.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    fn roll_over(&self, target: &Target<'_>) -> Result<()>;
+
+    /// Has all of them refuse to be written to, or no longer.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    fn block(&self, target: &Target<'_>, is_blocked: bool) -> Result<()>;
 }
 
 /// Where one case writes.
@@ -102,12 +169,22 @@ pub struct Target<'a> {
     pub address: SocketAddr,
     /// Tells this case from all others: lower-case letters and digits.
     pub tag: &'a str,
+    /// The file in which the agent finds its token, password or key, if it is not in the configuration itself.
+    pub key_file: Option<&'a Path>,
 }
 
 impl<'a> Target<'a> {
     /// What a client has to know, empty if there is no such thing.
     pub(crate) fn access(&self, name: &str) -> &'a str {
         self.access.get(name).map_or("", String::as_str)
+    }
+
+    /// The line of a configuration that tells a token, password or key, or where it is.
+    pub(crate) fn key(&self, name: &str, value: &str) -> String {
+        match self.key_file {
+            Some(file) => format!("{name}_file = \"{}\"\n", file.display()),
+            None => format!("{name} = \"{value}\"\n"),
+        }
     }
 }
 

@@ -1,0 +1,66 @@
+//! A disk that has no room for a spool any more.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount};
+
+use super::audit::{expect_sum, lost};
+use super::live::in_turn;
+use crate::live::{ADDRESSES, Live};
+use crate::scene::Scene;
+
+/// Flows that end at once: fewer than wait in memory. So many times these are more than disk and memory hold.
+const CROWD: u16 = 1_000;
+const CROWDS: u16 = 12;
+const FEW: u16 = 50;
+
+/// Something else moves beside what a case is about.
+const BRIEFLY: Duration = Duration::from_millis(500);
+
+/// The server is away for longer than the disk has room, and comes back.
+pub(super) fn is_full(scene: &mut Scene<'_>) -> Result<()> {
+    in_turn(scene, filled)
+}
+
+fn filled(scene: &Scene<'_>, live: &mut Live) -> Result<()> {
+    let disk = scene.folder().join("disk");
+    fs::create_dir(&disk)?;
+    // It goes with the thread's mount namespace.
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))
+        .with_context(|| format!("cannot mount a small file system at {}", disk.display()))?;
+    let lines = format!(
+        "queue_records = 1024\nbatch_records = 50\nwhen_full = \"spool\"\n{}\
+         spool = {{ dir = \"{}\", segment_bytes = \"1MiB\" }}\ninclude = [\"{ADDRESSES}\"]\n\
+         [source]\nrate_curve = [{{ age = \"0s\", every = \"1s\" }}]",
+        scene.subject().apart(),
+        disk.join("spool").display()
+    );
+    let agent = scene.follow(&lines)?;
+    live.begin()?;
+    live.crowd(FEW)?;
+    live.move_for(BRIEFLY)?;
+    scene.proxy()?.go_away()?;
+    let mut crowds = 0;
+    while !agent.log().contains("queue_full") {
+        ensure!(crowds < CROWDS, "{crowds} crowds do not fill the disk; its log:\n{}", agent.log());
+        live.crowd(CROWD)?;
+        live.move_for(BRIEFLY)?;
+        live.scatter()?;
+        crowds += 1;
+    }
+    scene.proxy()?.come_back()?;
+    scene.until("the disk has room again", &agent, || Ok(agent.log().contains("takes records again")))?;
+    live.crowd(FEW)?;
+    live.move_for(BRIEFLY)?;
+    let ledger = live.end()?;
+    scene.until_still(ledger)?;
+    let ended = scene.stop(agent)?;
+    for words in ["make room on the disk", "what does not fit there is dropped and counted"] {
+        ensure!(ended.log.contains(words), "the log does not say \"{words}\":\n{}", ended.log);
+    }
+    let lost = lost(&ended.log);
+    ensure!(lost.flows > 0, "nothing was lost of {ledger}; its log:\n{}", ended.log);
+    expect_sum(scene.stored()?, lost, ledger, &ended)
+}
