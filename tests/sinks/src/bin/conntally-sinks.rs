@@ -108,9 +108,16 @@ fn parts(options: &Options, subject: &'static dyn Subject) -> Vec<Part> {
     if subject.servers().is_empty() {
         return if options.server.is_empty() { vec![(subject, None)] } else { Vec::new() };
     }
-    let some = if options.full || !options.server.is_empty() { usize::MAX } else { subject.kinds() };
-    let wanted = subject.servers().iter().take(some).filter(|name| chosen(&options.server, name));
+    let cases = || case::ALL.iter().filter(|case| chosen(&options.case, case.name));
+    let is_played = |server: &&&str| cases().any(|case| is_played_with(options, subject, server, case));
+    let wanted = subject.servers().iter().filter(|name| chosen(&options.server, name)).filter(is_played);
     wanted.map(|name| (subject, Some(*name))).collect()
+}
+
+/// Whether a case is played with a server: the usual ones of the sink play all, others what they are there for.
+fn is_played_with(options: &Options, subject: &dyn Subject, server: &str, case: &Case) -> bool {
+    let is_usual = || subject.servers().iter().take(subject.kinds()).any(|usual| *usual == server);
+    options.full || !options.server.is_empty() || is_usual() || case.also == Some(server)
 }
 
 /// Several parts at a time, each in a thread.
@@ -192,12 +199,11 @@ fn play_cases(
 ) -> Result<bool> {
     let mut all_passed = true;
     let place = server.as_ref().map_or(String::new(), |server| format!("{}/", server.kind().name()));
-    for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)) {
+    let with = server.as_ref().map_or("", |server| server.kind().name());
+    let is_played = |case: &&Case| with.is_empty() || is_played_with(options, subject, with, case);
+    for case in case::ALL.iter().filter(|case| chosen(&options.case, case.name)).filter(is_played) {
         let name = format!("{}/{place}{}", subject.name(), case.name);
-        if let Some(why) = subject
-            .lacks(case.name, server.as_ref().map_or("", |server| server.kind().name()))
-            .or_else(|| forbidden(options, subject, case))
-        {
+        if let Some(why) = subject.lacks(case.name, with).or_else(|| forbidden(options, subject, case)) {
             tally.left_out.fetch_add(1, Ordering::Relaxed);
             writeln!(io::stdout(), "test {name} ... not applicable: {why}")?;
         } else if server.is_some() || !case.needs_server {

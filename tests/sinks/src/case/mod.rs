@@ -37,6 +37,8 @@ pub struct Case {
     pub is_alone: bool,
     /// The sinks with which it is played each time, where these are not all.
     pub usual: Option<&'static [&'static str]>,
+    /// The server that it takes where a sink's usual ones lack something: it is played with that one each time, too.
+    pub also: Option<&'static str>,
     play: fn(&mut Scene<'_>) -> Result<()>,
 }
 
@@ -51,15 +53,24 @@ impl Case {
 }
 
 const fn case(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: true, needs_root: false, is_alone: false, usual: None, play }
+    Case { name, must, needs_server: true, needs_root: false, is_alone: false, usual: None, also: None, play }
 }
 
 const fn local(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: false, needs_root: false, is_alone: false, usual: None, play }
+    Case {
+        name,
+        must,
+        needs_server: false,
+        needs_root: false,
+        is_alone: false,
+        usual: None,
+        also: None,
+        play,
+    }
 }
 
 const fn root(name: &'static str, must: &'static str, play: fn(&mut Scene<'_>) -> Result<()>) -> Case {
-    Case { name, must, needs_server: true, needs_root: true, is_alone: false, usual: None, play }
+    Case { name, must, needs_server: true, needs_root: true, is_alone: false, usual: None, also: None, play }
 }
 
 const fn alone(case: Case) -> Case {
@@ -69,6 +80,11 @@ const fn alone(case: Case) -> Case {
 /// It takes long, so only some sinks play it each time.
 const fn with(usual: &'static [&'static str], case: Case) -> Case {
     Case { usual: Some(usual), ..case }
+}
+
+/// The usual servers of a sink lack what it is about.
+const fn also(server: &'static str, case: Case) -> Case {
+    Case { also: Some(server), ..case }
 }
 
 /// All of them.
@@ -84,13 +100,23 @@ pub const ALL: &[Case] = &[
     case("retries", "each passing failure of a server is tried again", answers::retries),
     case("retry-after", "a server that asks for a pause gets it", answers::obeys_retry_after),
     case("storm", "a server that refuses for a while has everything afterwards", storms::passes),
-    case(
-        "own-limits",
-        "what a server itself finds too large or too much is stored",
-        limits_of_servers::are_kept,
+    with(
+        &["influxdb-1", "influxdb-telegraf"],
+        case(
+            "own-limits",
+            "what a server itself finds too large or too much is stored",
+            limits_of_servers::are_kept,
+        ),
     ),
     case("wrong-token", "what a person can mend is waited for, loudly", answers::waits_for_a_person),
-    case("real-token", "a server's own refusal of a key ends when its file is mended", keys::are_read_again),
+    also(
+        "elasticsearch-8",
+        case(
+            "real-token",
+            "a server's own refusal of a key ends when its file is mended",
+            keys::are_read_again,
+        ),
+    ),
     case("reset-request", "a request that was reset is sent again", breaks::reset_request),
     case("reset-answer", "what may be stored already is not stored twice", breaks::reset_answer),
     case("truncated", "the same where the answer is cut off", breaks::truncated),

@@ -78,6 +78,10 @@ pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
         // Killed.
         drop(run);
         scene.proxy()?.behave();
+        // What the next agent meets is in an index behind which there is another one.
+        if let Some(indices) = scene.subject().indices() {
+            indices.roll_over(&scene.target())?;
+        }
     }
     let run = scene.start(&lines(scene))?;
     until_stored(scene, &run, ledger)?;
