@@ -1,6 +1,7 @@
 //! One case with one sink: its folder, its place on the server, the proxy in between.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
@@ -253,6 +254,15 @@ impl<'a> Scene<'a> {
             ensure!(!tells(&ended.log, secret), "the log tells the {name}:\n{}", ended.log);
         }
         Ok(ended)
+    }
+
+    /// Says something beside whether the case passes.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn say(&self, words: &str) -> Result<()> {
+        let server = self.server.as_ref().map_or("", |server| server.kind().name());
+        Ok(writeln!(io::stdout(), "{}/{server}: {words}", self.subject.name())?)
     }
 
     /// How many flows the server finds at this moment.

@@ -1,8 +1,11 @@
 //! What an agent says that it lost, beside what is stored.
 
+use std::fmt;
+
 use anyhow::{Result, ensure};
 
 use crate::agent::Ended;
+use crate::scene::Scene;
 use crate::sum::Sum;
 
 /// What the audit says was lost.
@@ -11,6 +14,13 @@ pub(super) struct Loss {
     pub(super) bytes: u64,
     pub(super) packets: u64,
     pub(super) flows: u64,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, packets, flows } = self;
+        write!(f, "{flows} flows, {packets} packets, {bytes} bytes")
+    }
 }
 
 /// The sum over all reasons of the sink, in the last audit.
@@ -29,8 +39,9 @@ pub(super) fn lost(log: &str) -> Loss {
     sum
 }
 
-/// What is stored and what was lost have to be what moved.
-pub(super) fn expect_sum(stored: Sum, lost: Loss, moved: Sum, ended: &Ended) -> Result<()> {
+/// What is stored and what was lost have to be what moved; tells all three.
+pub(super) fn expect_sum(scene: &Scene<'_>, lost: Loss, moved: Sum, ended: &Ended) -> Result<()> {
+    let stored = scene.stored()?;
     let both = |stored: Sum, lost: Loss| Loss {
         flows: stored.flows + lost.flows,
         packets: stored.source.packets + stored.destination.packets + lost.packets,
@@ -38,10 +49,10 @@ pub(super) fn expect_sum(stored: Sum, lost: Loss, moved: Sum, ended: &Ended) -> 
     };
     ensure!(
         both(stored, lost) == both(moved, Loss::default()),
-        "stored {stored}\nand lost {lost:?}\nbut moved {moved}\nlog of the agent:\n{}",
+        "stored {stored}\nand lost {lost}\nbut moved {moved}\nlog of the agent:\n{}",
         ended.log
     );
-    Ok(())
+    scene.say(&format!("moved {moved}; stored {stored}; lost {lost}"))
 }
 
 #[cfg(test)]

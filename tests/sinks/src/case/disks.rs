@@ -11,17 +11,18 @@ use super::live::in_turn;
 use crate::live::{ADDRESSES, Live};
 use crate::scene::Scene;
 
-/// Flows that end at once: fewer than wait in memory. So many times these are more than disk and memory hold.
-const CROWD: u16 = 1_000;
-const CROWDS: u16 = 12;
+/// Flows that end at once: fewer than wait in memory. So many times these fill the disk at the latest, and then memory.
+const CROWD: u16 = 500;
+const FILL: u16 = 60;
+const OVERFLOW: u16 = 5;
 const FEW: u16 = 50;
 
 /// Something else moves beside what a case is about.
-const BRIEFLY: Duration = Duration::from_millis(500);
+const BRIEFLY: Duration = Duration::from_millis(300);
 
 /// The server is away for longer than the disk has room, and comes back.
 pub(super) fn is_full(scene: &mut Scene<'_>) -> Result<()> {
-    in_turn(scene, filled)
+    in_turn(scene, |scene, live| filled(scene, live))
 }
 
 fn filled(scene: &Scene<'_>, live: &mut Live) -> Result<()> {
@@ -43,12 +44,13 @@ fn filled(scene: &Scene<'_>, live: &mut Live) -> Result<()> {
     live.move_for(BRIEFLY)?;
     scene.proxy()?.go_away()?;
     let mut crowds = 0;
-    while !agent.log().contains("queue_full") {
-        ensure!(crowds < CROWDS, "{crowds} crowds do not fill the disk; its log:\n{}", agent.log());
-        live.crowd(CROWD)?;
-        live.move_for(BRIEFLY)?;
-        live.scatter()?;
+    while !agent.log().contains("make room on the disk") {
+        ensure!(crowds < FILL, "{crowds} crowds do not fill the disk; its log:\n{}", agent.log());
+        come_and_go(live)?;
         crowds += 1;
+    }
+    for _ in 0..OVERFLOW {
+        come_and_go(live)?;
     }
     scene.proxy()?.come_back()?;
     scene.until("the disk has room again", &agent, || Ok(agent.log().contains("takes records again")))?;
@@ -57,10 +59,15 @@ fn filled(scene: &Scene<'_>, live: &mut Live) -> Result<()> {
     let ledger = live.end()?;
     scene.until_still(ledger)?;
     let ended = scene.stop(agent)?;
-    for words in ["make room on the disk", "what does not fit there is dropped and counted"] {
-        ensure!(ended.log.contains(words), "the log does not say \"{words}\":\n{}", ended.log);
-    }
+    let told = ended.log.contains("what does not fit there is dropped and counted");
+    ensure!(told, "the log does not say what becomes of records:\n{}", ended.log);
     let lost = lost(&ended.log);
     ensure!(lost.flows > 0, "nothing was lost of {ledger}; its log:\n{}", ended.log);
-    expect_sum(scene.stored()?, lost, ledger, &ended)
+    expect_sum(scene, lost, ledger, &ended)
+}
+
+fn come_and_go(live: &mut Live) -> Result<()> {
+    live.crowd(CROWD)?;
+    live.move_for(BRIEFLY)?;
+    live.scatter()
 }

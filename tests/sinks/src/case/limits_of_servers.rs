@@ -34,9 +34,9 @@ fn kept(scene: &mut Scene<'_>, narrow: &Narrow) -> Result<()> {
     until_all(scene, &run.agent, ledger)?;
     let (ended, ledger) = scene.finish(run)?;
     let seen = scene.proxy()?.seen();
-    for status in narrow.statuses {
-        let times = seen.iter().filter(|one| one.status == Some(*status)).count();
-        ensure!(times > 0, "its server never answered {status}; log of the agent:\n{}", ended.log);
+    let times = |status: u16| seen.iter().filter(|one| one.status == Some(status)).count();
+    for &status in narrow.statuses {
+        ensure!(times(status) > 0, "its server never answered {status}; log of the agent:\n{}", ended.log);
     }
     for words in narrow.told {
         ensure!(ended.log.contains(words), "the log does not say \"{words}\":\n{}", ended.log);
@@ -44,7 +44,10 @@ fn kept(scene: &mut Scene<'_>, narrow: &Narrow) -> Result<()> {
     for trouble in ["gave up", "account: lost"] {
         ensure!(!ended.log.contains(trouble), "{trouble}; its log:\n{}", ended.log);
     }
-    scene.expect_stored(ledger, &ended)
+    scene.expect_stored(ledger, &ended)?;
+    let refusals: Vec<_> =
+        narrow.statuses.iter().map(|&status| format!("{} times {status}", times(status))).collect();
+    scene.say(&format!("stored {ledger} over {}", refusals.join(" and ")))
 }
 
 fn until_all(scene: &Scene<'_>, agent: &crate::agent::Agent, ledger: Sum) -> Result<()> {

@@ -36,7 +36,7 @@ const FEW: u16 = 50;
 
 /// Every other agent is killed at any moment, the rest when the server has stored what the agent does not know of.
 pub(super) fn kills(scene: &mut Scene<'_>) -> Result<()> {
-    in_turn(scene, killed)
+    in_turn(scene, |scene, live| killed(scene, live))
 }
 
 /// What coalesces has lost what it counts.
@@ -51,8 +51,8 @@ pub(super) fn loses_newest(scene: &mut Scene<'_>) -> Result<()> {
 
 /// Plays with flows that nothing else on this host disturbs, or is disturbed by.
 pub(super) fn in_turn(
-    scene: &Scene<'_>,
-    play: impl Fn(&Scene<'_>, &mut Live) -> Result<()> + Send + Sync,
+    scene: &mut Scene<'_>,
+    play: impl FnOnce(&mut Scene<'_>, &mut Live) -> Result<()> + Send,
 ) -> Result<()> {
     // The thread that has its turn does not see the host's named namespaces again.
     let play = || {
@@ -139,5 +139,5 @@ fn overrun(scene: &Scene<'_>, live: &mut Live, policy: &str) -> Result<()> {
     let ended = scene.stop(agent)?;
     let lost = lost(&ended.log);
     ensure!(lost.bytes > 0, "nothing was lost of {ledger}; its log:\n{}", ended.log);
-    expect_sum(scene.stored()?, lost, ledger, &ended)
+    expect_sum(scene, lost, ledger, &ended)
 }

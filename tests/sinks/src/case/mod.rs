@@ -137,7 +137,7 @@ pub const ALL: &[Case] = &[
     ),
     root("lost-drop-newest", "the same where it drops", live::loses_newest),
     with(
-        &["influxdb-2", "elasticsearch"],
+        &["influxdb-2"],
         root("disk-full", "what a full disk has no room for is counted to the byte", disks::is_full),
     ),
     with(

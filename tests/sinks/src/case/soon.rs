@@ -1,6 +1,5 @@
 //! How long it takes from a record to an answer with it, by an agent and a server that have nothing else to do.
 
-use std::io::{self, Write as _};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -79,7 +78,7 @@ fn judge(scene: &Scene<'_>, mut times: Vec<Duration>) -> Result<()> {
         most.as_secs_f32(),
         of_100(100).as_secs_f32()
     );
-    writeln!(io::stdout(), "{}: {told}", scene.subject().name())?;
+    scene.say(&told)?;
     ensure!(most <= LIMIT, "{told}; 99 have to be within {} s", LIMIT.as_secs());
     Ok(())
 }

@@ -39,7 +39,8 @@ fn weathered(scene: &Scene<'_>, mut chance: Chance) -> Result<()> {
     let told = seen.iter().filter(|one| one.status.is_some_and(|status| status >= 400)).count();
     ensure!(told >= refused, "only {told} of {refused} refusals were told");
     ensure!(ended.log.contains("status 429") || ended.log.contains("status 503"), "its log:\n{}", ended.log);
-    scene.expect_stored(ledger, &ended)
+    scene.expect_stored(ledger, &ended)?;
+    scene.say(&format!("stored {ledger} over {told} refusals of {} requests", seen.len()))
 }
 
 /// What happens to one request.

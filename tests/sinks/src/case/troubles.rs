@@ -28,8 +28,10 @@ const LONG_AGO: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 enum Trouble {
     /// Nothing listens.
     Away,
-    /// It was killed with a request that it had stored, and that it did not answer any more.
+    /// It is killed with a request in its hands.
     Killed,
+    /// It stored a request and did not answer any more.
+    CutOff,
     /// It has too much to do, and says when to come back.
     Storm,
     /// It takes no request, however small.
@@ -46,9 +48,10 @@ enum Trouble {
     RolledOver,
 }
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
     Trouble::Away,
     Trouble::Killed,
+    Trouble::CutOff,
     Trouble::Blocked,
     Trouble::RolledOver,
     Trouble::Storm,
@@ -76,7 +79,7 @@ fn play(scene: &mut Scene<'_>, policy: &str) -> Result<()> {
     in_turn(scene, |scene, live| meet_all(scene, live, policy))
 }
 
-fn meet_all(scene: &Scene<'_>, live: &mut Live, policy: &str) -> Result<()> {
+fn meet_all(scene: &mut Scene<'_>, live: &mut Live, policy: &str) -> Result<()> {
     let names = Names::replace(scene.folder())?;
     let apart = scene.subject().apart();
     // All ends of a crowd come at once, and what has a spool is not to lose any.
@@ -91,23 +94,30 @@ fn meet_all(scene: &Scene<'_>, live: &mut Live, policy: &str) -> Result<()> {
     // Some sinks get nothing else than ends.
     live.scatter()?;
     scene.until("something is stored", &agent, || Ok(scene.stored()? != Default::default()))?;
-    let has_indices = scene.subject().indices().is_some();
-    for trouble in TROUBLES.into_iter().filter(|trouble| has_indices || !trouble.is_about_indices()) {
-        meet(scene, live, &agent, &names, trouble).with_context(|| format!("{trouble:?}"))?;
+    for trouble in TROUBLES {
+        if trouble.can_happen(scene) {
+            meet(scene, live, &agent, &names, trouble).with_context(|| format!("{trouble:?}"))?;
+        }
     }
     let ledger = live.end()?;
     scene.until_still(ledger)?;
     let ended = scene.stop(agent)?;
     let lost = lost(&ended.log);
     let loses = policy != "spool";
-    ensure!((lost.bytes > 0) == loses, "it lost {lost:?} of {ledger}; its log:\n{}", ended.log);
-    expect_sum(scene.stored()?, lost, ledger, &ended)?;
+    ensure!((lost.bytes > 0) == loses, "it lost {lost} of {ledger}; its log:\n{}", ended.log);
+    expect_sum(scene, lost, ledger, &ended)?;
     if loses { Ok(()) } else { scene.expect_stored(ledger, &ended) }
 }
 
 /// More flows begin and end than the queue holds; the agent says why nothing goes on, and goes on when somebody has mended
 /// that.
-fn meet(scene: &Scene<'_>, live: &mut Live, agent: &Agent, names: &Names, trouble: Trouble) -> Result<()> {
+fn meet(
+    scene: &mut Scene<'_>,
+    live: &mut Live,
+    agent: &Agent,
+    names: &Names,
+    trouble: Trouble,
+) -> Result<()> {
     let (said, seen) = (agent.log().len(), scene.proxy()?.seen().len());
     trouble.begin(scene, names)?;
     live.crowd(MANY)?;
@@ -130,11 +140,16 @@ fn meet(scene: &Scene<'_>, live: &mut Live, agent: &Agent, names: &Names, troubl
 }
 
 impl Trouble {
-    fn begin(self, scene: &Scene<'_>, names: &Names) -> Result<()> {
+    fn begin(self, scene: &mut Scene<'_>, names: &Names) -> Result<()> {
+        if self == Self::Killed {
+            // What comes gets as far as the machine, and its server does nothing with it.
+            return scene.server()?.freeze();
+        }
         let proxy = scene.proxy()?;
         match self {
+            Self::Killed => {}
             Self::Away => proxy.go_away()?,
-            Self::Killed | Self::RolledOver => {
+            Self::CutOff | Self::RolledOver => {
                 proxy.insist(Fault::ResetRequest);
                 proxy.order([Fault::ResetAnswer]);
             }
@@ -152,10 +167,14 @@ impl Trouble {
         Ok(())
     }
 
-    fn end(self, scene: &Scene<'_>, names: &Names) -> Result<()> {
+    fn end(self, scene: &mut Scene<'_>, names: &Names) -> Result<()> {
         match self {
-            Self::Away => scene.proxy()?.come_back()?,
             Self::Killed => {
+                scene.server()?.kill()?;
+                scene.server()?.resume()?;
+            }
+            Self::Away => scene.proxy()?.come_back()?,
+            Self::CutOff => {
                 // What was under way is over before it is there again.
                 scene.proxy()?.go_away()?;
                 scene.proxy()?.behave();
@@ -177,7 +196,7 @@ impl Trouble {
     const fn told(self) -> &'static [&'static str] {
         match self {
             Self::Away => &["nothing listens there: is the server running"],
-            Self::Killed | Self::RolledOver => &["retrying"],
+            Self::Killed | Self::CutOff | Self::RolledOver => &["retrying"],
             Self::Storm => &["429"],
             Self::TooLarge => &["413", "see to the server's limits"],
             Self::NoSuchName => &["check the name in the url"],
@@ -187,12 +206,17 @@ impl Trouble {
         }
     }
 
-    const fn is_about_indices(self) -> bool {
-        matches!(self, Self::Blocked | Self::RolledOver)
+    /// Whether the server can be brought into it, and keeps what it has said to be stored.
+    fn can_happen(self, scene: &Scene<'_>) -> bool {
+        match self {
+            Self::Blocked | Self::RolledOver => scene.subject().indices().is_some(),
+            Self::Killed => scene.subject().lacks("restart", "").is_none(),
+            _ => true,
+        }
     }
 
     const fn leaves_doubt(self) -> bool {
-        matches!(self, Self::Killed | Self::RolledOver | Self::Storm)
+        matches!(self, Self::CutOff | Self::RolledOver | Self::Storm)
     }
 }
 
