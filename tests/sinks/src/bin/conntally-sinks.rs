@@ -254,10 +254,12 @@ fn play(
     }
     let result = case.play(&mut scene);
     // Whatever became of it, the next case needs a server.
-    if let Ok(server) = scene.server()
-        && server.pid().is_none()
-    {
-        server.resume()?;
+    if let Ok(server) = scene.server() {
+        match server.pid() {
+            None => server.resume()?,
+            // The case may have ended while it was held.
+            Some(_) => server.thaw()?,
+        }
     }
     if result.is_ok() {
         drop(std::fs::remove_dir_all(scene.folder()));
