@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::Linger};
@@ -135,14 +135,45 @@ impl Answer {
 fn forward(request: &Message, upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let mut server = TcpStream::connect(upstream)?;
     server.set_read_timeout(Some(LIMIT))?;
-    // Who refuses a request need not read it: what was answered is there all the same when the connection is reset.
-    let sent = server.write_all(&request.to_bytes());
+    let (bytes, mut sending) = (request.to_bytes(), server.try_clone()?);
     let mut answer = Vec::new();
-    let read = server.read_to_end(&mut answer);
+    // Who refuses a request need not read it: the answer may be there before all of it is sent.
+    let (sent, read) = thread::scope(|scope| {
+        let sent = scope.spawn(move || sending.write_all(&bytes));
+        let read = read_answer(&mut server, &mut answer);
+        drop(server.shutdown(Shutdown::Both));
+        (sent.join().unwrap_or(Ok(())), read)
+    });
     if answer.is_empty() {
         sent.and(read)?;
     }
     if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(last(answer)) }
+}
+
+/// Reads until the answer is whole or its connection ends.
+fn read_answer(server: &mut TcpStream, answer: &mut Vec<u8>) -> io::Result<()> {
+    let mut bytes = [0; 16 << 10];
+    while !is_whole(answer) {
+        match server.read(&mut bytes)? {
+            0 => break,
+            read => answer.extend_from_slice(bytes.get(..read).unwrap_or_default()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an answer has all that its head announces; one that announces nothing ends with its connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some((head, body)) = parts(answer) else { return false };
+    let value = |name: &str| {
+        let line = head.split("\r\n").find(|line| is_header(line, &[name]))?;
+        Some(line.split_once(':')?.1.trim())
+    };
+    if value("transfer-encoding").is_some() {
+        return body == b"0\r\n\r\n" || body.ends_with(b"\r\n0\r\n\r\n");
+    }
+    let length = value("content-length").and_then(|length| length.parse().ok());
+    head.get(9..12) == Some("204") || length.is_some_and(|length: usize| body.len() >= length)
 }
 
 /// An answer that says that its connection closes; not all servers repeat what they were asked for.

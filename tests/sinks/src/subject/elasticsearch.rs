@@ -140,7 +140,7 @@ impl Subject for Elasticsearch {
                 "thread_pool.write.queue_size=1",
             ],
             url: "url",
-            lines: "compress = false\nconcurrency = 16\nbatch_age = \"1s\"\n",
+            lines: "compress = false\nconcurrency = 16\nbatch_age = \"1s\"\ntimeout = \"20s\"\n",
             flows: 1_200,
             statuses: &[413],
             told: &["rejected_execution", "too large for the server"],
