@@ -138,8 +138,7 @@ impl Server {
     /// When it cannot be signalled.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        // The real distribution of Elasticsearch has a launcher that waits for the server, in the same group.
-        kill(Pid::from_raw(-i32::try_from(child.id())?), Signal::SIGKILL)?;
+        signal_all(&child, Signal::SIGKILL)?;
         child.wait()?;
         Ok(())
     }
@@ -149,7 +148,7 @@ impl Server {
     /// # Errors
     /// When it cannot be signalled.
     pub fn freeze(&self) -> Result<()> {
-        self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::SIGSTOP))
+        self.child.as_ref().map_or(Ok(()), |child| signal_all(child, Signal::SIGSTOP))
     }
 
     /// Lets it go on after [`Server::freeze`].
@@ -157,7 +156,7 @@ impl Server {
     /// # Errors
     /// When it cannot be signalled.
     pub fn thaw(&self) -> Result<()> {
-        self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::SIGCONT))
+        self.child.as_ref().map_or(Ok(()), |child| signal_all(child, Signal::SIGCONT))
     }
 
     /// Lets it run on when this is dropped.
@@ -216,4 +215,9 @@ pub(crate) fn remove(home: &Path, log: &Path) -> Result<()> {
 
 fn signal(child: &Child, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(child.id())?), signal).context("cannot signal the server")
+}
+
+/// Signals its group: the real distribution of Elasticsearch has a launcher that waits for the server.
+fn signal_all(child: &Child, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(-i32::try_from(child.id())?), signal).context("cannot signal the server")
 }
