@@ -1,10 +1,11 @@
 //! UDP: exchanges of any sizes, and bursts of one-packet flows.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Barrier;
-use std::thread;
+use std::thread::{self, sleep};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket as new_socket, sockopt};
@@ -243,9 +244,20 @@ fn shared_socket(address: SocketAddr) -> Result<UdpSocket> {
 }
 
 pub(super) fn socket(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(address).with_context(|| format!("cannot bind UDP {address}"))?;
+    let socket = bind_soon(address).with_context(|| format!("cannot bind UDP {address}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
+}
+
+/// A process that another thread starts holds what was just closed until it runs its program.
+fn bind_soon(address: SocketAddr) -> io::Result<UdpSocket> {
+    for _ in 0..100 {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(10)),
+            bound => return bound,
+        }
+    }
+    UdpSocket::bind(address)
 }
 
 fn arrival(socket: &UdpSocket, size: usize) -> Result<SocketAddr> {
