@@ -1,6 +1,13 @@
-//! The way of an observation to a line of JSON, visits and looks take no memory once as many flows live as before.
+//! The way of an event from the kernel's ring to a line of JSON, visits and looks take no memory once as many flows live as
+//! before.
 #![expect(unsafe_code, reason = "counting allocations needs a global allocator")]
 
+#[path = "../benches/ring/kernel.rs"]
+#[expect(dead_code, reason = "the benchmark does more with it")]
+mod kernel;
+#[path = "../benches/ring/reader.rs"]
+#[expect(dead_code, reason = "as above")]
+mod reader;
 mod sights;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -122,4 +129,30 @@ fn steady_state_takes_no_memory() {
     assert!(visits >= 19 * usize::from(FLOWS), "{visits} visits");
     assert_eq!(table.books().missed.flows, 19 * u64::from(FLOWS / MISSED));
     assert!(table.is_empty());
+}
+
+/// A ring of the kernel is filled by a program that hangs on nothing, and read as the agent reads it.
+#[test]
+fn reading_a_ring_takes_no_memory() {
+    const EVENTS: u32 = 4 * FLOWS as u32;
+    if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var_os("REQUIRE_ROOT_TESTS").is_none(),
+            "not root, and REQUIRE_ROOT_TESTS forbids to skip"
+        );
+        eprintln!("skipped: needs root to load a program");
+        return;
+    }
+    let kernel = kernel::Kernel::new(1 << 20, FLOWS.into()).unwrap();
+    let mut reader = reader::Reader::open(&kernel.ring).unwrap();
+    let mut told = 0;
+    for round in 1..20 {
+        kernel.produce(EVENTS).unwrap();
+        let before = ALLOCATIONS.get();
+        told += reader.read_all();
+        let allocations = ALLOCATIONS.get() - before;
+        assert!(round > 1 || allocations > 0, "allocations are not counted");
+        assert!(round < 10 || allocations == 0, "{allocations} allocations in round {round}");
+    }
+    assert_eq!(told, 19 * u64::from(EVENTS));
 }
