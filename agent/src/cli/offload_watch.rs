@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 /// Rules change; they are listed anew when another flow is offloaded, at most so often in each namespace.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
+/// What is known of a namespace that has no offloaded flow is forgotten after so long: another one may have its number by
+/// then, and is told of, too.
+const FORGET_AFTER: Duration = Duration::from_hours(1);
+
 /// Offloaded flows, by the namespaces they are in.
 #[derive(Debug)]
 pub(super) struct OffloadWatch {
@@ -70,6 +74,10 @@ impl OffloadWatch {
     fn meet(&mut self, netns: u32, flow: FlowId) {
         if !self.flows.entry(netns).or_default().insert(flow) {
             return;
+        }
+        if !self.places.contains_key(&netns) {
+            let is_in_use = |netns: &u32| self.flows.contains_key(netns);
+            self.places.retain(|netns, place| is_in_use(netns) || place.asked.elapsed() < FORGET_AFTER);
         }
         let place = self.places.entry(netns).or_insert_with(|| Place::asked(self.look, netns));
         if place.answer.is_none() && place.asked.elapsed() >= LIST_EVERY {
@@ -181,6 +189,25 @@ mod tests {
         watch.flag(&mut end);
         assert!(end[0].flags.offloaded);
         assert_eq!((watch.uncounted(), watch.flows.len()), (0, 0));
+    }
+
+    #[test]
+    fn namespaces_that_were_left_long_ago_are_forgotten() {
+        let mut watch = watch();
+        for (netns, is_old) in [(5, true), (6, false), (7, true)] {
+            flagged(&mut watch, record(netns, RecordKind::Update, Status::OFFLOAD));
+            if netns != 7 {
+                watch.flag(&mut [record(netns, RecordKind::End, 0)]);
+            }
+            if is_old {
+                let place = watch.places.get_mut(&netns).unwrap();
+                place.asked = place.asked.checked_sub(FORGET_AFTER).unwrap();
+            }
+        }
+        flagged(&mut watch, record(BLIND, RecordKind::Update, Status::OFFLOAD));
+        let mut kept: Vec<_> = watch.places.into_keys().collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [BLIND, 6, 7]);
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Visits {
         self.waiting.clear();
         if !std::mem::replace(&mut self.failed, true) {
             tracing::error!(
-                "flows that went quiet are not looked at, their last bytes come with their end: {error:#}"
+                "flows that are due are not looked at: the last bytes of those that went quiet come with their end, and \
+                 with updates = \"sweep\" there are no updates at all: {error:#}"
             );
         }
     }
