@@ -41,10 +41,7 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
     // SAFETY: the caller's promise.
     unsafe {
         let (netns, now_ns) = (tour::netns(tour, head), (*tour).now_ns);
-        let seat = seat(conntrack, now_ns, netns);
-        if seat.tells_the_flow() && seat.born_ns >= now_ns {
-            return Telling::Passed;
-        }
+        let Some(seat) = seat(conntrack, now_ns, netns) else { return Telling::Passed };
         let about = About {
             kind: EventKind::EXISTING,
             now_ns,
@@ -82,20 +79,20 @@ pub unsafe fn tell(conntrack: Conntrack, head: &mut Head, tour: *mut Tour, event
     }
 }
 
-/// The slot of an entry, a new one if it has none and its bucket has room.
+/// The slot of an entry, a new one if it has none and its bucket has room; `None` if it got one since the run began.
 #[inline(always)]
-fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Seat {
-    let nowhere = Seat { slot: None, born_ns: 0, flags: MIDLIFE, is_new: false };
+fn seat(conntrack: Conntrack, now_ns: u64, netns: u32) -> Option<Seat> {
+    let nowhere = Some(Seat { slot: None, born_ns: 0, flags: MIDLIFE, is_new: false });
     let Some(bucket) = slots::bucket(conntrack) else { return nowhere };
     if let Some(slot) = slots::find_any(bucket, conntrack) {
         let (born_ns, flags) = (slots::born_ns(slot), slots::flags(slot));
-        return Seat { slot: Some(slot), born_ns, flags, is_new: false };
+        return (born_ns < now_ns).then_some(Seat { slot: Some(slot), born_ns, flags, is_new: false });
     }
     let wait = interval(0, netns);
     let flags = MIDLIFE | ANNOUNCED;
     let due = jiffies().wrapping_add(wait);
     match slots::claim_free(bucket, conntrack, now_ns, due, flags) {
-        Some(slot) => Seat { slot: Some(slot), born_ns: now_ns, flags, is_new: true },
+        Some(slot) => Some(Seat { slot: Some(slot), born_ns: now_ns, flags, is_new: true }),
         None => nowhere,
     }
 }
