@@ -47,7 +47,8 @@ impl Directory {
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 
-    /// Reads what the agent before has left. What this version does not understand is set aside, and told of.
+    /// Reads what the agent before has left. What this version does not understand is set aside, and told of; what that
+    /// agent was just writing when it was killed is cut off.
     ///
     /// # Errors
     /// When a file cannot be read.

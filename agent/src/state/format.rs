@@ -49,7 +49,9 @@
 //! machine that loses power loses its flows as well. A snapshot is written in pieces while the log goes on: a flow in
 //! it may be older or newer than the log's beginning, but the log has each flow's latest row, so reading both gives
 //! the latest of all. A snapshot gets its name when it is whole; then older generations are removed. Until then the
-//! older snapshot and all logs after it are read.
+//! older snapshot and all logs after it are read. Any number of agents may be killed before that: who reads the last log
+//! cuts off what its agent was just writing, and removes it where not even the header is whole, before a next one begins.
+//! The first log of all without a snapshot, and with no batch, is that of an agent which died at its start.
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

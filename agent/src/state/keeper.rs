@@ -50,7 +50,7 @@ pub struct Begin {
 pub struct State {
     pub(super) directory: Directory,
     /// Of the present generation.
-    header: Header,
+    pub(super) header: Header,
     /// `None` while the directory cannot be written.
     log: Option<AppendOnly>,
     /// The snapshot under way.

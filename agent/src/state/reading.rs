@@ -1,7 +1,7 @@
 //! Reads the files of the state, whatever they hold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::path::Path;
 
@@ -27,10 +27,15 @@ const TOLD: usize = 32;
 /// Under which damages are counted.
 const DAMAGED: &str = "state_damaged";
 
+/// The generation with which a directory begins. Its agent starts without a flow, so that its snapshot is whole before
+/// its first batch.
+const FIRST: u64 = 1;
+
 /// The ends of so many batches before the last are known. What is read at once makes no more of them.
 const ENDED_BATCHES: u64 = 16;
 
-/// Reads what there is. What this version does not understand is set aside.
+/// Reads what there is. What this version does not understand is set aside; what a killed agent was just writing is cut
+/// off.
 pub(super) fn read(directory: &Directory) -> Result<Found, StateError> {
     let failed = |cause| StateError::Directory {
         what: "cannot read the state in",
@@ -78,6 +83,10 @@ fn read_files(directory: &Directory) -> io::Result<Outcome> {
     let base = files.snapshots.last().copied();
     let logs: Vec<u64> =
         files.logs.iter().copied().filter(|&log| base.is_none_or(|base| log >= base)).collect();
+    if base.is_none() && logs == [FIRST] && is_only_begun(&directory.place(FileKind::Log, FIRST))? {
+        fs::remove_file(directory.place(FileKind::Log, FIRST))?;
+        return Ok(Outcome::Nothing);
+    }
     let mut reading = Reading::default();
     if let Some(base) = base {
         reading.snapshot(&directory.place(FileKind::Snapshot, base))?;
@@ -97,6 +106,44 @@ fn read_files(directory: &Directory) -> io::Result<Outcome> {
         reading.note(directory.path(), 0, "has no log");
     }
     Ok(reading.finish())
+}
+
+/// Whether no batch is in the log and none was ever handed on: its agent died at its start.
+fn is_only_begun(log: &Path) -> io::Result<bool> {
+    if is_headless(log)? {
+        return Ok(true);
+    }
+    let (mut reader, header) = FrameReader::open(BufReader::new(File::open(log)?), FileKind::Log)?;
+    if header.is_err() {
+        return Ok(false);
+    }
+    loop {
+        match reader.next()? {
+            Next::Frame(frame) if matches!(frame.kind, FrameKind::Written | FrameKind::Clock) => {}
+            next => return Ok(matches!(next, Next::Torn | Next::End)),
+        }
+    }
+}
+
+/// Whether the agent died before anything was written to the file.
+fn is_headless(file: &Path) -> io::Result<bool> {
+    Ok(file.metadata()?.len() < HEADER_BYTES as u64)
+}
+
+/// Leaves of a log what was written whole: soon it is not the last one, and then an end within a batch is damage.
+fn cut(log: &Path, whole: u64) {
+    let cut = OpenOptions::new().write(true).open(log).and_then(|file| file.set_len(whole));
+    tell_if_uncut(log, cut);
+}
+
+fn tell_if_uncut(log: &Path, cut: io::Result<()>) {
+    if let Err(error) = cut {
+        tracing::warn!(
+            "{} cannot be cut to what was written whole ({error}): if this agent is killed before its first snapshot \
+             is whole, the next one counts it as damaged",
+            log.display()
+        );
+    }
 }
 
 /// What was read so far.
@@ -148,8 +195,9 @@ impl Reading {
     }
 
     fn log(&mut self, path: &Path, is_last: bool) -> io::Result<()> {
-        // The agent died before it wrote anything to it: all is in the one before.
-        if is_last && self.header.is_some() && path.metadata()?.len() < HEADER_BYTES as u64 {
+        if is_last && self.header.is_some() && is_headless(path)? {
+            // All is in the one before.
+            tell_if_uncut(path, fs::remove_file(path));
             return Ok(());
         }
         let Some(mut reader) = self.open(path, FileKind::Log)? else { return Ok(()) };
@@ -201,6 +249,7 @@ impl Reading {
                         "{} ends within a batch that was never handed on (byte {offset}); it is left out",
                         path.display()
                     );
+                    cut(path, offset);
                     return Ok(None);
                 }
                 Next::Torn | Next::Damaged => {

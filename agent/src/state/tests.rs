@@ -1,6 +1,6 @@
 //! The state against an agent that dies at any moment, and against files that were damaged.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,21 +47,29 @@ fn past(dir: &TempDir) -> Option<Past> {
 
 impl Agent {
     fn fresh(dir: &TempDir) -> Self {
-        Self::start(dir, SINCE, 0, |_| ())
+        Self::start(dir, SINCE, 0, &BTreeMap::new(), |_| ())
     }
 
-    fn start(dir: &TempDir, since: Anchor, next_batch: u64, fill: impl FnOnce(&mut FlowTable)) -> Self {
+    fn start(
+        dir: &TempDir,
+        since: Anchor,
+        next_batch: u64,
+        unwritten: &BTreeMap<u64, Vec<Record>>,
+        fill: impl FnOnce(&mut FlowTable),
+    ) -> Self {
         let mut table = FlowTable::new(FlowTableOptions::new(100_000, BOOT, since));
         fill(&mut table);
         table.keep_journal();
         let begin = Begin { boot_id: BOOT, accounting_since: since, next_batch, clock: Vec::new() };
-        let state = State::begin(directory(dir), begin, &table, &[]);
-        Self { table, state, backlog: Backlog::default(), handed_on: Vec::new() }
+        let backlog = Backlog::default();
+        unwritten.iter().for_each(|(number, records)| backlog.push(*number, records.clone().into()));
+        let state = State::begin(directory(dir), begin, &table, &backlog.batches());
+        Self { table, state, backlog, handed_on: Vec::new() }
     }
 
     /// Follows on where another was killed.
     fn after(dir: &TempDir, past: &Past, now: u64) -> Self {
-        Self::start(dir, since(past, now), past.next_batch, |table| restore(table, past))
+        Self::start(dir, since(past, now), past.next_batch, &past.unwritten, |table| restore(table, past))
     }
 
     fn see(&mut self, observations: Vec<Observation>) -> Vec<Record> {
@@ -223,7 +231,7 @@ fn what_moved_while_no_agent_ran_is_billed_once_and_ids_stay() {
 
 /// The programs that outlive an agent tell the same births.
 fn after_with_programs(dir: &TempDir, past: &Past) -> Agent {
-    Agent::start(dir, past.accounting_since, past.next_batch, |table| {
+    Agent::start(dir, past.accounting_since, past.next_batch, &past.unwritten, |table| {
         past.followed_on().for_each(|flow| table.restore(&flow));
         past.ended.iter().for_each(|flow| table.restore_ended(flow));
     })
@@ -366,12 +374,73 @@ fn a_log_that_was_only_just_made_is_no_damage() {
     let before = past(&dir).unwrap();
     for bytes in [0, 1, super::format::HEADER_BYTES - 1] {
         fs::write(&next, vec![0; bytes]).unwrap();
+        assert_eq!(past(&dir).unwrap().damage, []);
+        assert!(!next.exists(), "one that is left would lie between others");
+        fs::write(&next, vec![0; bytes]).unwrap();
         let past = past(&dir).unwrap();
         assert_eq!((past.damage, past.next_batch), (Vec::new(), before.next_batch), "{bytes} bytes");
         assert_eq!(past.flows.len(), before.flows.len());
     }
     fs::write(&next, [0; super::format::HEADER_BYTES]).unwrap();
     assert_eq!(past(&dir).unwrap().damage.len(), 1);
+}
+
+/// The files of a directory, by name.
+fn files(dir: &TempDir) -> BTreeMap<String, Vec<u8>> {
+    let read = |name: String| (name.clone(), fs::read(dir.path().join(name)).unwrap());
+    past_files(dir).into_iter().map(read).collect()
+}
+
+fn put_back(dir: &TempDir, files: &BTreeMap<String, Vec<u8>>) {
+    past_files(dir).iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+    files.iter().for_each(|(name, bytes)| fs::write(dir.path().join(name), bytes).unwrap());
+}
+
+/// The directory as an agent leaves it that is killed before its snapshot is whole: what was there `before`, and its log
+/// up to some byte.
+fn kill_before_its_snapshot(agent: Agent, before: &BTreeMap<String, Vec<u8>>, dir: &TempDir, place: usize) {
+    let log = agent.state.directory.place(FileKind::Log, agent.state.header.generation);
+    drop(agent);
+    let written = fs::read(&log).unwrap();
+    put_back(dir, before);
+    fs::write(&log, &written[..place % (written.len() + 1)]).unwrap();
+}
+
+#[test]
+fn an_agent_that_dies_at_the_very_first_start_has_damaged_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Agent::fresh(&dir).state.directory.place(FileKind::Log, 1);
+    let begun = fs::read(&log).unwrap();
+    for length in 0..=begun.len() {
+        put_back(&dir, &[("log.1".to_owned(), begun[..length].to_vec())].into());
+        let found = directory(&dir).read().unwrap();
+        assert!(found.past.is_none() && found.losses.is_empty() && !log.exists(), "{length} bytes");
+    }
+    let mut agent = Agent::fresh(&dir);
+    live(&mut agent);
+    drop(agent);
+    fs::remove_file(dir.path().join("snapshot.1")).unwrap();
+    assert_eq!(past(&dir).unwrap().damage.len(), 1, "batches without a snapshot are not all");
+}
+
+#[test]
+fn a_start_that_is_killed_among_many_flows_leaves_the_log_of_the_one_before_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    agent.see((1..=5_000).map(|port| sight(New, port, 2, 1)).collect());
+    let flows = agent.flows();
+    let log = agent.state.directory.place(FileKind::Log, 1);
+    agent.see(vec![sight(Update, 1, 3, 10)]);
+    drop(agent);
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() - 1]).unwrap();
+    let next = Agent::after(&dir, &past(&dir).unwrap(), SINCE.boot_ns + 60 * SECOND);
+    assert!(next.state.copy.is_some(), "its snapshot is not whole");
+    drop(next);
+    let past = past(&dir).unwrap();
+    assert_eq!(past.damage, []);
+    let totals = |flows: &Flows| flows.iter().map(|(id, flow)| (*id, flow.totals)).collect::<HashMap<_, _>>();
+    assert_eq!(totals(&past.flows), totals(&flows));
 }
 
 /// Bills on after `past` was read, and looks whether more was billed than moved.
@@ -583,6 +652,36 @@ proptest! {
             prop_assert_eq!(&read[2 * place].0, record);
             prop_assert_eq!(read[2 * place].1, table.journal()[place]);
             prop_assert_eq!(&read[2 * place + 1].0, record);
+        }
+    }
+
+    #[test]
+    fn kills_in_a_row_before_a_snapshot_is_whole_cost_only_what_was_never_handed_on(
+        kills in proptest::collection::vec(any::<usize>(), 1..6),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut agent = Agent::fresh(&dir);
+        live(&mut agent);
+        let mut handed_on = agent.handed_on.clone();
+        drop(agent);
+        for (kill, at) in kills.into_iter().zip(10..) {
+            let known = past(&dir).unwrap();
+            let before = files(&dir);
+            let mut agent = Agent::after(&dir, &known, SINCE.boot_ns + 60 * SECOND);
+            agent.see((1..=4).map(|port| sight(Update, port, at, 10 * at)).collect());
+            agent.see(vec![sight(End, 7, at, 1), sight(New, 100 + at as u16, at, 1)]);
+            handed_on.extend(agent.handed_on.clone());
+            kill_before_its_snapshot(agent, &before, &dir, kill);
+            let past = past(&dir).unwrap();
+            prop_assert_eq!(&past.damage, &[]);
+            // Nothing was handed on that is not in a log.
+            handed_on.retain(|(number, _)| *number < past.next_batch);
+            let unwritten: Vec<_> = past.unwritten.keys().copied().collect();
+            prop_assert_eq!(unwritten, handed_on.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+            let billed = deltas(unique(&handed_on));
+            for flow in past.flows.values() {
+                prop_assert_eq!(billed.get(&flow.flow_id), Some(&flow.totals.original.bytes));
+            }
         }
     }
 
