@@ -42,12 +42,14 @@ fn play(input: &[u8]) {
     fs::write(PLACE.join("log.1"), log).expect("there is room");
     let Ok(Found { past: Some(past), .. }) = directory.read() else { return };
     let records: usize = past.unwritten.values().map(Vec::len).sum();
-    assert!((past.flows.len() + records) * FLOW <= 2 * length, "more than there are bytes for");
+    let flows = past.flows.len() + past.ended.len();
+    assert!((flows + records) * FLOW <= 2 * length, "more than there are bytes for");
     let mut table = FlowTable::new(FlowTableOptions::new(8, past.boot_id, past.accounting_since));
     past.clock.iter().for_each(|reading| {
         table.re_anchor(*reading);
     });
     past.followed_on().for_each(|flow| table.restore(&flow));
+    past.ended.iter().for_each(|flow| table.restore_ended(flow));
     assert!(table.len() <= 8);
     table.abandon(&mut Vec::new());
 }

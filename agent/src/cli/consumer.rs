@@ -137,6 +137,9 @@ impl Consumer {
         if let Ok(now) = now {
             self.re_anchor(now);
         }
+        if let Some(state) = &mut self.state {
+            state.note_settled(self.table.settled_batches());
+        }
         self.apply(batch);
         // What did not fit shows in the sink's counters.
         let flow = if self.state.is_some() { self.offer_kept(sink) } else { self.offer(sink) };

@@ -53,4 +53,5 @@ pub use community_id::CommunityId;
 pub use nat::nat_kind;
 pub use options::{FlowTableOptions, Visits, Wanted};
 pub use saved::SavedFlow;
+pub(crate) use table::LATE_BATCHES;
 pub use table::{FlowTable, FlowTableStats};

@@ -51,6 +51,8 @@ pub struct SavedFlow {
     pub weak: bool,
     /// It was found gone and has had its end; kept so that it is not billed again if it turns up.
     pub missed: bool,
+    /// Its end was told; kept so that a sight which comes late, or once more, is not billed.
+    pub ended: bool,
     /// No record of it was wanted yet: nothing of its totals was billed.
     pub held: bool,
 }
@@ -90,6 +92,7 @@ impl FlowState {
             no_counters: self.facts.has(Facts::NO_COUNTERS),
             weak: self.facts.has(Facts::WEAK),
             missed: self.facts.has(Facts::MISSED),
+            ended: self.facts.has(Facts::ENDED) && !self.facts.has(Facts::MISSED),
             held: self.facts.has(Facts::HELD),
         }
     }
@@ -128,7 +131,7 @@ impl Facts {
         facts.set(Self::NO_COUNTERS, saved.no_counters);
         facts.set(Self::WEAK, saved.weak);
         facts.set(Self::MET_MIDLIFE, true);
-        facts.set(Self::ENDED, saved.missed);
+        facts.set(Self::ENDED, saved.missed || saved.ended);
         facts.set(Self::MISSED, saved.missed);
         facts.set(Self::HELD, saved.held);
         facts

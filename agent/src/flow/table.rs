@@ -30,7 +30,7 @@ use crate::model::{
 use crate::source::{Batch, Losses};
 
 /// Settled batches after which nothing late can come from an ended flow: one would do by the source's promise.
-const LATE_BATCHES: u64 = 2;
+pub(crate) const LATE_BATCHES: u64 = 2;
 
 /// Observations whose flows are fetched from memory together.
 const TOGETHER: usize = 32;
@@ -206,11 +206,11 @@ impl FlowTable {
         self.flows.positions().end
     }
 
-    /// The flows at these places that an agent which starts later has to know: those that live, and those whose end
-    /// was not seen.
+    /// The flows at these places, which an agent that starts later has to know: those that live, and those that have
+    /// ended and are remembered.
     pub fn save(&self, places: std::ops::Range<u32>) -> impl Iterator<Item = SavedFlow> + '_ {
-        let is_needed = |flow: &&FlowState| !flow.facts.has(Facts::ENDED) || flow.facts.has(Facts::MISSED);
-        places.filter_map(|place| self.flows.get(place)).filter(is_needed).map(FlowState::saved)
+        let flows = places.filter_map(|place| self.flows.get(place));
+        flows.filter(|flow| !is_forgotten(flow)).map(FlowState::saved)
     }
 
     /// A record of each living flow that brings nothing.
@@ -223,6 +223,9 @@ impl FlowTable {
     /// Takes in a flow of an agent that ran before, in this boot. To be called before the first batch. Whatever the
     /// flow moved meanwhile is in its next record.
     pub fn restore(&mut self, saved: &SavedFlow) {
+        if saved.ended {
+            return self.restore_ended(saved);
+        }
         let is_full = if saved.missed {
             self.missed.len() >= self.options.max_ended
         } else {
@@ -240,12 +243,11 @@ impl FlowTable {
     /// called before the first batch. What that agent had read but not given back comes again, and must not count
     /// twice.
     pub fn restore_ended(&mut self, saved: &SavedFlow) {
-        let mut flow = FlowState::restored(saved);
-        flow.facts.set(Facts::ENDED, true);
-        flow.facts.set(Facts::MISSED, false);
+        let mut flow = FlowState::restored(&SavedFlow { ended: true, missed: false, ..*saved });
         flow.facts.set(Facts::TOLD_BEFORE, true);
         let position = self.flows.insert_unhashed(flow);
         self.ended.push_back(Ended::of(position, &flow, self.settled_batches + LATE_BATCHES));
+        self.forget_ended();
     }
 
     /// Ends every flow as missed, with the totals known: their boot is over.
@@ -563,6 +565,11 @@ impl FlowTable {
         let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
         flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start)
     }
+}
+
+/// Whether it lies at a place that is free by now.
+fn is_forgotten(flow: &FlowState) -> bool {
+    flow.facts.has(Facts::ENDED) && flow.flow_id.0 == 0
 }
 
 /// Whether a walk of the kernel's table met the flow: proof that it lives, but not a record.

@@ -40,9 +40,14 @@
 //! | 4 clock | log | 0 | readings of both clocks around each step of the wall clock, 16 bytes each: boot clock, wall clock |
 //! | 5 flows | snapshot | of the first flow in it | flows |
 //! | 6 end | snapshot | flows in the snapshot | none |
+//! | 7 settled | log | settled batches that were given back to the kernel since the last such frame | none |
 //!
 //! Flow, 244 bytes: see [`FlowRow`]. Entry, 304 bytes: see [`EntryRow`]. Batches are numbered in their order without
 //! gaps, over all generations.
+//!
+//! **Ends.** A flow whose end was told is remembered, as what was read of it may come again: from the ring of programs
+//! that outlive the agent, or late from another one. It is in the snapshot, or its end in a batch. It can be forgotten
+//! when two settled batches since, its own included, were given back; a frame of kind 7 stands before the next batch.
 //!
 //! **What holds.** A batch is appended before it is handed to the output, with one write, so whatever the output has
 //! seen is in the log. What a process has written stays when it is killed; no `fsync` is needed for that, and a
@@ -193,10 +198,13 @@ pub(super) enum FrameKind {
     Flows,
     /// The end of a snapshot.
     End,
+    /// What need not be remembered any more.
+    Settled,
 }
 
 impl FrameKind {
-    const ALL: [Self; 6] = [Self::Batch, Self::Carried, Self::Written, Self::Clock, Self::Flows, Self::End];
+    const ALL: [Self; 7] =
+        [Self::Batch, Self::Carried, Self::Written, Self::Clock, Self::Flows, Self::End, Self::Settled];
 
     const fn number(self) -> u8 {
         match self {
@@ -206,6 +214,7 @@ impl FrameKind {
             Self::Clock => 4,
             Self::Flows => 5,
             Self::End => 6,
+            Self::Settled => 7,
         }
     }
 }

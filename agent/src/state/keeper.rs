@@ -59,6 +59,10 @@ pub struct State {
     next_batch: u64,
     clock: Vec<Anchor>,
     now: Anchor,
+    /// Settled batches that were given back to the kernel.
+    settled: u64,
+    /// Those of them that the log need not be told of any more.
+    settled_noted: u64,
     noted: u64,
     noted_at: Instant,
     pub(super) try_again: Option<Instant>,
@@ -82,6 +86,8 @@ impl State {
             next_batch,
             clock,
             now: Anchor::now().unwrap_or(accounting_since),
+            settled: 0,
+            settled_noted: 0,
             noted: 0,
             noted_at: Instant::now(),
             try_again: None,
@@ -108,13 +114,25 @@ impl State {
         self.write_buffer();
     }
 
+    /// Notes how many settled batches the table had taken in before the one that was read now; to be called before
+    /// it takes that one in. Their room in the kernel's rings was given back.
+    pub const fn note_settled(&mut self, batches: u64) {
+        self.settled = batches;
+    }
+
     /// Appends a batch of at most [`BATCH_RECORDS`] records, each with its flow as it was then; to be called before
     /// it is handed on. Returns its number.
     pub fn append(&mut self, records: &[Record], flows: &[SavedFlow]) -> u64 {
         let number = self.next_batch;
         self.next_batch += 1;
-        let frame = Frame { kind: FrameKind::Batch, number, boot_ns: self.now.boot_ns };
+        let boot_ns = self.now.boot_ns;
         self.buffer.clear();
+        let settled = self.settled.saturating_sub(self.settled_noted);
+        if settled > 0 {
+            Frame { kind: FrameKind::Settled, number: settled, boot_ns }.append(&mut self.buffer, |_| ());
+            self.settled_noted = self.settled;
+        }
+        let frame = Frame { kind: FrameKind::Batch, number, boot_ns };
         frame.append(&mut self.buffer, |payload| {
             records.iter().zip(flows).for_each(|(record, flow)| write_entry(record, flow, payload));
         });
@@ -171,7 +189,7 @@ impl State {
             log.append(&self.buffer)?;
         }
         self.log = Some(log);
-        self.noted = written;
+        (self.noted, self.settled_noted) = (written, self.settled);
         self.copy = Some(Copy::begin(&self.directory, &self.header)?);
         self.go_on_with_copy(table)
     }

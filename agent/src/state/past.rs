@@ -25,7 +25,7 @@ pub struct Past {
     pub until_boot_ns: u64,
     /// The flows it knew.
     pub flows: Flows,
-    /// The flows whose ends it told last. What it had read of them may come again from the kernel.
+    /// The flows whose ends it, or an agent before it, told last. What was read of them may come again from the kernel.
     pub ended: Vec<SavedFlow>,
     /// Batches that it may not have written, by number.
     pub unwritten: BTreeMap<u64, Vec<Record>>,

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::path::Path;
 
+use foldhash::quality::RandomState;
+use hashbrown::HashSet;
 use zerocopy::FromBytes;
 
 use super::format::{AnchorRow, FileKind, Frame, FrameKind, HEADER_BYTES, Header, HeaderError, VERSION};
@@ -12,8 +14,8 @@ use super::past::{Damage, Flows, Found, Past};
 use super::reader::{FrameReader, Next};
 use super::row::{FLOW_BYTES, read_entries, read_flows};
 use super::{Directory, StateError};
-use crate::flow::SavedFlow;
-use crate::model::{Anchor, Record, RecordKind};
+use crate::flow::{LATE_BATCHES, SavedFlow};
+use crate::model::{Anchor, FlowId, Record};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
@@ -30,9 +32,6 @@ const DAMAGED: &str = "state_damaged";
 /// The generation with which a directory begins. Its agent starts without a flow, so that its snapshot is whole before
 /// its first batch.
 const FIRST: u64 = 1;
-
-/// The ends of so many batches before the last are known. What is read at once makes no more of them.
-const ENDED_BATCHES: u64 = 16;
 
 /// Reads what there is. What this version does not understand is set aside; what a killed agent was just writing is cut
 /// off.
@@ -153,7 +152,9 @@ struct Reading {
     version: Option<u16>,
     until_boot_ns: u64,
     flows: Flows,
-    /// With the numbers of their batches, ascending.
+    /// Settled batches that were given back, over all agents.
+    settled: u64,
+    /// With how many those were when the end was told, ascending.
     ended: VecDeque<(u64, SavedFlow)>,
     unwritten: BTreeMap<u64, Vec<Record>>,
     written: u64,
@@ -208,6 +209,7 @@ impl Reading {
                 FrameKind::Carried => self.take_batch(frame.number, reader.payload(), path, false),
                 FrameKind::Written => self.take_written(frame.number),
                 FrameKind::Clock => self.take_clock(reader.payload()),
+                FrameKind::Settled => self.take_settled(frame.number),
                 FrameKind::Flows | FrameKind::End => {
                     self.note(path, reader.offset(), "holds what a log has not")
                 }
@@ -267,6 +269,7 @@ impl Reading {
         for flow in read_flows(payload) {
             count += 1;
             match flow {
+                Some(flow) if flow.ended => self.ended.push_back((self.settled, flow)),
                 Some(flow) => drop(self.flows.insert(flow.flow_id, flow)),
                 None => self.note(path, 0, "holds a flow that cannot be"),
             }
@@ -283,27 +286,28 @@ impl Reading {
             };
             records.push(record);
             if has_flows {
-                self.take_flow(number, &record, flow);
+                self.take_flow(flow);
             }
         }
-        self.forget_ended(number);
         self.next_batch = self.next_batch.max(number.saturating_add(1));
         if number >= self.written {
             self.unwritten.insert(number, records);
         }
     }
 
-    fn take_flow(&mut self, number: u64, record: &Record, flow: SavedFlow) {
-        if record.kind == RecordKind::End && !flow.missed {
+    fn take_flow(&mut self, flow: SavedFlow) {
+        if flow.ended {
             self.flows.remove(&flow.flow_id);
-            self.ended.push_back((number, flow));
+            self.ended.push_back((self.settled, flow));
         } else {
             self.flows.insert(flow.flow_id, flow);
         }
     }
 
-    fn forget_ended(&mut self, now: u64) {
-        while self.ended.front().is_some_and(|(number, _)| number.saturating_add(ENDED_BATCHES) < now) {
+    /// Forgets what the agent's flow table had forgotten by then, too: nothing of it can come again.
+    fn take_settled(&mut self, batches: u64) {
+        self.settled = self.settled.saturating_add(batches);
+        while self.ended.front().is_some_and(|(at, _)| at.saturating_add(LATE_BATCHES) <= self.settled) {
             self.ended.pop_front();
         }
     }
@@ -325,12 +329,15 @@ impl Reading {
             return Outcome::Version(version);
         }
         let Some(header) = self.header else { return Outcome::Unreadable(self.damage, self.damages) };
+        // What ended while a snapshot was written may be in both files.
+        let mut known: HashSet<FlowId, RandomState> = HashSet::default();
+        let ended = self.ended.into_iter().map(|(_, flow)| flow);
         let past = Past {
             boot_id: header.boot_id,
             accounting_since: header.accounting_since,
             until_boot_ns: self.until_boot_ns,
             flows: self.flows,
-            ended: self.ended.into_iter().map(|(_, flow)| flow).collect(),
+            ended: ended.filter(|flow| known.insert(flow.flow_id)).collect(),
             unwritten: self.unwritten,
             next_batch: self.next_batch,
             clock: self.clock,

@@ -59,7 +59,7 @@ pub(super) struct FlowRow {
     zone: U16,
     protocol_state: u8,
     /// Bit 0: midlife, 1: no counters, 2: weak id, 3: missed, 4: the protocol state is known, 5: nothing of
-    /// it was billed yet.
+    /// it was billed yet, 6: its end was told. 3 and 6 exclude each other.
     facts: u8,
 }
 
@@ -98,7 +98,8 @@ const WEAK: u8 = 1 << 2;
 const MISSED: u8 = 1 << 3;
 const STATE_KNOWN: u8 = 1 << 4;
 const HELD: u8 = 1 << 5;
-const ALL_FACTS: u8 = MIDLIFE | NO_COUNTERS | WEAK | MISSED | STATE_KNOWN | HELD;
+const ENDED: u8 = 1 << 6;
+const ALL_FACTS: u8 = MIDLIFE | NO_COUNTERS | WEAK | MISSED | STATE_KNOWN | HELD | ENDED;
 
 const HAS_MOVED: u8 = 1;
 const OFFLOADED: u8 = 1 << 1;
@@ -188,17 +189,18 @@ impl From<&SavedFlow> for FlowRow {
                 | bit(flow.weak, WEAK)
                 | bit(flow.missed, MISSED)
                 | bit(flow.protocol_state.is_some(), STATE_KNOWN)
-                | bit(flow.held, HELD),
+                | bit(flow.held, HELD)
+                | bit(flow.ended, ENDED),
         }
     }
 }
 
 impl FlowRow {
     fn flow(&self) -> Option<SavedFlow> {
-        if self.facts & !ALL_FACTS != 0 {
+        let has = |bit: u8| self.facts & bit != 0;
+        if has(!ALL_FACTS) || (has(MISSED) && has(ENDED)) {
             return None;
         }
-        let has = |bit: u8| self.facts & bit != 0;
         Some(SavedFlow {
             flow_id: FlowId(u128::from_le_bytes(self.flow_id)),
             conntrack: self.conntrack.get(),
@@ -223,6 +225,7 @@ impl FlowRow {
             weak: has(WEAK),
             missed: has(MISSED),
             held: has(HELD),
+            ended: has(ENDED),
         })
     }
 }

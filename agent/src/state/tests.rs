@@ -1,5 +1,7 @@
 //! The state against an agent that dies at any moment, and against files that were damaged.
 
+mod kills;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
@@ -73,8 +75,13 @@ impl Agent {
     }
 
     fn see(&mut self, observations: Vec<Observation>) -> Vec<Record> {
+        self.take(Batch { observations, settled: true, look: None })
+    }
+
+    fn take(&mut self, batch: Batch) -> Vec<Record> {
         let mut records = Vec::new();
-        self.table.apply(&Batch { observations, settled: true, look: None }, &mut records);
+        self.state.note_settled(self.table.settled_batches());
+        self.table.apply(&batch, &mut records);
         for (records, flows) in records.chunks(3).zip(self.table.journal().chunks(3)) {
             let number = self.state.append(records, flows);
             let batch = Records::from(records.to_vec());
@@ -93,7 +100,8 @@ impl Agent {
     }
 
     fn flows(&self) -> Flows {
-        self.table.save(0..self.table.places()).map(|flow| (flow.flow_id, flow)).collect()
+        let saved = self.table.save(0..self.table.places()).filter(|flow| !flow.ended);
+        saved.map(|flow| (flow.flow_id, flow)).collect()
     }
 }
 
@@ -271,16 +279,66 @@ fn what_a_killed_agent_had_read_may_come_again_and_is_billed_once() {
     }
 }
 
+fn ports(flows: &[SavedFlow]) -> Vec<u16> {
+    let mut ports: Vec<_> = flows.iter().map(|flow| flow.original.src_port).collect();
+    ports.sort_unstable();
+    ports
+}
+
 #[test]
-fn the_ends_of_the_last_batches_are_known_and_no_more() {
+fn ends_are_known_until_two_settled_batches_were_given_back_however_many_were_read_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = Agent::fresh(&dir);
-    for port in 0..100 {
-        agent.see(vec![sight(End, port, 2, 1)]);
+    let ends = |ports: std::ops::Range<u16>| ports.map(|port| sight(End, port, 2, 1)).collect::<Vec<_>>();
+    (0..100).for_each(|port| drop(agent.see(ends(port..port + 1))));
+    assert_eq!(ports(&past_beside(&dir).ended), [98, 99]);
+    agent.see(ends(100..200));
+    assert_eq!(ports(&past_beside(&dir).ended), (99..200).collect::<Vec<_>>());
+    for port in 200..205 {
+        let observations = ends(port..port + 1);
+        agent.take(Batch { observations, settled: false, look: None });
     }
+    assert_eq!(ports(&past_beside(&dir).ended), (100..205).collect::<Vec<_>>());
+    agent.state.begin_generation(&agent.table, &agent.backlog.batches()).unwrap();
+    let remembered = agent.table.save(0..agent.table.places()).filter(|flow| flow.ended);
+    assert_eq!(ports(&past_beside(&dir).ended), ports(&remembered.collect::<Vec<_>>()), "by the table");
+    agent.see(ends(205..206));
+    agent.see(ends(206..207));
+    agent.see(ends(207..208));
+    assert_eq!(ports(&past_beside(&dir).ended), [206, 207]);
+}
+
+#[test]
+fn the_ends_of_more_flows_than_are_remembered_are_forgotten_and_counted() {
+    let options = FlowTableOptions { max_ended: 3, ..FlowTableOptions::new(10, BOOT, SINCE) };
+    let mut table = FlowTable::new(options);
+    (0..5).for_each(|id| {
+        table.restore_ended(&SavedFlow { flow_id: FlowId(id + 1), ended: true, ..SavedFlow::default() });
+    });
+    assert_eq!(
+        (table.save(0..table.places()).count(), count(&table.losses(), "ended_flows_forgotten_early")),
+        (3, 2)
+    );
+}
+
+#[test]
+fn an_agent_that_is_killed_before_it_reads_passes_on_which_ends_were_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    let read = || vec![sight(New, 1, 2, 1), sight(Update, 1, 3, 4), sight(End, 1, 3, 5), sight(End, 2, 3, 7)];
+    agent.see(read());
     drop(agent);
-    let ended: Vec<_> = past(&dir).unwrap().ended.iter().map(|flow| flow.original.src_port).collect();
-    assert_eq!(ended, (83..100).collect::<Vec<_>>());
+    for _ in 0..3 {
+        let next = after_with_programs(&dir, &past(&dir).unwrap());
+        assert!(next.state.copy.is_none(), "its snapshot is whole, and the log with the ends is gone");
+    }
+    // Likewise where it has read, and not given back.
+    for port in 3..6 {
+        let mut next = after_with_programs(&dir, &past(&dir).unwrap());
+        let more = (3..=port).map(|port| sight(End, port, 4, 1));
+        let told = next.see(read().into_iter().chain(more).collect());
+        assert_eq!(ports(next.table.journal()), [port], "{told:?}");
+    }
 }
 
 #[test]
@@ -668,7 +726,7 @@ proptest! {
             let known = past(&dir).unwrap();
             let before = files(&dir);
             let mut agent = Agent::after(&dir, &known, SINCE.boot_ns + 60 * SECOND);
-            agent.see((1..=4).map(|port| sight(Update, port, at, 10 * at)).collect());
+            agent.see([1, 3, 4, 5].map(|port| sight(Update, port, at, 10 * at)).to_vec());
             agent.see(vec![sight(End, 7, at, 1), sight(New, 100 + at as u16, at, 1)]);
             handed_on.extend(agent.handed_on.clone());
             kill_before_its_snapshot(agent, &before, &dir, kill);
