@@ -237,7 +237,7 @@ grep -c . out; grep -o "account: lost state_unkept [0-9]* " err; grep -c ERROR.*
     let Some(text) = script else { return };
     let (kept, rest) = text.split_once("state_unkept ").unwrap();
     assert!(rest.split(' ').next().unwrap().parse::<u32>().unwrap() > 0);
-    assert_eq!(kept, "lock\nexit 0\n100\naccount: lost ");
+    assert_eq!(kept, "lock\nunkept\nexit 0\n100\naccount: lost ");
     assert!(rest.ends_with(" \n1\n"), "{text}");
 }
 

@@ -42,7 +42,7 @@ pub type Awaited = (&'static str, Waiting);
 pub type Doubt = (&'static str, u64);
 
 /// Reasons of loss whose amount nobody counted.
-const UNCOUNTED: [&str; 18] = [
+const UNCOUNTED: [&str; 19] = [
     "hook_skipped",
     "end_read_failed",
     "flow_table_full",
@@ -58,6 +58,7 @@ const UNCOUNTED: [&str; 18] = [
     "gap_without_agent_ms",
     "state_damaged",
     "state_set_aside",
+    "state_missing",
     "recording_damaged_blocks",
     "recording_records_skipped",
     "recording_bytes_skipped",

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::flow::{FlowTable, FlowTableOptions, SavedFlow, Visits};
 use crate::model::{Anchor, NumberedBatch, Record};
 use crate::source::Losses;
-use crate::state::{BATCH_RECORDS, Begin, Directory, Found, Past, State, StateError};
+use crate::state::{BATCH_RECORDS, Begin, Directory, Found, MISSING, Past, State, StateError};
 use anyhow::Context;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -61,11 +61,12 @@ impl Legacy {
         source: &LiveSource,
         visits: Visits,
     ) -> anyhow::Result<Resumed> {
-        let (directory, Found { past, losses }) = self.0.await.context("reading the state failed")??;
+        let (directory, found) = self.0.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let next_batch = u64::try_from(now.real_ns).unwrap_or_default();
         let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch, clock: Vec::new() };
         let continuity = source.continuity();
+        let Found { past, losses } = with_missing(found, continuity);
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
         // What happened meanwhile the programs kept.
         let gap_ms = if continuity == Continuity::Births { 0 } else { gap_ms };
@@ -92,6 +93,20 @@ impl Made<'_> {
     fn empty(&self, begin: &Begin) -> FlowTable {
         empty_table(self.config, begin.boot_id, begin.accounting_since, self.visits)
     }
+}
+
+/// Programs that are there without a state are those of an agent of which nothing is known any more: what they tell as
+/// moved may have been billed or not.
+fn with_missing(found: Found, continuity: Continuity) -> Found {
+    let Found { past: None, losses } = &found else { return found };
+    if continuity != Continuity::Births || !losses.is_empty() {
+        return found;
+    }
+    tracing::warn!(
+        "state: the kernel programs of an earlier agent were taken over, but its state is missing: how much was not \
+         billed since is not known"
+    );
+    Found { losses: vec![(MISSING, 1)], ..found }
 }
 
 fn take_over_from(past: &Past, made: Made<'_>, begin: Begin) -> (FlowTable, Begin, Vec<NumberedBatch>) {
@@ -274,6 +289,17 @@ mod tests {
         config.flow.max_flows = max_flows;
         let made = Made { config: &config, visits: Visits::Never, continuity: Continuity::Addresses };
         take_over_from(past, made, begin)
+    }
+
+    #[test]
+    fn programs_without_a_state_are_a_doubt_unless_it_was_told_why() {
+        let losses = |found, continuity| with_missing(found, continuity).losses;
+        assert_eq!(losses(Found::default(), Continuity::Births), [(MISSING, 1)]);
+        assert_eq!(losses(Found::default(), Continuity::Addresses), []);
+        let damaged = || Found { losses: vec![("state_damaged", 2)], ..Found::default() };
+        assert_eq!(losses(damaged(), Continuity::Births), [("state_damaged", 2)]);
+        let known = Found { past: Some(past([1; 16])), losses: Vec::new() };
+        assert_eq!(losses(known, Continuity::Births), []);
     }
 
     #[test]

@@ -94,7 +94,19 @@ impl Directory {
     /// Gives the snapshot its name, and removes what is older.
     pub(super) fn finish_snapshot(&self, generation: u64) -> io::Result<()> {
         fs::rename(self.unfinished(), self.place(FileKind::Snapshot, generation))?;
+        // One that stays means something only where there is no state.
+        let _ = fs::remove_file(self.unkept());
         self.remove(|found| found < generation)
+    }
+
+    /// Marks that from now on something happens which no state tells of.
+    pub(super) fn mark_unkept(&self) -> io::Result<()> {
+        options().open(self.unkept()).map(drop)
+    }
+
+    /// Whether something happened that no state tells of, unless there is one by now.
+    pub(super) fn is_unkept(&self) -> bool {
+        self.unkept().exists()
     }
 
     /// Removes every file of the state.
@@ -116,6 +128,8 @@ impl Directory {
 
     /// Renames every file of the state, so that it is read by nobody and lost to nobody.
     pub(super) fn set_aside(&self, suffix: &str) -> io::Result<()> {
+        // For whoever is not the first to find nothing. Without, as on a full disk, only the first knows.
+        let _ = self.mark_unkept();
         let files = self.files()?;
         let snapshots = files.snapshots.iter().map(|&generation| (FileKind::Snapshot, generation));
         let logs = files.logs.iter().map(|&generation| (FileKind::Log, generation));
@@ -123,6 +137,10 @@ impl Directory {
             let aside = self.path.join(format!("{}.{suffix}", name(kind, generation)));
             fs::rename(self.place(kind, generation), aside)
         })
+    }
+
+    fn unkept(&self) -> PathBuf {
+        self.path.join("unkept")
     }
 
     fn unfinished(&self) -> PathBuf {

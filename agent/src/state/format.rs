@@ -56,6 +56,8 @@
 //! the latest of all. A snapshot gets its name when it is whole; then older generations are removed. Until then the
 //! older snapshot and all logs after it are read. Any number of agents may be killed before that: who reads the last log
 //! cuts off what its agent was just writing, and removes it where not even the header is whole, before a next one begins.
+//! Where a state cannot be kept or read, an empty file `unkept` stays until a snapshot is whole again: an agent that finds
+//! it and no state knows that one ran before it.
 //! The first log of all without a snapshot, and with no batch, is that of an agent which died at its start.
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};

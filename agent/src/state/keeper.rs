@@ -257,12 +257,21 @@ impl State {
         let Err(error) = done else { return };
         (self.log, self.copy) = (None, None);
         let is_first = self.try_again.replace(Instant::now() + TRY_AGAIN).is_none();
+        let marked = self.directory.mark_unkept();
         let cleared = self.directory.clear();
+        // There may be room now.
+        let marked = marked.or_else(|_| self.directory.mark_unkept());
         let place = self.directory.path().display();
         if is_first {
             tracing::error!(
                 "cannot keep the state in {place} ({error}): the agent goes on without; until it is kept again, what \
                  a killed agent did not write is lost, and flows are billed anew from their first sight"
+            );
+        }
+        if let Err(error) = marked {
+            tracing::error!(
+                "it cannot be marked in {place} that something is not kept ({error}): the next agent may take its \
+                 accounting for complete"
             );
         }
         if let Err(error) = cleared {

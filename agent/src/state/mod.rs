@@ -20,4 +20,4 @@ mod tests;
 pub use directory::Directory;
 pub use error::StateError;
 pub use keeper::{BATCH_RECORDS, Begin, State};
-pub use past::{Damage, Flows, Found, Past};
+pub use past::{Damage, Flows, Found, MISSING, Past};

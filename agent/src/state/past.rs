@@ -37,6 +37,9 @@ pub struct Past {
     pub damage: Vec<Damage>,
 }
 
+/// Under which it is counted that an agent ran of which there is no state.
+pub const MISSING: &str = "state_missing";
+
 /// What is in a state directory.
 #[derive(Debug, Default)]
 pub struct Found {

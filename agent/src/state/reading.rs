@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 use zerocopy::FromBytes;
 
 use super::format::{AnchorRow, FileKind, Frame, FrameKind, HEADER_BYTES, Header, HeaderError, VERSION};
-use super::past::{Damage, Flows, Found, Past};
+use super::past::{Damage, Flows, Found, MISSING, Past};
 use super::reader::{FrameReader, Next};
 use super::row::{FLOW_BYTES, read_entries, read_flows};
 use super::{Directory, StateError};
@@ -42,6 +42,14 @@ pub(super) fn read(directory: &Directory) -> Result<Found, StateError> {
         cause,
     };
     match read_files(directory).map_err(failed)? {
+        Outcome::Nothing if directory.is_unkept() => {
+            tracing::warn!(
+                "{} holds no state although an agent ran with it, which could not keep or not read it: how much was \
+                 not billed since is not known",
+                directory.path().display()
+            );
+            Ok(Found { past: None, losses: vec![(MISSING, 1)] })
+        }
         Outcome::Nothing => Ok(Found::default()),
         Outcome::Past(past, damages) => Ok(Found { past: Some(*past), losses: vec![(DAMAGED, damages)] }),
         Outcome::Unreadable(damage, damages) => {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::format::FileKind;
 use super::row::{ENTRY_BYTES, read_entries, write_entry, write_record};
-use super::{Begin, Directory, Flows, Past, State, StateError};
+use super::{Begin, Directory, Flows, MISSING, Past, State, StateError};
 
 use crate::flow::{FlowTable, FlowTableOptions, SavedFlow};
 use crate::model::ObservationKind::{End, Existing, New, Update};
@@ -606,7 +606,15 @@ fn a_state_that_cannot_be_read_at_all_is_set_aside_and_counted() {
     let found = directory(&dir).read().unwrap();
     assert!(found.past.is_none() && dir.path().join("log.1.damaged").exists());
     assert_eq!(count(&found.losses, "state_damaged"), 2);
-    assert_eq!(directory(&dir).read().unwrap().losses, [], "what was set aside is told of once");
+    assert_eq!(
+        directory(&dir).read().unwrap().losses,
+        [(MISSING, 1)],
+        "whoever found it was killed before its own state began"
+    );
+    drop(Agent::fresh(&dir));
+    let losses = directory(&dir).read().unwrap().losses;
+    assert!(losses.iter().all(|(_, count)| *count == 0), "what was set aside is told of once: {losses:?}");
+    assert!(!dir.path().join("unkept").exists());
 }
 
 #[test]
@@ -645,15 +653,32 @@ fn a_directory_that_cannot_be_written_leaves_nothing_out_of_date_and_is_tried_ag
     let mut agent = Agent::fresh(&dir);
     live(&mut agent);
     agent.state.survive(Err(std::io::ErrorKind::StorageFull.into()));
-    assert!(past_files(&dir).is_empty());
+    assert_eq!(past_files(&dir), ["unkept"]);
     agent.see(vec![sight(Update, 1, 6, 12)]);
     agent.tick();
-    assert!(past_files(&dir).is_empty(), "it is not tried at once");
+    assert_eq!(past_files(&dir), ["unkept"], "it is not tried at once");
     assert_eq!(agent.state.losses(), [("state_unkept", 1)]);
     agent.state.try_again = Some(std::time::Instant::now());
     agent.tick();
     assert_eq!(past_beside(&dir).flows, agent.flows());
     assert_eq!(past_beside(&dir).unwritten.len(), agent.handed_on.len());
+    assert!(!past_files(&dir).contains(&"unkept".to_owned()));
+}
+
+#[test]
+fn an_agent_after_one_whose_state_could_not_be_kept_knows_that_it_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    live(&mut agent);
+    agent.state.survive(Err(std::io::ErrorKind::StorageFull.into()));
+    drop(agent);
+    for _ in 0..2 {
+        let found = directory(&dir).read().unwrap();
+        assert!(found.past.is_none());
+        assert_eq!(found.losses, [(MISSING, 1)], "until a state is kept again");
+    }
+    drop(Agent::fresh(&dir));
+    assert_eq!(count(&directory(&dir).read().unwrap().losses, MISSING), 0);
 }
 
 fn past_files(dir: &TempDir) -> Vec<String> {

@@ -81,6 +81,25 @@ run; udp 20000 20009; end; ls state | grep version"#,
 }
 
 #[test]
+fn a_state_that_could_not_be_kept_makes_the_completeness_of_the_next_agent_unknown() {
+    let text = runs(
+        r#"
+mkdir state; mount -t tmpfs -o size=16k none state
+export CONNTALLY_STATE_DIR="$PWD/state"
+run; udp 20000 20099; wait_for "cannot keep the state" err; kill -KILL $agent; wait $agent
+mount -o remount,size=1m state
+run; udp 20000 20009; end; ls state | grep unkept
+run; udp 20000 20009; end >after; grep missing after || true"#,
+    );
+    let Some(text) = text else { return };
+    assert_eq!(
+        text,
+        "bytes unknown\n= delivered 290 + not yet due 0 + filtered 0 + lost 0; packets\n\
+         of unknown amount: state_missing 1\naccount: lost state_missing 1\n"
+    );
+}
+
+#[test]
 fn flows_for_which_the_table_has_no_room_are_counted_and_their_ends_are_whole() {
     let text = runs(
         r#"

@@ -34,6 +34,7 @@ const FORCED: &[(&str, &str, &str, &str)] = &[
     ("gap_without_agent_ms", PROCESSES, "live", "a_time_without_an_agent_makes_the_completeness_unknown"),
     ("state_damaged", PROCESSES, "live", "a_damaged_state_makes_the_completeness_unknown_and_bills_nothing_twice"),
     ("state_set_aside", PROCESSES, "live", "a_state_of_another_version_is_set_aside_and_makes_the_completeness_unknown"),
+    ("state_missing", PROCESSES, "live", "a_state_that_could_not_be_kept_makes_the_completeness_of_the_next_agent_unknown"),
     ("state_unkept", "agent/tests", "run", "a_full_state_directory_costs_the_guarantee_and_not_the_agent"),
     ("missed", PROCESSES, "replayed", "what_a_look_saw_of_a_flow_that_was_then_found_gone_is_lost_at_least"),
     ("flow_table_full", PROCESSES, "replayed", "each_sight_of_a_flow_for_which_the_table_has_no_room_is_counted"),
