@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -197,8 +197,35 @@ impl Agent {
     ///
     /// # Errors
     /// See [`Agent::start`].
-    pub fn start_after(earlier: Output, mut command: Command, program: &Path) -> Result<Self> {
+    pub fn start_after(earlier: Output, command: Command, program: &Path) -> Result<Self> {
         let started = Instant::now();
+        let (mut agent, ready) = Self::spawn(earlier, command, program)?;
+        agent.ready_line = await_ready(&ready, &agent.output)?;
+        agent.ready_after = started.elapsed();
+        Ok(agent)
+    }
+
+    /// Starts one likewise and kills it so long after, ready or not. Returns what was said by then.
+    ///
+    /// # Errors
+    /// When it cannot be started, or has ended by itself; with its log.
+    pub fn start_and_kill(
+        earlier: Output,
+        command: Command,
+        program: &Path,
+        after: Duration,
+    ) -> Result<Output> {
+        let (mut agent, _ready) = Self::spawn(earlier, command, program)?;
+        thread::sleep(after);
+        let Ended { status, output } = agent.kill()?;
+        if status.signal().is_none() {
+            bail!("the agent ended with {status} while it started; its log:\n{}", output.log.join("\n"));
+        }
+        Ok(output)
+    }
+
+    /// It may say that it is ready some time.
+    fn spawn(earlier: Output, mut command: Command, program: &Path) -> Result<(Self, Receiver<String>)> {
         // Ctrl-C is for whoever started it, who stops it in good order.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, program)?;
@@ -208,8 +235,8 @@ impl Agent {
         let stdout = process.child.stdout.take().context("the agent has no standard output")?;
         let stderr = process.child.stderr.take().context("the agent has no standard error")?;
         let readers = vec![read_records(stdout, &output), read_log(stderr, &output, say_ready)];
-        let ready_line = await_ready(&ready, &output)?;
-        Ok(Self { process, output, readers, ready_line, ready_after: started.elapsed() })
+        let (ready_line, ready_after) = (String::new(), Duration::ZERO);
+        Ok((Self { process, output, readers, ready_line, ready_after }, ready))
     }
 
     /// What it has said so far.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::load::TINY;
-use super::restart::{BURST, StateDir, burst, kills, lab, seed};
+use super::restart::{BURST, StateDir, burst, deaths, kills, lab, seed};
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
 use crate::compare::Verdict;
@@ -171,7 +171,7 @@ fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
     flows.run_for(Duration::from_millis(300), lab)
 }
 
-/// Agents are killed again and again; flows end while none runs, and at any other time.
+/// Agents are killed again and again, also while they start; flows end while none runs, and at any other time.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
     killed(StateDir::new("pinned9", settings), settings)
 }
@@ -196,13 +196,14 @@ fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
         if round % 2 == 0 {
             end_all(&lab)?;
         }
+        let deaths = deaths(agent.ready_after, |below| flows.draw(below));
         let earlier = agent.kill()?.output;
         flows.run_for(Duration::from_millis(100), &lab)?;
         if round % 3 != 0 {
             end_all(&lab)?;
         }
         agent = thread::scope(|scope| -> Result<Agent> {
-            let starting = scope.spawn(|| state.start_after(earlier, settings));
+            let starting = scope.spawn(|| state.start_after_deaths(earlier, &deaths, settings));
             while !starting.is_finished() {
                 flows.step(&lab)?;
                 thread::sleep(PACE);

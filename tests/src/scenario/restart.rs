@@ -17,6 +17,9 @@ use crate::traffic::{self, Connection, Ending, Exchange, Path, Sent};
 const KILLS: u32 = 10;
 const KILLS_VARIABLE: &str = "CONNTALLY_TEST_KILLS";
 
+/// So many agents at most, less one, are killed one after the other while they start.
+const STILLBORN: u64 = 3;
+
 /// An agent lives at most so long.
 const LIFE_MS: u64 = 1500;
 
@@ -70,6 +73,25 @@ impl StateDir {
     pub(super) fn start_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
         Agent::start_after(earlier, self.command(settings), &settings.agent)
     }
+
+    /// The same after others, each of which is killed so long after its start.
+    pub(super) fn start_after_deaths(
+        &self,
+        mut earlier: Output,
+        deaths: &[Duration],
+        settings: &Settings,
+    ) -> Result<Agent> {
+        for after in deaths {
+            earlier = Agent::start_and_kill(earlier, self.command(settings), &settings.agent, *after)?;
+        }
+        self.start_after(earlier, settings)
+    }
+}
+
+/// When agents are killed while they start, by one that `took` so long to be ready. `draw` draws a number below another.
+pub(super) fn deaths(took: Duration, mut draw: impl FnMut(u64) -> u64) -> Vec<Duration> {
+    let most = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    (0..draw(STILLBORN)).map(|_| Duration::from_micros(draw(most))).collect()
 }
 
 impl Drop for StateDir {
@@ -227,7 +249,7 @@ fn end_unseen(lab: &mut Lab, doomed: &[Sent], reasons: &[&'static str]) -> Resul
     Ok(())
 }
 
-/// An agent is killed again and again while flows move: lines may come twice, word for word, and no byte is missing.
+/// An agent is killed again and again while flows move, also while it starts: lines may come twice, word for word, and no byte is missing.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
     let (state, seed) = (StateDir::new("kill9", settings), seed());
     let lab = lab()?;
@@ -236,9 +258,10 @@ pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
     for _ in 0..kills()? {
         let life = Duration::from_millis(traffic.draw(LIFE_MS));
         run_for(life, &mut traffic, &lab)?;
+        let deaths = deaths(agent.ready_after, |below| traffic.draw(below));
         let earlier = agent.kill()?.output;
         agent = thread::scope(|scope| -> Result<Agent> {
-            let starting = scope.spawn(|| state.start_after(earlier, settings));
+            let starting = scope.spawn(|| state.start_after_deaths(earlier, &deaths, settings));
             while !starting.is_finished() {
                 traffic.step(&lab)?;
                 thread::sleep(PACE);
