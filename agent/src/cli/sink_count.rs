@@ -29,7 +29,7 @@ pub(super) enum Acknowledged {
 }
 
 /// What came after nothing could be written any more.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Missed {
     has_closed: bool,
     weight: Weight,
@@ -100,7 +100,7 @@ impl Count {
         match &self.source {
             CountSource::Stdio { tally, missed, .. } => {
                 let report = tally.report();
-                let (missed, has_closed) = (lock(missed).weight, lock(missed).has_closed);
+                let Missed { has_closed, weight: missed } = *lock(missed);
                 let mut losses = self.losses_of_stdio(&report, missed);
                 // What will never be written does not wait.
                 if !has_closed {
