@@ -78,8 +78,7 @@ pub(super) fn flush(settings: &Settings) -> Result<Outcome> {
     flushed(settings, &[])
 }
 
-/// The same while every living flow is visited all the time, and looked for each second: entries are reused under the
-/// visits and the walks.
+/// The same while every living flow is visited all the time: entries are reused under the visits.
 pub(super) fn reuse_storm(settings: &Settings) -> Result<Outcome> {
     if settings.by_netlink() {
         return Ok(Outcome::skip("the netlink source visits no flows"));
@@ -88,12 +87,7 @@ pub(super) fn reuse_storm(settings: &Settings) -> Result<Outcome> {
         return Ok(Outcome::skip("this agent has no `source.updates`"));
     }
     let restless = r#"[{ age = "0s", every = "10ms" }]"#;
-    let keys = [
-        ("CONNTALLY_SOURCE__UPDATES", "sweep"),
-        ("CONNTALLY_SOURCE__RATE_CURVE", restless),
-        ("CONNTALLY_SOURCE__RECONCILE_EVERY", "1s"),
-    ];
-    flushed(settings, &keys)
+    flushed(settings, &[("CONNTALLY_SOURCE__UPDATES", "sweep"), ("CONNTALLY_SOURCE__RATE_CURVE", restless)])
 }
 
 fn flushed(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Outcome> {

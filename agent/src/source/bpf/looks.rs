@@ -177,11 +177,12 @@ impl Looks {
         self.current = Some(Current { began_boot_ns, dump });
     }
 
-    /// One run of the walk; false when it is over, or began anew.
+    /// One run of the walk; false when it is over, waits, or began anew.
     fn step(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
         let Some(current) = &self.current else { return false };
         match side.walk_on(|event| decode::report(event, observations)) {
             Ok(WalkProgress::UnderWay) => return true,
+            Ok(WalkProgress::Settling) => {}
             Ok(WalkProgress::Complete(walk)) => {
                 tracing::debug!(
                     flows = walk.flows,
