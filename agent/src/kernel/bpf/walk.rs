@@ -37,8 +37,8 @@ pub(super) struct Walker {
 pub enum WalkProgress {
     /// There is more.
     UnderWay,
-    /// Every bucket was walked; whether all flows were in them shows a little later.
-    Settling,
+    /// Every bucket was walked; whether all flows were in them shows at this moment.
+    Settling(Instant),
     /// Every bucket was walked, and the table is the same.
     Complete(Walk),
     /// The kernel resized its table: begin again.
@@ -58,8 +58,8 @@ impl Walker {
     }
 
     fn step(&mut self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
-        if self.settled.is_some_and(|settled| Instant::now() < settled) {
-            return Ok(WalkProgress::Settling);
+        if let Some(settled) = self.settled.filter(|settled| Instant::now() < *settled) {
+            return Ok(WalkProgress::Settling(settled));
         }
         self.program.run().context("the program walk cannot be run")?;
         let walk = self.cursor.get(0).unwrap_or_default();
@@ -69,9 +69,10 @@ impl Walker {
             WalkState::UNDER_WAY => WalkProgress::UnderWay,
             WalkState::COMPLETE if self.settled.take().is_some() => WalkProgress::Complete(walk),
             WalkState::COMPLETE => {
-                self.settled = Some(Instant::now() + MOVED_WITHIN + MOVED_WITHIN_OF_BUCKET * walk.size);
+                let settled = Instant::now() + MOVED_WITHIN + MOVED_WITHIN_OF_BUCKET * walk.size;
+                self.settled = Some(settled);
                 self.cursor.set(0, Walk { state: WalkState::UNDER_WAY, ..walk });
-                WalkProgress::Settling
+                WalkProgress::Settling(settled)
             }
             WalkState::RESIZED => WalkProgress::Resized,
             _ => WalkProgress::Unreadable,

@@ -40,6 +40,8 @@ struct Current {
     began_boot_ns: u64,
     /// The parts of a dump; `None` for a walk.
     dump: Option<Parts>,
+    /// When a walk that has met every flow shows whether it has.
+    settled: Option<Instant>,
 }
 
 impl Looks {
@@ -113,6 +115,12 @@ impl Looks {
         self.current.as_ref().is_some_and(|current| current.dump.is_none())
     }
 
+    /// How long there is nothing to walk; `None` when no walk is under way.
+    pub(super) fn rests(&self) -> Option<Duration> {
+        let walk = self.current.as_ref().filter(|current| current.dump.is_none())?;
+        Some(walk.settled.map_or(Duration::ZERO, |settled| settled.saturating_duration_since(Instant::now())))
+    }
+
     /// Whether flows may still come that ended before what was read of the rings: a dump is a way of its own. The
     /// first look belongs to the start, whichever way it goes.
     pub(super) fn is_unsettled(&self) -> bool {
@@ -141,7 +149,7 @@ impl Looks {
 
     /// Waits for the next part of a dump.
     pub(super) async fn part(&mut self) {
-        let Some(Current { dump: Some(parts), began_boot_ns }) = &mut self.current else {
+        let Some(Current { dump: Some(parts), began_boot_ns, .. }) = &mut self.current else {
             return std::future::pending().await;
         };
         let began_boot_ns = *began_boot_ns;
@@ -174,15 +182,15 @@ impl Looks {
             self.cannot_walk(&error);
         }
         let dump = (!self.walks).then(|| seed::start(netns::reachable()));
-        self.current = Some(Current { began_boot_ns, dump });
+        self.current = Some(Current { began_boot_ns, dump, settled: None });
     }
 
     /// One run of the walk; false when it is over, waits, or began anew.
     fn step(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
-        let Some(current) = &self.current else { return false };
+        let Some(current) = &mut self.current else { return false };
         match side.walk_on(|event| decode::report(event, observations)) {
             Ok(WalkProgress::UnderWay) => return true,
-            Ok(WalkProgress::Settling) => {}
+            Ok(WalkProgress::Settling(settled)) => current.settled = Some(settled),
             Ok(WalkProgress::Complete(walk)) => {
                 tracing::debug!(
                     flows = walk.flows,
@@ -194,7 +202,8 @@ impl Looks {
                     torn = walk.torn,
                     "walked through the kernel's table"
                 );
-                self.end(Some(Look { began_boot_ns: current.began_boot_ns, scope: Scope::All }));
+                let began_boot_ns = current.began_boot_ns;
+                self.end(Some(Look { began_boot_ns, scope: Scope::All }));
             }
             Ok(WalkProgress::Resized) => {
                 tracing::debug!("the kernel's table was resized: the walk through it begins anew");
