@@ -94,6 +94,12 @@ impl KernelSide {
         self.counts().ended
     }
 
+    /// How often an event had no room in its ring, since the programs were loaded.
+    pub(super) fn times_full(&self) -> u64 {
+        let [update_ring_full, end_lost, ..] = self.counts().losses;
+        update_ring_full.wrapping_add(end_lost)
+    }
+
     /// All that was counted since the programs were loaded.
     pub(super) fn counted_ever(&self) -> Told {
         let Counts { losses, ends_lost, .. } = self.counts();

@@ -85,6 +85,8 @@ pub(super) struct Outcome {
     pub(super) packets: Verdict,
     /// Whether the hook on deletions saw the request that removed the flow.
     pub(super) deletion_is_seen: bool,
+    /// Whether a ring was full meanwhile, so that what was not seen may have happened.
+    pub(super) was_full: bool,
 }
 
 /// The namespace, with what was opened in it.
@@ -126,12 +128,15 @@ impl PrivateNamespace {
     pub(super) fn run(&mut self, side: &mut KernelSide, trial: Trial) -> anyhow::Result<Outcome> {
         let sender = self.senders.pop().context("the self-test ran too often")?;
         let mut seen = Seen::default();
-        self.send(&sender, 1)?;
+        // Nobody has read what others moved since the hooks were attached.
+        self.read(side, &mut seen);
+        let full_before = side.times_full();
+        self.send(&sender, 1, side, &mut seen)?;
         if trial == Trial::Sweep {
             side.announce()?;
             self.collect(side, &mut seen, UPDATE_PATIENCE, |seen| seen.flow.is_some());
         }
-        self.send(&sender, PACKETS - 1)?;
+        self.send(&sender, PACKETS - 1, side, &mut seen)?;
         if let (Trial::Sweep, Some(flow)) = (trial, seen.flow) {
             sweep(side, flow, &mut seen)?;
         }
@@ -139,13 +144,25 @@ impl PrivateNamespace {
         self.collect(side, &mut seen, patience, |seen| seen.has_every_update(trial));
         conntrack::flush(&self.conntrack).context("the self-test's flow cannot be removed")?;
         self.collect(side, &mut seen, END_PATIENCE, |seen| seen.end.is_some());
-        Ok(Outcome { packets: seen.verdict(trial), deletion_is_seen: seen.end_was_requested })
+        Ok(Outcome {
+            packets: seen.verdict(trial),
+            deletion_is_seen: seen.end_was_requested,
+            was_full: side.times_full() != full_before,
+        })
     }
 
-    fn send(&self, sender: &UdpSocket, packets: u64) -> io::Result<()> {
+    /// Sends packets, and has the rings empty for each.
+    fn send(
+        &self,
+        sender: &UdpSocket,
+        packets: u64,
+        side: &mut KernelSide,
+        seen: &mut Seen,
+    ) -> io::Result<()> {
         for _ in 0..packets {
             sender.send(PAYLOAD)?;
             self.discard_received();
+            self.read(side, seen);
         }
         Ok(())
     }
@@ -166,17 +183,22 @@ impl PrivateNamespace {
     ) {
         let started = Instant::now();
         loop {
-            let mut others = Vec::new();
-            read_ring(side.updates(), self.netns, seen, &mut others);
-            read_ring(side.ends(), self.netns, seen, &mut others);
-            read_ring(side.overflow(), self.netns, seen, &mut others);
-            side.set_aside(others);
+            self.read(side, seen);
             let patience = if side.is_held_up() { patience.max(END_PATIENCE) } else { patience };
             if complete(seen) || started.elapsed() > patience {
                 return;
             }
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Reads the rings, and keeps the events of others.
+    fn read(&self, side: &mut KernelSide, seen: &mut Seen) {
+        let mut others = Vec::new();
+        read_ring(side.updates(), self.netns, seen, &mut others);
+        read_ring(side.ends(), self.netns, seen, &mut others);
+        read_ring(side.overflow(), self.netns, seen, &mut others);
+        side.set_aside(others);
     }
 }
 
