@@ -1,8 +1,8 @@
 //! What the kernel programs counted by themselves, whether or not anything of it was delivered.
 
-use conntally_common::LOSS_REASONS;
+use conntally_common::{LOSS_REASONS, Tally};
 
-use super::{KernelSide, attaching::Attached, hooks::Role, pins::Told};
+use super::{KernelSide, attaching::Attached, hooks::Role, pins::Told, shared::Shared};
 use crate::model::Sum;
 
 /// Names of [`conntally_common::LossReason`], in the order of their numbers.
@@ -21,10 +21,10 @@ pub(super) struct Skips {
 
 /// What all CPUs counted.
 #[derive(Default)]
-struct Counts {
-    ended: Sum,
-    ends_lost: Sum,
-    losses: [u64; LOSS_REASONS],
+pub(super) struct Counts {
+    pub(super) ended: Sum,
+    pub(super) ends_lost: Sum,
+    pub(super) losses: [u64; LOSS_REASONS],
 }
 
 impl Attached {
@@ -39,54 +39,46 @@ impl KernelSide {
     /// What was lost so far, by reason.
     #[must_use]
     pub fn losses(&self) -> Vec<(&'static str, u64)> {
-        let since = self.counts().losses.into_iter().zip(self.told.losses);
+        let lost = self.lost();
         LOSS_NAMES
             .into_iter()
-            .zip(since.map(|(now, told)| now.saturating_sub(told)))
+            .zip(lost.losses)
             .chain([
-                ("hook_skipped", self.ends_skipped().unwrap_or(0)),
+                ("hook_skipped", lost.ends_skipped),
                 // At most so many ends have no reason, or another.
-                ("end_reason_unknown", self.notes_skipped()),
+                ("end_reason_unknown", lost.notes_skipped),
             ])
             .collect()
+    }
+
+    /// What was lost and no earlier agent has told.
+    fn lost(&self) -> Told {
+        let mut lost = self.counted_ever().since(&self.told);
+        lost.add(&self.untold.lost);
+        lost
     }
 
     /// How often the kernel skipped the program that tells of ends; `None` where it does not count that.
     #[must_use]
     pub fn ends_skipped(&self) -> Option<u64> {
-        self.skips_ever().ends.map(|skipped| skipped.saturating_sub(self.told.ends_skipped))
-    }
-
-    fn notes_skipped(&self) -> u64 {
-        self.skips_ever().notes.unwrap_or(0).saturating_sub(self.told.notes_skipped)
+        self.skips_ever().ends.map(|_| self.lost().ends_skipped)
     }
 
     /// Since the programs were loaded.
     pub(super) fn skips_ever(&self) -> Skips {
-        let of = |roles: &[Role], detached| {
-            let mut programs =
-                self.attached.iter().filter(|attached| roles.contains(&attached.role)).peekable();
-            if programs.peek().is_none() {
-                return detached;
-            }
-            programs.filter_map(Attached::skipped).reduce(u64::saturating_add)
-        };
-        Skips {
-            ends: of(&[Role::Destroy], self.skips.ends),
-            notes: of(&[Role::Delete, Role::Insert, Role::Confirm], self.skips.notes),
-        }
+        if self.attached.is_empty() { self.skips } else { Skips::of(&self.attached) }
     }
 
     /// What all flows moved that ended so far and of which no earlier agent was told.
     #[must_use]
     pub fn ended(&self) -> Sum {
-        self.ended_ever().beyond(self.ended_before)
+        self.ended_ever().beyond(self.ended_before) + self.untold.ended
     }
 
     /// What those of them moved whose end had no room anywhere.
     #[must_use]
     pub fn ends_lost(&self) -> Sum {
-        self.counts().ends_lost.beyond(self.told.ends_lost)
+        self.lost().ends_lost
     }
 
     /// What all flows moved that ended since the programs were loaded.
@@ -108,13 +100,31 @@ impl KernelSide {
     }
 
     fn counts(&self) -> Counts {
-        let mut all = Counts::default();
-        for one in (0..self.tallies.len()).filter_map(|cpu| self.tallies.get(cpu)) {
+        Counts::of(&self.tallies)
+    }
+}
+
+impl Counts {
+    /// Sums up all CPUs.
+    pub(super) fn of(tallies: &Shared<Tally>) -> Self {
+        let mut all = Self::default();
+        for one in (0..tallies.len()).filter_map(|cpu| tallies.get(cpu)) {
             all.ended += one.ended.into();
             all.ends_lost += one.ends_lost.into();
             all.losses.iter_mut().zip(one.losses).for_each(|(all, one)| *all = all.wrapping_add(one));
         }
         all
+    }
+}
+
+impl Skips {
+    /// Of programs that are attached.
+    pub(super) fn of(attached: &[Attached]) -> Self {
+        let of = |roles: &[Role]| {
+            let programs = attached.iter().filter(|attached| roles.contains(&attached.role));
+            programs.filter_map(Attached::skipped).reduce(u64::saturating_add)
+        };
+        Self { ends: of(&[Role::Destroy]), notes: of(&[Role::Delete, Role::Insert, Role::Confirm]) }
     }
 }
 

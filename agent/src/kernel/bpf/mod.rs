@@ -13,6 +13,7 @@ mod log;
 mod pinned;
 pub mod pins;
 mod programs;
+mod replaced;
 mod ring;
 mod selftest;
 mod shared;

@@ -3,9 +3,7 @@
 use std::io;
 
 use anyhow::{Context, bail};
-use aya::maps::{Map, MapData};
-use conntally_common::{Event, EventKind};
-use zerocopy::FromBytes;
+use conntally_common::Event;
 
 use super::{
     KernelSide, KernelSideOptions, StartError,
@@ -13,8 +11,8 @@ use super::{
     attaching::Attached,
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
-    pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
-    ring::Ring,
+    pins::{Board, Description, PinDirectory, PinError, Place, Told, constants_digest},
+    replaced::{self, Remains},
 };
 use crate::kernel::{btf::Btf, module};
 
@@ -24,6 +22,19 @@ pub(super) struct Pinned {
     board: Board,
     /// Whether an earlier agent attached them.
     were_taken_over: bool,
+    /// Whether something is there of programs that these replace.
+    has_retired: bool,
+}
+
+impl Pinned {
+    /// Removes what replaced programs left.
+    pub(super) fn forget_retired(&mut self) {
+        if std::mem::take(&mut self.has_retired)
+            && let Err(error) = self.directory.forget_retired()
+        {
+            tracing::error!("what was read of earlier programs will be read again: {error}");
+        }
+    }
 }
 
 impl KernelSide {
@@ -62,25 +73,32 @@ impl KernelSide {
                 return Self::start_anew(constants, options, btf);
             }
         };
-        let left = match Self::take_over(&directory, place, constants, options) {
-            Ok(Some((mut side, board))) => {
-                side.pinned = Some(Pinned { directory, board, were_taken_over: true });
-                return Ok(side);
-            }
-            Ok(None) => Vec::new(),
+        let (found, skipped) = match Self::take_over(&directory, place, constants, options) {
+            Ok(found) => (found, Told::default()),
             Err(reason) => {
                 tracing::info!("the kernel programs that an earlier agent left are replaced: {reason:#}");
-                salvage(&directory)
+                (None, replaced::retire(&directory))
             }
         };
-        directory.clear().map_err(StartError::of)?;
-        let mut side = Self::start_anew(constants, options, btf).inspect_err(|_| {
-            if !left.is_empty() {
-                tracing::error!(events = left.len(), "the earlier programs' last events are lost");
+        if found.is_none() {
+            directory.clear().map_err(StartError::of)?;
+        }
+        let Remains { events, mut untold } = replaced::read(&directory);
+        untold.add_lost(&skipped);
+        let mut side = match found {
+            Some((mut side, board)) => {
+                side.pinned = Some(Pinned { directory, board, were_taken_over: true, has_retired: true });
+                side
             }
-        })?;
-        side.set_aside_first(left);
-        side.pin(directory, place, constants, options);
+            None => {
+                let mut side =
+                    Self::start_anew(constants, options, btf).inspect_err(|_| lose(&directory, &events))?;
+                side.pin(directory, place, constants, options);
+                side
+            }
+        };
+        side.set_aside_first(events);
+        side.untold = untold;
         Ok(side)
     }
 
@@ -110,13 +128,7 @@ impl KernelSide {
 
     /// Takes the links, and what was found out when the programs were attached.
     fn adopt(&mut self, found: &Description, directory: &PinDirectory) -> anyhow::Result<()> {
-        for (role, function) in &found.attached {
-            let program = role.program(found.hooks);
-            let opened = Link::open(&directory.link(program));
-            let (program, link) =
-                opened.with_context(|| format!("the link of {program} cannot be opened"))?;
-            self.attached.push(Attached { role: *role, function: function.clone(), program, link });
-        }
+        self.attached = found.open_links(directory)?;
         if found.hooks == HookKind::Kprobe {
             self.announcer = Some(Announcer::load(&self.object)?);
         }
@@ -149,7 +161,9 @@ impl KernelSide {
             process: std::process::id(),
         };
         match self.pin_all(&directory, &description) {
-            Ok(board) => self.pinned = Some(Pinned { directory, board, were_taken_over: false }),
+            Ok(board) => {
+                self.pinned = Some(Pinned { directory, board, were_taken_over: false, has_retired: true });
+            }
             Err(error) => {
                 tell_unpinned(&error);
                 if let Err(error) = directory.remove() {
@@ -182,60 +196,28 @@ impl KernelSide {
     }
 }
 
-/// Detaches the programs of a directory and takes the events that nobody has read. What they call the births of living
-/// flows, the programs that come now call otherwise.
-fn salvage(directory: &PinDirectory) -> Vec<Event> {
-    let has_same_events = Description::has_same_events(directory);
-    if let Err(error) = directory.remove_links() {
+impl Description {
+    /// The programs of a directory, attached.
+    pub(super) fn open_links(&self, directory: &PinDirectory) -> anyhow::Result<Vec<Attached>> {
+        let attached = self.attached.iter().map(|(role, function)| {
+            let program = role.program(self.hooks);
+            let opened = Link::open(&directory.link(program));
+            let (program, link) =
+                opened.with_context(|| format!("the link of {program} cannot be opened"))?;
+            Ok(Attached { role: *role, function: function.clone(), program, link })
+        });
+        attached.collect()
+    }
+}
+
+/// What cannot be told now is of no use to a later agent, which will meet the flows in another way.
+fn lose(directory: &PinDirectory, events: &[Event]) {
+    if let Err(error) = directory.forget_retired() {
         tracing::error!("{error}");
     }
-    let (mut found, mut unread) = (Vec::new(), 0);
-    for ring in ["UPDATES", "ENDS", "ENDS_OVERFLOW"] {
-        match open_ring(directory, ring) {
-            Ok(mut ring) if has_same_events => found.append(&mut events(&mut ring, &mut unread)),
-            Ok(mut ring) => {
-                while ring.take().is_some() {
-                    unread += 1;
-                }
-            }
-            Err(error) => {
-                tracing::warn!("what may be left in the earlier programs' ring {ring} is lost: {error:#}")
-            }
-        }
+    if !events.is_empty() {
+        tracing::error!(events = events.len(), "the earlier programs' last events are lost");
     }
-    tell_salvaged(found.len(), unread);
-    let living = found.iter_mut().filter(|event| event.kind != EventKind::END);
-    living.for_each(|event| event.born_ns = 0);
-    found
-}
-
-fn tell_salvaged(read: usize, unread: usize) {
-    if unread > 0 {
-        tracing::error!(
-            unread,
-            "events of the earlier programs are laid out as another version has them, and are lost"
-        );
-    }
-    if read > 0 {
-        tracing::info!(events = read, "the earlier programs' last events were read");
-    }
-}
-
-fn open_ring(directory: &PinDirectory, name: &str) -> anyhow::Result<Ring> {
-    let data = MapData::from_pin(directory.map(name))?;
-    loader::ring(&Map::from_map_data(data)?)
-}
-
-/// Takes all events of a ring; counts records of another size.
-fn events(ring: &mut Ring, others: &mut usize) -> Vec<Event> {
-    let mut found = Vec::new();
-    while let Some(record) = ring.take() {
-        match Event::read_from_bytes(record) {
-            Ok(event) => found.push(event),
-            Err(_) => *others += 1,
-        }
-    }
-    found
 }
 
 fn shown(place: &Place) -> String {

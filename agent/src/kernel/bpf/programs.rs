@@ -15,6 +15,7 @@ use super::{
     log::KernelLog,
     pinned::Pinned,
     pins::{Place, Told},
+    replaced::Untold,
     ring::Ring,
     shared::Shared,
     start_error::StartError,
@@ -116,6 +117,8 @@ pub struct KernelSide {
     pub(super) told: Told,
     /// What flows moved whose ends earlier agents were handed.
     pub(super) ended_before: Sum,
+    /// What programs that these replace had counted.
+    pub(super) untold: Untold,
 }
 
 impl KernelSide {
@@ -186,6 +189,7 @@ impl KernelSide {
             pinned: None,
             told: Told::default(),
             ended_before: Sum::default(),
+            untold: Untold::default(),
         })
     }
 
@@ -214,6 +218,7 @@ impl KernelSide {
     /// would find it there again.
     pub fn give_back(&mut self) {
         [&mut self.updates, &mut self.ends, &mut self.overflow].into_iter().for_each(Ring::give_back);
+        self.pinned.iter_mut().for_each(Pinned::forget_retired);
     }
 
     /// Events of other flows that came while the self-test read the rings.

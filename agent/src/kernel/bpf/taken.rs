@@ -46,7 +46,7 @@ impl Waiting {
 impl KernelSide {
     /// What flows moved whose ends were handed over or lost since this agent began. What ends now is for a later one.
     pub fn ended_until_now(&mut self) -> Sum {
-        self.taken_and_lost().0.beyond(self.ended_before)
+        self.taken_and_lost().0.beyond(self.ended_before) + self.untold.ended
     }
 
     /// Finds out which ends an earlier agent was handed: neither those that wait nor those that were lost since.
@@ -83,7 +83,7 @@ impl KernelSide {
 }
 
 /// What the flow of an end moved, as the kernel programs sum it up.
-const fn moved(end: &Event) -> Sum {
+pub(super) const fn moved(end: &Event) -> Sum {
     let [original, reply] = &end.counters;
     let packets = original.packets.wrapping_add(reply.packets);
     Sum { flows: 1, packets, bytes: original.bytes.wrapping_add(reply.bytes) }

@@ -1,6 +1,6 @@
 //! What is said of pinned programs, in maps of their own: which they are, and what of their counters was told.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use aya::maps::{Map, MapData};
@@ -81,8 +81,8 @@ impl Description {
     }
 
     /// Whether this agent can read events of the programs of a directory, whoever wrote the description.
-    pub(in super::super) fn has_same_events(directory: &PinDirectory) -> bool {
-        let text = text_at(directory.path()).ok().flatten();
+    pub(in super::super) fn has_same_events(directory: &Path) -> bool {
+        let text = text_at(directory).ok().flatten();
         text.is_some_and(|text| text.starts_with(&EVENT_LAYOUT.to_le_bytes()))
     }
 
@@ -144,6 +144,27 @@ pub(in super::super) struct Told {
     pub(in super::super) notes_skipped: u64,
 }
 
+impl Told {
+    /// What was counted since then.
+    pub(in super::super) fn since(&self, earlier: &Self) -> Self {
+        let mut since = Self {
+            losses: self.losses,
+            ends_lost: self.ends_lost.beyond(earlier.ends_lost),
+            ends_skipped: self.ends_skipped.saturating_sub(earlier.ends_skipped),
+            notes_skipped: self.notes_skipped.saturating_sub(earlier.notes_skipped),
+        };
+        since.losses.iter_mut().zip(earlier.losses).for_each(|(now, then)| *now = now.saturating_sub(then));
+        since
+    }
+
+    pub(in super::super) fn add(&mut self, other: &Self) {
+        self.losses.iter_mut().zip(other.losses).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        self.ends_lost += other.ends_lost;
+        self.ends_skipped = self.ends_skipped.saturating_add(other.ends_skipped);
+        self.notes_skipped = self.notes_skipped.saturating_add(other.notes_skipped);
+    }
+}
+
 /// Where it is noted.
 pub(in super::super) struct Board(Shared<Note>);
 
@@ -153,13 +174,21 @@ impl Board {
     /// # Errors
     /// When that is not possible.
     pub(in super::super) fn open(directory: &PinDirectory) -> anyhow::Result<Self> {
-        let path = path(directory);
+        let path = directory::board(directory.path());
         if path.exists() {
-            return Ok(Self(loader::shared(&open(&path)?)?));
+            return Self::open_at(directory.path());
         }
         let map = make("told", NOTES * size_of::<Note>())?;
         loader::pin(loader::descriptor(&map).context("no descriptor")?, &path)?;
         Ok(Self(loader::shared(&map)?))
+    }
+
+    /// Opens one that is there.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(in super::super) fn open_at(directory: &Path) -> anyhow::Result<Self> {
+        Ok(Self(loader::shared(&open(&directory::board(directory))?)?))
     }
 
     pub(in super::super) fn read(&self) -> Told {
@@ -190,10 +219,6 @@ impl Board {
         let notes = (0..NOTES).filter_map(|place| self.0.get(place));
         notes.max_by_key(|[number, ..]| *number).unwrap_or_default()
     }
-}
-
-fn path(directory: &PinDirectory) -> PathBuf {
-    directory.path().join("told")
 }
 
 fn text_at(directory: &Path) -> anyhow::Result<Option<Text>> {

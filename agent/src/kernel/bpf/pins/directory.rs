@@ -18,6 +18,7 @@ use super::{
 
 const LINK: &str = "link_";
 const MAP: &str = "map_";
+const RETIRED: &str = "retired_";
 
 /// Who only looks at a directory has it locked for less than this.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -118,26 +119,61 @@ impl PinDirectory {
 
     /// The name of a map.
     pub(in super::super) fn map(&self, map: &str) -> PathBuf {
-        self.path.join(format!("{MAP}{map}"))
+        map_at(&self.path, map)
     }
 
-    /// Removes the links, so that the programs are detached. What they submitted stays in their maps.
+    /// Sets maps aside with what is said of them, the description last: whoever dies meanwhile leaves the rest to be added
+    /// by the next one.
+    ///
+    /// # Errors
+    /// When something cannot be renamed.
+    pub(in super::super) fn retire(&self, maps: &[&str]) -> Result<(), PinError> {
+        let last = self.retired().into_iter().next_back();
+        let begun = last.as_ref().filter(|last| !description(last).exists());
+        let to = begun.map_or_else(|| self.next_retired(last.as_deref()), |begun| Ok(begun.clone()))?;
+        let pins = maps.iter().map(|map| self.map(map)).chain([board(&self.path), description(&self.path)]);
+        for path in pins.filter(|path| path.exists()) {
+            let to = to.join(path.file_name().unwrap_or_default());
+            fs::rename(&path, to).map_err(|cause| failed("set aside", &path, cause))?;
+        }
+        Ok(())
+    }
+
+    fn next_retired(&self, last: Option<&Path>) -> Result<PathBuf, PinError> {
+        let number = |path: &Path| path.file_name()?.to_str()?.strip_prefix(RETIRED)?.parse::<u32>().ok();
+        let next = last.and_then(number).map_or(0, |last| last.saturating_add(1));
+        let path = self.path.join(format!("{RETIRED}{next:05}"));
+        DirBuilder::new().mode(0o700).create(&path).map_err(|cause| failed("make", &path, cause))?;
+        Ok(path)
+    }
+
+    /// Where what was set aside is, the oldest first.
+    pub(in super::super) fn retired(&self) -> Vec<PathBuf> {
+        let mut found = self.named(|name| name.starts_with(RETIRED)).unwrap_or_default();
+        found.sort();
+        found
+    }
+
+    /// Removes what was set aside.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(in super::super) fn forget_retired(&self) -> Result<(), PinError> {
+        self.retired()
+            .iter()
+            .try_for_each(|path| fs::remove_dir_all(path).map_err(|cause| failed("remove", path, cause)))
+    }
+
+    /// Removes all pins but what was set aside.
     ///
     /// # Errors
     /// When one cannot be removed.
-    pub(in super::super) fn remove_links(&self) -> Result<usize, PinError> {
+    pub(in super::super) fn clear(&self) -> Result<Removed, PinError> {
+        // Without it nobody takes the rest for whole.
         let _ = fs::remove_file(description(&self.path));
-        self.remove_named(|name| name.starts_with(LINK))
-    }
-
-    /// Removes all pins.
-    ///
-    /// # Errors
-    /// When one cannot be removed.
-    pub fn clear(&self) -> Result<Removed, PinError> {
-        let links = self.remove_links()?;
+        let links = self.remove_named(|name| name.starts_with(LINK))?;
         let maps = self.remove_named(|name| name.starts_with(MAP))?;
-        self.remove_named(|_| true)?;
+        self.remove_named(|name| !name.starts_with(RETIRED))?;
         Ok(Removed { links, maps })
     }
 
@@ -147,6 +183,7 @@ impl PinDirectory {
     /// When something cannot be removed.
     pub fn remove(self) -> Result<Removed, PinError> {
         let removed = self.clear()?;
+        self.forget_retired()?;
         fs::remove_dir(&self.path).map_err(|cause| failed("remove", &self.path, cause))?;
         // It stays as long as others have directories there.
         let _ = fs::remove_dir(ROOT);
@@ -154,15 +191,28 @@ impl PinDirectory {
     }
 
     fn remove_named(&self, is_meant: impl Fn(&str) -> bool) -> Result<usize, PinError> {
-        let entries = fs::read_dir(&self.path).map_err(|cause| failed("read", &self.path, cause))?;
-        let mut removed = 0;
-        for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_meant)) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(|cause| failed("remove", &path, cause))?;
-            removed += 1;
+        let named = self.named(is_meant)?;
+        for path in &named {
+            fs::remove_file(path).map_err(|cause| failed("remove", path, cause))?;
         }
-        Ok(removed)
+        Ok(named.len())
     }
+
+    fn named(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, PinError> {
+        let entries = fs::read_dir(&self.path).map_err(|cause| failed("read", &self.path, cause))?;
+        let meant = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_meant));
+        Ok(meant.map(|entry| entry.path()).collect())
+    }
+}
+
+/// The name of a map, also of one that was set aside.
+pub(in super::super) fn map_at(directory: &Path, map: &str) -> PathBuf {
+    directory.join(format!("{MAP}{map}"))
+}
+
+/// The name of the map that notes what was told.
+pub(super) fn board(directory: &Path) -> PathBuf {
+    directory.join("told")
 }
 
 /// The name of the map that describes the rest.
@@ -215,13 +265,46 @@ mod tests {
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
+    fn write(directory: &PinDirectory, number: usize) {
+        let maps = ["ENDS", "SLOTS"].map(|map| directory.map(map));
+        let others = [directory.link("destroy"), description(directory.path())];
+        maps.iter().chain(&others).for_each(|path| fs::write(path, number.to_string()).unwrap());
+    }
+
     #[test]
-    fn without_links_the_rest_is_known_to_be_of_no_use() {
-        let (_temp, directory) = directory();
-        for path in [directory.link("destroy"), directory.map("ENDS"), description(directory.path())] {
-            fs::write(path, "").unwrap();
+    fn what_was_set_aside_stays_in_its_order_until_it_is_forgotten() {
+        let (temp, directory) = directory();
+        for number in 0..12 {
+            write(&directory, number);
+            directory.retire(&["ENDS", "TALLIES"]).unwrap();
+            assert!(directory.link("destroy").exists() && !description(directory.path()).exists());
+            assert_eq!(directory.clear().unwrap(), Removed { links: 1, maps: 1 });
         }
-        assert_eq!(directory.remove_links().unwrap(), 1);
-        assert!(directory.map("ENDS").exists() && !description(directory.path()).exists());
+        let numbers = directory.retired().into_iter().map(|path| fs::read_to_string(map_at(&path, "ENDS")));
+        assert_eq!(
+            numbers.map(Result::unwrap).collect::<Vec<_>>(),
+            (0..12).map(|n| n.to_string()).collect::<Vec<_>>()
+        );
+        write(&directory, 12);
+        directory.forget_retired().unwrap();
+        assert!(directory.retired().is_empty() && directory.map("ENDS").exists());
+        directory.retire(&["ENDS", "TALLIES"]).unwrap();
+        directory.remove().unwrap();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_died_while_setting_aside_is_followed() {
+        let (_temp, directory) = directory();
+        write(&directory, 0);
+        directory.retire(&["ENDS", "TALLIES"]).unwrap();
+        write(&directory, 1);
+        // As far as the maps.
+        let begun = directory.next_retired(directory.retired().last().map(PathBuf::as_path)).unwrap();
+        fs::rename(directory.map("ENDS"), map_at(&begun, "ENDS")).unwrap();
+        directory.retire(&["ENDS", "TALLIES"]).unwrap();
+        let retired = directory.retired();
+        assert_eq!(retired.len(), 2);
+        assert!(retired.iter().all(|path| map_at(path, "ENDS").exists() && description(path).exists()));
     }
 }
