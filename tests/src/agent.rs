@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::audit::Audit;
+use crate::key::Totals;
 use crate::records::Records;
 
 /// An emulated guest takes its time to read the kernel's types and to load programs.
@@ -143,8 +144,35 @@ pub struct Output {
     pub log: Vec<String>,
     /// Lines that an agent before it had written already, word for word; they count once.
     pub repeated: usize,
-    /// Whether an agent before it said some of this.
-    pub resumed: bool,
+    /// What agents before it had said of this, if any.
+    pub earlier: Option<Earlier>,
+    /// Whether it was killed.
+    pub was_killed: bool,
+}
+
+/// What agents had said when the next one started.
+#[derive(Clone, Copy, Debug)]
+pub struct Earlier {
+    /// What their records billed.
+    pub billed: Totals,
+    /// Lines of their logs.
+    pub log: usize,
+    /// Whether the last of them was killed, so that the next one may hand on some records that it did not draw up.
+    pub was_killed: bool,
+}
+
+impl Output {
+    fn end(self) -> Self {
+        let Self { records, log, was_killed, .. } = &self;
+        let earlier = Earlier { billed: records.billed(), log: log.len(), was_killed: *was_killed };
+        let is_first = self.lines.is_empty() && self.log.is_empty();
+        Self { earlier: (!is_first).then_some(earlier), was_killed: false, ..self }
+    }
+
+    /// The log of the last agent alone.
+    pub fn last_log(&self) -> &[String] {
+        self.log.get(self.earlier.map_or(0, |earlier| earlier.log)..).unwrap_or_default()
+    }
 }
 
 /// What is left of an agent that has ended.
@@ -157,11 +185,10 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The audit at its end, by agents that give one. It covers the time of one agent, so there is none where others
-    /// said some of the records.
+    /// The audit at its end, by agents that give one. It covers the time of one agent.
     #[must_use]
     pub fn audit(&self) -> Option<Audit> {
-        if self.output.resumed { None } else { Audit::of_log(&self.output.log) }
+        Audit::of_log(self.output.last_log())
     }
 
     /// What the agent said at its end that it had lost of this kind; 0 when it named no such loss.
@@ -229,8 +256,7 @@ impl Agent {
         // Ctrl-C is for whoever started it, who stops it in good order.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, program)?;
-        let resumed = !earlier.lines.is_empty();
-        let output = Arc::new(Mutex::new(Output { resumed, ..earlier }));
+        let output = Arc::new(Mutex::new(earlier.end()));
         let (say_ready, ready) = channel();
         let stdout = process.child.stdout.take().context("the agent has no standard output")?;
         let stderr = process.child.stderr.take().context("the agent has no standard error")?;
@@ -300,6 +326,7 @@ impl Agent {
             lines.pop();
             records.bad_lines.pop();
         }
+        ended.output.was_killed = true;
         Ok(ended)
     }
 

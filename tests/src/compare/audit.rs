@@ -1,12 +1,40 @@
 //! An agent's own audit against its records and the wire.
 
 use super::Verdict;
+use crate::agent::Output;
 use crate::audit::{Audit, Sum};
-use crate::key::Counter;
+use crate::key::{Counter, Totals};
 use crate::records::Records;
 
+/// What an audit has to account for.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounted {
+    /// What the records bill that came in the agent's time.
+    billed: Totals,
+    /// Whether agents before it wrote records, or lost some.
+    follows: bool,
+    /// Whether some of the records may be of an agent before it, which was killed before it wrote them.
+    inherits: bool,
+}
+
+impl Accounted {
+    /// All records of an agent that follows nobody.
+    #[must_use]
+    pub fn all(records: &Records) -> Self {
+        Self { billed: records.billed(), follows: false, inherits: false }
+    }
+
+    /// Those of the last agent; `None` when there are fewer than before it.
+    #[must_use]
+    pub fn of(output: &Output) -> Option<Self> {
+        let billed = output.records.billed();
+        let Some(earlier) = output.earlier else { return Some(Self::all(&output.records)) };
+        Some(Self { billed: billed.minus(earlier.billed)?, follows: true, inherits: earlier.was_killed })
+    }
+}
+
 /// Demands an agent's own audit, and compares it with the records it wrote and with what the wire shows to be missing.
-pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, records: &Records) {
+pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, accounted: &Accounted) {
     let Some(audit) = audit else {
         verdict.problem("the agent gave no audit at its end that can be read".to_owned());
         return;
@@ -14,11 +42,13 @@ pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, records: &Rec
     if !audit.balances {
         verdict.problem("the two sides of the agent's audit are not equal".to_owned());
     }
-    let billed = records.billed();
+    let Accounted { billed, follows, inherits } = accounted;
     let sum = |figure: fn(Counter) -> u64| figure(billed.original) + figure(billed.reply);
     let (bytes, packets) = (sum(|counter| counter.bytes), sum(|counter| counter.packets));
-    if (audit.delivered_bytes, audit.delivered_packets) != (bytes, packets) {
-        let Audit { delivered_bytes, delivered_packets, .. } = audit;
+    let Audit { delivered_bytes, delivered_packets, .. } = *audit;
+    let is_all = (delivered_bytes, delivered_packets) == (bytes, packets);
+    let is_part = delivered_bytes <= bytes && delivered_packets <= packets;
+    if !(is_all || *inherits && is_part) {
         verdict.problem(format!(
             "the audit says {delivered_packets}p/{delivered_bytes}B were delivered, the records add up to \
              {packets}p/{bytes}B"
@@ -32,7 +62,9 @@ pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, records: &Rec
     });
     let (there, back) = (missing.totals.original, missing.totals.reply);
     let wire = (there.packets + back.packets, there.bytes + back.bytes);
-    if (told.packets, told.bytes) != wire && !audit.is_doubtful() {
+    let is_all = (told.packets, told.bytes) == wire;
+    let is_part = told.packets <= wire.0 && told.bytes <= wire.1;
+    if !(is_all || *follows && is_part || audit.is_doubtful()) {
         verdict.problem(format!(
             "the audit says {}p/{}B were lost, {}p/{}B are missing",
             told.packets, told.bytes, wire.0, wire.1

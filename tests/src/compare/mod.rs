@@ -7,7 +7,7 @@ mod mutants;
 mod pieces;
 mod verdict;
 
-pub use audit::{against_audit, definite};
+pub use audit::{Accounted, against_audit, definite};
 pub use verdict::{Shortfall, Verdict};
 
 use std::collections::BTreeMap;

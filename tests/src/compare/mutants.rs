@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Verdict, against_audit, against_conntrack, compare, definite};
+use super::{Accounted, Verdict, against_audit, against_conntrack, compare, definite};
+use crate::agent::{Earlier, Output};
 use crate::audit::{Audit, Sum};
 use crate::conntrack::Entry;
 use crate::key::{Counter, FlowKey, Totals, Tuple, protocol};
@@ -33,6 +34,10 @@ impl Bench {
     fn records(&self) -> Records {
         let lines: Vec<String> = self.lines.iter().map(Value::to_string).collect();
         Records::from_lines(lines.iter().map(String::as_str))
+    }
+
+    fn accounted(&self) -> Accounted {
+        Accounted::all(&self.records())
     }
 
     fn verdict(&self) -> Verdict {
@@ -523,10 +528,10 @@ fn audit(bench: &Bench) -> Audit {
 fn an_audit_that_claims_another_byte_fails() {
     let bench = Bench::exact();
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, Some(&audit(&bench)), &bench.records());
+    against_audit(&mut verdict, Some(&audit(&bench)), &bench.accounted());
     assert!(verdict.exact(), "{:?}", verdict.problems);
     let wrong = Audit { delivered_bytes: audit(&bench).delivered_bytes + 1, ..audit(&bench) };
-    against_audit(&mut verdict, Some(&wrong), &bench.records());
+    against_audit(&mut verdict, Some(&wrong), &bench.accounted());
     assert!(!verdict.exact());
 }
 
@@ -542,17 +547,40 @@ fn an_audit_that_names_another_loss_than_the_wire_fails() {
         Audit { lost: [("end_lost".to_owned(), Sum { flows: 1, packets, bytes })].into(), ..audit(&bench) }
     };
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, Some(&lost(0)), &bench.records());
+    against_audit(&mut verdict, Some(&lost(0)), &bench.accounted());
     assert!(verdict.exact(), "{:?}", verdict.problems);
-    against_audit(&mut verdict, Some(&lost(1)), &bench.records());
+    against_audit(&mut verdict, Some(&lost(1)), &bench.accounted());
     assert!(!verdict.exact());
+}
+
+#[test]
+fn an_audit_accounts_for_the_time_of_its_own_agent() {
+    let bench = Bench::exact();
+    let judge = |delivered_bytes, was_killed| {
+        let earlier = Earlier { billed: Totals::default(), log: 0, was_killed };
+        let output = Output { records: bench.records(), earlier: Some(earlier), ..Output::default() };
+        let mut verdict = bench.verdict();
+        let audit = Audit { delivered_bytes, ..audit(&bench) };
+        against_audit(&mut verdict, Some(&audit), &Accounted::of(&output).unwrap());
+        verdict.exact()
+    };
+    let billed = audit(&bench).delivered_bytes;
+    assert!(judge(billed, false) && judge(billed, true));
+    assert!(!judge(billed - 1, false), "its own records are fewer than those that came");
+    assert!(judge(billed - 1, true), "one was drawn up by the agent before it");
+    assert!(!judge(billed + 1, true));
+
+    let before = bench.records().billed();
+    let earlier = Earlier { billed: before, log: 0, was_killed: false };
+    let output = Output { earlier: Some(earlier), ..Output::default() };
+    assert!(Accounted::of(&output).is_none());
 }
 
 #[test]
 fn an_audit_that_does_not_balance_fails() {
     let bench = Bench::exact();
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, Some(&Audit { balances: false, ..audit(&bench) }), &bench.records());
+    against_audit(&mut verdict, Some(&Audit { balances: false, ..audit(&bench) }), &bench.accounted());
     assert!(!verdict.exact());
 }
 
@@ -560,7 +588,7 @@ fn an_audit_that_does_not_balance_fails() {
 fn an_agent_without_an_audit_fails() {
     let bench = Bench::exact();
     let mut verdict = bench.verdict();
-    against_audit(&mut verdict, None, &bench.records());
+    against_audit(&mut verdict, None, &bench.accounted());
     assert!(!verdict.exact());
 }
 

@@ -191,6 +191,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("pinned_replaced", pinned::replaced),
     guest_only("pinned_kill9", pinned::kill9).long(),
     guest_only("overflow_kill9", pinned::kill9_overflow).long(),
+    guest_only("replaced_kill9", pinned::kill9_replaced).long(),
     harmless("burst", load::burst).long(),
     harmless("flush", load::flush).long().racing(),
     harmless("ns_storm", load::namespace_storm).long(),

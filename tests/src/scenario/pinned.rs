@@ -132,7 +132,7 @@ pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
 /// The next agent wants other rings than the one before: it replaces its programs, and tells what they still had to say.
 pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
     let (mut state, lab, seed) = (StateDir::new("replaced", settings), lab()?, seed());
-    state.configure(&TINY);
+    state.configure(&[&TINY, &[]]);
     let mut agent = match first_agent(&state, settings)? {
         Ok(agent) => agent,
         Err(skipped) => return Ok(skipped),
@@ -141,7 +141,6 @@ pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
     flows.run_for(Duration::from_millis(500), &lab)?;
     let ended = agent.stop()?;
     while_none_runs(&mut flows, &lab)?;
-    state.configure(&[]);
     agent = state.start_after(ended.output, settings)?;
     let missing = [REPLACED, SALVAGED].into_iter().filter(|words| !says(&agent.output(), words));
     let missing: Vec<_> = missing.map(|words| format!("the agent does not say {words:?}")).collect();
@@ -179,7 +178,14 @@ pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
 /// The same while most ends have no room in their ring.
 pub(super) fn kill9_overflow(settings: &Settings) -> Result<Outcome> {
     let mut state = StateDir::new("overflow9", settings);
-    state.configure(&TINY);
+    state.configure(&[&TINY]);
+    killed(state, settings)
+}
+
+/// The same while each agent wants other rings than the one before, and replaces its programs.
+pub(super) fn kill9_replaced(settings: &Settings) -> Result<Outcome> {
+    let mut state = StateDir::new("replaced9", settings);
+    state.configure(&[&TINY, &[]]);
     killed(state, settings)
 }
 
@@ -252,6 +258,11 @@ fn unpinned(settings: &Settings, lab: &Lab, state: &StateDir, ended: Ended) -> R
 /// Whether the agent left its programs to the next one.
 pub(super) fn stays(output: &Output) -> bool {
     says(output, STAYS)
+}
+
+/// Whether the agent goes on with programs that have seen all that happened before it.
+pub(super) fn took_over(output: &Output) -> bool {
+    output.last_log().iter().any(|line| line.contains(TAKEN_OVER))
 }
 
 fn says(output: &Output, words: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,19 +40,22 @@ const DUMPED: Duration = Duration::from_millis(2500);
 pub(super) struct StateDir {
     path: PathBuf,
     program: PathBuf,
-    /// Configuration keys of the scenario's own.
-    keys: &'static [(&'static str, &'static str)],
+    /// Configuration keys of the scenario's own, of the agents in turn.
+    keys: Vec<Keys>,
+    started: AtomicUsize,
 }
+
+type Keys = &'static [(&'static str, &'static str)];
 
 impl StateDir {
     pub(super) fn new(name: &str, settings: &Settings) -> Self {
         let path = std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id()));
-        Self { path, program: settings.agent.clone(), keys: &[] }
+        Self { path, program: settings.agent.clone(), keys: Vec::new(), started: AtomicUsize::new(0) }
     }
 
-    /// For agents with further configuration keys.
-    pub(super) const fn configure(&mut self, keys: &'static [(&'static str, &'static str)]) {
-        self.keys = keys;
+    /// For agents with further configuration keys: each has the next ones, and then the first again.
+    pub(super) fn configure(&mut self, keys: &[Keys]) {
+        self.keys = keys.to_vec();
     }
 
     pub(super) fn path(&self) -> &std::path::Path {
@@ -64,7 +68,9 @@ impl StateDir {
     }
 
     fn command(&self, settings: &Settings) -> Command {
-        let mut command = settings.options_with(self.keys).command("json");
+        let turn = self.started.fetch_add(1, Ordering::Relaxed);
+        let keys = self.keys.get(turn % self.keys.len().max(1)).copied().unwrap_or_default();
+        let mut command = settings.options_with(keys).command("json");
         command.arg("--state-dir").arg(&self.path);
         command
     }

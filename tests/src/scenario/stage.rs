@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, Settings};
+use super::{Outcome, Settings, pinned};
 use crate::agent::{Agent, Ended, Options};
-use crate::compare::{Verdict, against_audit, against_conntrack, compare, definite};
+use crate::compare::{Accounted, Verdict, against_audit, against_conntrack, compare, definite};
 use crate::conntrack::Entry;
 use crate::key::{FlowKey, Tuple};
 use crate::lab::Lab;
@@ -194,9 +194,7 @@ impl<'a> Stage<'a> {
                 "{lacking} flows lack something, the agent says that {skipped} ends were skipped"
             ));
         }
-        if !ended.output.resumed {
-            self.check_audit(&mut verdict, &ended);
-        }
+        self.check_audit(&mut verdict, &ended);
         if self.unknown_if_told && counts_skips {
             check_unknown(&mut verdict, &ended, &namespaces);
         }
@@ -209,16 +207,22 @@ impl<'a> Stage<'a> {
         Ok((Outcome { verdict, ready_line, ready_ms, skipped: None }, ended))
     }
 
-    /// An agent that nobody killed says what is missing, and where nothing may be it knows that nothing is.
+    /// The agent says what is missing, and where nothing may be it knows that nothing is.
     fn check_audit(&self, verdict: &mut Verdict, ended: &Ended) {
         let audit = ended.audit();
-        against_audit(verdict, audit.as_ref(), &ended.output.records);
+        match Accounted::of(&ended.output) {
+            Some(accounted) => against_audit(verdict, audit.as_ref(), &accounted),
+            None => verdict.problem("the records bill less than when the agent started".to_owned()),
+        }
+        let was_unwatched = ended.output.earlier.is_some() && !pinned::took_over(&ended.output);
         let is_said = |reason: &str| ended.lost(reason) > 0;
         let by_netlink = self.by_netlink();
         let is_expected = |reason: &str| self.expected_loss.is_some_and(|(expected, _)| expected == reason);
         let excused = |reason: &str| match reason {
             // Flows from before the agent, whose ends the kernel does not tell a netlink listener.
             "ended_unseen" if by_netlink => ended.output.records.missed() > 0,
+            // Without programs that stay, or while others take their place.
+            "ended_unseen" | "gap_without_agent_ms" if was_unwatched => true,
             _ if is_expected(reason) => true,
             "ended_unseen" | "ends_uncounted" => is_said("hook_skipped") || self.expected_loss.is_some(),
             "hook_skipped" => !by_netlink && is_said(reason),
