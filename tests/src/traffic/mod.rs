@@ -15,9 +15,11 @@ pub use sctp::association;
 pub use tcp::{Connection, Ending, connect, transfer};
 pub use udp::{Exchange, burst, exchange, knock, race};
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{SockaddrStorage, bind};
@@ -27,6 +29,9 @@ use crate::netns::Namespace;
 
 /// How long the generator waits for a packet before it says that the network under test is broken.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an address may still be taken by a socket that was closed.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who opens flows to whom.
 #[derive(Clone, Copy, Debug)]
@@ -90,4 +95,21 @@ fn bind_to(socket: &OwnedFd, address: SocketAddr) -> Result<()> {
     use std::os::fd::AsRawFd;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
         .with_context(|| format!("cannot bind to {address}"))
+}
+
+/// Binds a socket to an address that may still be taken for a moment: a child that another thread is just starting
+/// holds what was closed until it has become its program.
+///
+/// # Errors
+/// When it cannot be bound, or is not free soon.
+pub fn bind_soon<S>(bind: impl Fn() -> io::Result<S>) -> io::Result<S> {
+    let deadline = Instant::now() + FREE_WITHIN;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
 }

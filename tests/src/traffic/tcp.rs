@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::libc::linger;
@@ -13,11 +13,8 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use super::{PATIENCE, Path, Sent, bind_to};
+use super::{PATIENCE, Path, Sent, bind_soon, bind_to};
 use crate::key::{Tuple, protocol};
-
-/// How long a port may still be taken by a listener that was closed.
-const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Sent at a time by [`Connection::pour`].
 const POURED: usize = 4 << 10;
@@ -147,17 +144,8 @@ pub fn transfer(
     connection.end(ending)
 }
 
-/// A child that another thread is just starting holds the previous listener until it has become its program.
 fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let deadline = Instant::now() + FREE_WITHIN;
-    loop {
-        match TcpListener::bind(address) {
-            Err(cause) if cause.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            bound => return bound.with_context(|| format!("cannot listen on {address}")),
-        }
-    }
+    bind_soon(|| TcpListener::bind(address)).with_context(|| format!("cannot listen on {address}"))
 }
 
 fn connect_from(from: SocketAddr, target: SocketAddr) -> Result<TcpStream> {

@@ -1,16 +1,15 @@
 //! UDP: exchanges of any sizes, and bursts of one-packet flows.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Barrier;
-use std::thread::{self, sleep};
-use std::time::Duration;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket as new_socket, sockopt};
 
-use super::{PATIENCE, Path, Sent, bind_to};
+use super::{PATIENCE, Path, Sent, bind_soon, bind_to};
 use crate::key::{Counter, Totals, Tuple, protocol};
 use crate::sys;
 
@@ -244,20 +243,10 @@ fn shared_socket(address: SocketAddr) -> Result<UdpSocket> {
 }
 
 pub(super) fn socket(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = bind_soon(address).with_context(|| format!("cannot bind UDP {address}"))?;
+    let socket =
+        bind_soon(|| UdpSocket::bind(address)).with_context(|| format!("cannot bind UDP {address}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
-}
-
-/// A process that another thread starts holds what was just closed until it runs its program.
-fn bind_soon(address: SocketAddr) -> io::Result<UdpSocket> {
-    for _ in 0..100 {
-        match UdpSocket::bind(address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(10)),
-            bound => return bound,
-        }
-    }
-    UdpSocket::bind(address)
 }
 
 fn arrival(socket: &UdpSocket, size: usize) -> Result<SocketAddr> {

@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use conntally_tests::traffic::bind_soon;
 
 pub use certificate::Certificate;
 pub use fault::Fault;
@@ -117,7 +118,7 @@ impl Proxy {
             is_away: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
-        let first = listen_soon(address).with_context(|| format!("cannot listen on {address}"))?;
+        let first = bind_soon(|| listen(address)).with_context(|| format!("cannot listen on {address}"))?;
         let listener = thread::spawn({
             let shared = Arc::clone(&shared);
             move || accept(Some(first), address, &shared)
@@ -256,17 +257,6 @@ fn accept(mut listener: Option<TcpListener>, address: SocketAddr, shared: &Arc<S
             _ => sleep(POLL),
         }
     }
-}
-
-/// A process that is being started may hold a free port until it runs its program: another thread was just trying it.
-fn listen_soon(address: SocketAddr) -> std::io::Result<TcpListener> {
-    for _ in 0..100 {
-        match listen(address) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => sleep(Duration::from_millis(10)),
-            listening => return listening,
-        }
-    }
-    listen(address)
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
