@@ -20,6 +20,7 @@
 //! | `longest_walk_run_us` | the same of the one that walks the kernel's table |
 
 use crate::audit::{Figures, Statement};
+use crate::clock::boot_ns;
 use crate::model::Anchor;
 use crate::sinks::json::status::record;
 use crate::source::LongestRuns;
@@ -61,7 +62,7 @@ pub(super) struct StatusFile {
 impl StatusFile {
     /// The file of this process in the given directory; those of agents that are gone are removed.
     pub(super) fn new(run_dir: &Path, host: &str, source: &str) -> Self {
-        let now = Anchor::now().map_or(0, |now| now.boot_ns);
+        let now = boot_ns();
         for path in paths(run_dir) {
             let is_gone = match read(&path) {
                 Ok(status) => !is_fresh(&status, now),

@@ -8,11 +8,12 @@ use super::{
     seed::{self, Part, Parts},
 };
 use crate::{
+    clock::boot_ns,
     kernel::{
         bpf::{KernelSide, WalkProgress},
         netns,
     },
-    model::{Anchor, Observation},
+    model::Observation,
     source::{Look, Scope},
 };
 
@@ -175,7 +176,7 @@ impl Looks {
 
     fn begin(&mut self, side: &mut KernelSide) {
         self.plan.began();
-        let began_boot_ns = Anchor::now().map_or(0, |now| now.boot_ns);
+        let began_boot_ns = boot_ns();
         if self.walks
             && let Err(error) = side.begin_walk()
         {
