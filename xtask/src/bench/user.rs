@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    command::{as_root, cargo, exists, is_root, output, program, run as run_command},
+    command::{as_root_here, cargo, output, program, run as run_command},
     paths::Paths,
     setup,
 };
@@ -14,8 +14,7 @@ use crate::{
 pub(crate) fn ring(paths: &Paths) -> Result<()> {
     setup::ensure(&["valgrind"])?;
     let built = build(paths, "ring")?;
-    let mut ring = if is_root() || !exists("sudo") { program(built) } else { as_root(built) };
-    run_command(&mut ring)
+    run_command(&mut as_root_here(&built).unwrap_or_else(|| program(&built)))
 }
 
 /// Bytes of a flow.
