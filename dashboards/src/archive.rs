@@ -91,6 +91,25 @@ fn completeness(board: Board) -> Board {
         .parts(&["Bytes", "Packets", "Flows"])
         .doubts("Parts are")
         .column_unit("Told", AGE);
+    waiting(board.panel(agents.column_unit("Lost", "bytes")))
+        .panel(
+            number("Ends that were missed", format!("{reason}:{}", EndReason::Missed.name()))
+                .red_from(1.0)
+                .says("Flows that were found gone: what they moved last may be missing. 0 also where no flow came."),
+        )
+        .panel(
+            number("Flows without counters", format!("{flags}:{NO_COUNTERS}"))
+                .red_from(1.0)
+                .says("They began while accounting was off: nothing is known of what they moved. 0 also where no flow came."),
+        )
+        .panel(
+            number("Met in mid-life", format!("{flags}:{FIRST_SEEN_MIDLIFE}"))
+                .says("They were there before the agent. Their totals are the kernel's and complete. 0 also where no flow came."),
+        )
+}
+
+/// What sinks have taken in and their servers have not.
+fn waiting(board: Board) -> Board {
     let waits = [
         Metric::Max("conntally.waiting.oldest_ms"),
         Metric::Max("conntally.waiting.records"),
@@ -98,7 +117,7 @@ fn completeness(board: Board) -> Board {
         Metric::Max("@timestamp"),
     ];
     let by = ["host.name", "conntally.waiting.sink"];
-    let waiting = Panel::table("Waiting to be delivered", vec![largest(&of_waiting(), &waits, &by, 100)])
+    let table = Panel::table("Waiting to be delivered", vec![largest(&of_waiting(), &waits, &by, 100)])
         .says(
             "The most that each agent told in this time of what a sink has taken in and its server has not, in the queue or \
              in the spool. It is not lost, and counts as delivered until it is. \"Longest\" is yellow from 10 s on, \
@@ -118,8 +137,7 @@ fn completeness(board: Board) -> Board {
         .waits_in("Longest")
         .column("Told", &[("unit", json!(AGE)), ("custom.width", json!(150))]);
     board
-        .panel(agents.column_unit("Lost", "bytes"))
-        .panel(waiting)
+        .panel(table)
         .panel(
             Panel::lines("Age of the oldest that waits", "ms", vec![over_time(
                 &of_waiting(),
@@ -134,20 +152,6 @@ fn completeness(board: Board) -> Board {
             .waits()
             .with_lines()
             .empty("no status in this time"),
-        )
-        .panel(
-            number("Ends that were missed", format!("{reason}:{}", EndReason::Missed.name()))
-                .red_from(1.0)
-                .says("Flows that were found gone: what they moved last may be missing. 0 also where no flow came."),
-        )
-        .panel(
-            number("Flows without counters", format!("{flags}:{NO_COUNTERS}"))
-                .red_from(1.0)
-                .says("They began while accounting was off: nothing is known of what they moved. 0 also where no flow came."),
-        )
-        .panel(
-            number("Met in mid-life", format!("{flags}:{FIRST_SEEN_MIDLIFE}"))
-                .says("They were there before the agent. Their totals are the kernel's and complete. 0 also where no flow came."),
         )
 }
 

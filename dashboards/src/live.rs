@@ -80,37 +80,11 @@ fn variables(board: Board) -> Board {
 }
 
 fn completeness(board: Board) -> Board {
-    let parts = [
-        (part("lost_bytes", "counted_bytes"), "Bytes"),
-        (part("lost_packets", "counted_packets"), "Packets"),
-        (part("lost_flows", "counted_flows"), "Flows"),
-        (stated("lost_bytes"), "Lost"),
-        (stated("doubts"), "Parts are"),
-        (stated("live_flows"), "Open flows"),
-    ];
     let least = |known, alias| {
         let query = status_least(&part("lost_bytes", "counted_bytes"), known);
         series(query, alias)
     };
-    let agents = Panel::table("Completeness by agent", vec![rows(status_now(&parts))])
-        .says(
-            "Since the start of each agent: which part of what the kernel counted was delivered, or will be when it \
-             is due. \"at most\": something of unknown amount was lost, too. What waits for a server is not lost: \
-             it is below. An agent without a row has told nothing in this time.",
-        )
-        .size(24, 5)
-        .empty(NO_STATUS)
-        .renamed(&[(status_tag("host"), "Agent"), ("Time", "Told")])
-        .column("Told", &[("unit", json!(AGE)), ("custom.minWidth", json!(110))])
-        .parts(&["Bytes", "Packets", "Flows"])
-        .doubts("Parts are");
-    let waiting = [
-        (waits("waiting_records"), "Records"),
-        (waits("waiting_bytes"), "Bytes"),
-        (waits("oldest_ms"), "Oldest"),
-    ];
-    let lost = vec![(format!("non_negative_difference({})", last(status("lost_bytes"))), "lost")];
-    board
+    let board = board
         .panel(
             Panel::number(
                 "Completeness",
@@ -159,9 +133,51 @@ fn completeness(board: Board) -> Board {
                 .hidden("Time")
                 .column_unit("Bytes", "bytes"),
         )
-        .panel(agents.column_unit("Lost", "bytes"))
+        .panel(by_agent());
+    let lost = vec![(format!("non_negative_difference({})", last(status("lost_bytes"))), "lost")];
+    waiting(board)
         .panel(
-            Panel::table("Waiting to be delivered", vec![rows(waiting_now(&waiting))])
+            Panel::bars("Lost within each interval", "bytes", vec![series(status_over_time(&lost), "$tag_host")])
+                .says("What was lost since the interval before. The first interval of the time shown has none before.")
+                .empty("no two statuses in this time")
+                .size(24, 5),
+        )
+}
+
+fn by_agent() -> Panel {
+    let parts = [
+        (part("lost_bytes", "counted_bytes"), "Bytes"),
+        (part("lost_packets", "counted_packets"), "Packets"),
+        (part("lost_flows", "counted_flows"), "Flows"),
+        (stated("lost_bytes"), "Lost"),
+        (stated("doubts"), "Parts are"),
+        (stated("live_flows"), "Open flows"),
+    ];
+    Panel::table("Completeness by agent", vec![rows(status_now(&parts))])
+        .says(
+            "Since the start of each agent: which part of what the kernel counted was delivered, or will be when it \
+             is due. \"at most\": something of unknown amount was lost, too. What waits for a server is not lost: \
+             it is below. An agent without a row has told nothing in this time.",
+        )
+        .size(24, 5)
+        .empty(NO_STATUS)
+        .renamed(&[(status_tag("host"), "Agent"), ("Time", "Told")])
+        .column("Told", &[("unit", json!(AGE)), ("custom.minWidth", json!(110))])
+        .parts(&["Bytes", "Packets", "Flows"])
+        .doubts("Parts are")
+        .column_unit("Lost", "bytes")
+}
+
+/// What sinks have taken in and their servers have not.
+fn waiting(board: Board) -> Board {
+    let columns = [
+        (waits("waiting_records"), "Records"),
+        (waits("waiting_bytes"), "Bytes"),
+        (waits("oldest_ms"), "Oldest"),
+    ];
+    board
+        .panel(
+            Panel::table("Waiting to be delivered", vec![rows(waiting_now(&columns))])
                 .says(
                     "What each sink has taken in and its server has not, in the queue or in the spool, as told last. It is \
                      not lost, and counts as delivered until it is. \"Oldest\" is yellow from 10 s on, red from 1 min; \
@@ -186,12 +202,6 @@ fn completeness(board: Board) -> Board {
             .waits()
             .with_lines()
             .empty(NO_STATUS),
-        )
-        .panel(
-            Panel::bars("Lost within each interval", "bytes", vec![series(status_over_time(&lost), "$tag_host")])
-                .says("What was lost since the interval before. The first interval of the time shown has none before.")
-                .empty("no two statuses in this time")
-                .size(24, 5),
         )
 }
 
