@@ -1,8 +1,9 @@
 //! `cargo xtask`: what developers and CI run.
 //!
 //! Each command is a module: [`setup`] installs tools, [`ebpf`] builds the kernel object, [`vm`] boots guests
-//! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all), [`servers`] starts databases,
-//! [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows, [`dashboards`] writes the boards. [`command`] and [`paths`] serve them all.
+//! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all),
+//! [`servers`] starts databases, [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows,
+//! [`dashboards`] writes the boards. [`command`] and [`paths`] serve them all.
 #![expect(clippy::print_stdout, reason = "a task runner talks on the terminal")]
 
 mod command;
@@ -56,7 +57,8 @@ enum Task {
     /// Real servers that sinks deliver to: start, stop, test
     #[command(subcommand)]
     Servers(servers::Task),
-    /// Write the Grafana boards anew after a change of them or of names in the encoders; `check` their JSON, `draw` their pictures
+    /// Write the Grafana boards anew after a change of them or of names in the encoders; `check` their JSON, `draw` their
+    /// pictures
     Dashboards(dashboards::Options),
     /// Run everything that CI runs; ends with `N passed, N failed`
     Test(test::Options),

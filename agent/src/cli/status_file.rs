@@ -12,12 +12,15 @@
 //! | `source` | as in the line `ready` |
 //! | `whole` | whether nothing is missing, for certain |
 //! | `text` | the audit for a person |
-//! | `audit` | the audit since the start, with what waits for each sink (`waiting`: records, what they add up to, and for how many milliseconds the oldest has waited) |
+//! | `audit` | the audit since the start, with what waits for each sink (`waiting`) |
 //! | `window` | the completeness of the last full minute; absent before |
 //! | `live_flows` | flows that live now |
 //! | `offloaded_uncounted` | those of them that are offloaded without being counted, as far as known |
-//! | `longest_sweep_run_us` | the longest single run of the program that looks at flows which are due, microseconds; absent without kernel programs |
+//! | `longest_sweep_run_us` | the longest single run of the program that looks at flows which are due |
 //! | `longest_walk_run_us` | the same of the one that walks the kernel's table |
+//!
+//! What waits is told as records, what they add up to, and for how many milliseconds the oldest has waited. Both runs
+//! are in microseconds, and absent without kernel programs.
 
 use crate::audit::{Figures, Statement};
 use crate::clock::boot_ns;

@@ -35,15 +35,15 @@
 //! | kind | file | number | payload |
 //! |---|---|---|---|
 //! | 1 batch | log | of the batch | entries: records, and their flows as they were after each |
-//! | 2 carried | log | of the batch | entries: records of an older generation that may not have been written yet; of their flows only what the records say |
+//! | 2 carried | log | of the batch | entries: records of an older generation that may not have been written yet |
 //! | 3 written | log | the output has every batch below this one | none |
 //! | 4 clock | log | 0 | readings of both clocks around each step of the wall clock, 16 bytes each: boot clock, wall clock |
 //! | 5 flows | snapshot | of the first flow in it | flows |
 //! | 6 end | snapshot | flows in the snapshot | none |
 //! | 7 settled | log | settled batches that were given back to the kernel since the last such frame | none |
 //!
-//! Flow, 244 bytes: see [`FlowRow`]. Entry, 304 bytes: see [`EntryRow`]. Batches are numbered in their order without
-//! gaps, over all generations.
+//! Flow, 244 bytes: see [`FlowRow`]. Entry, 304 bytes: see [`EntryRow`]. The entries of a carried batch have of their
+//! flows only what the records say. Batches are numbered in their order without gaps, over all generations.
 //!
 //! **Ends.** A flow whose end was told is remembered, as what was read of it may come again: from the ring of programs
 //! that outlive the agent, or late from another one. It is in the snapshot, or its end in a batch. It can be forgotten

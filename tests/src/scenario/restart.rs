@@ -255,7 +255,8 @@ fn end_unseen(lab: &mut Lab, doomed: &[Sent], reasons: &[&'static str]) -> Resul
     Ok(())
 }
 
-/// An agent is killed again and again while flows move, also while it starts: lines may come twice, word for word, and no byte is missing.
+/// An agent is killed again and again while flows move, also while it starts: lines may come twice, word for word, and
+/// no byte is missing.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
     let (state, seed) = (StateDir::new("kill9", settings), seed());
     let lab = lab()?;
