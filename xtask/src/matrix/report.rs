@@ -1,17 +1,39 @@
 //! What the guests found: read from their lines, summed per case, printed as a table.
 
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::plan::Case;
 
-/// How many scenarios passed and failed.
+/// How many scenarios passed, failed and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Exact ones.
     pub(crate) passed: u64,
     /// All others; a guest that did not run to its end counts as one.
     pub(crate) failed: u64,
+    /// Those about something that the kernel does not have.
+    pub(crate) skipped: u64,
+}
+
+impl Tally {
+    /// Whether nothing can be said against the run. One that had nothing to play has not failed.
+    ///
+    /// # Errors
+    /// When something failed, or there was nothing that could have been skipped.
+    pub(crate) fn judge(self) -> Result<()> {
+        ensure!(self.failed == 0, "the matrix failed");
+        ensure!(self.passed + self.skipped > 0, "the matrix had no scenario");
+        Ok(())
+    }
+
+    /// Whether all that there was had to be skipped.
+    pub(super) const fn played_nothing(self) -> bool {
+        self.passed == 0 && self.failed == 0 && self.skipped > 0
+    }
 }
 
 /// One line of conntally-e2e. Fields that are not summed here are kept as they came.
@@ -127,7 +149,7 @@ impl CaseResult {
         format!("{} CPU{} {}", self.cpus, if self.cpus == 1 { "" } else { "s" }, self.updates)
     }
 
-    /// How many scenarios passed and failed.
+    /// How many scenarios passed, failed and were skipped.
     pub(crate) fn tally(&self) -> Tally {
         let count = |wanted: fn(&ScenarioResult) -> bool| {
             self.scenarios.iter().filter(|scenario| wanted(scenario)).count() as u64
@@ -135,7 +157,7 @@ impl CaseResult {
         let passed = count(ScenarioResult::passed);
         let skipped = count(ScenarioResult::skipped);
         let failed = self.scenarios.len() as u64 - passed - skipped + u64::from(self.error.is_some());
-        Tally { passed, failed }
+        Tally { passed, failed, skipped }
     }
 
     /// What was wrong, a line each.
@@ -163,7 +185,11 @@ impl CaseResult {
             sum(|scenario| scenario.matched),
             sum(|scenario| scenario.missing_ends),
             sum(|scenario| scenario.double_counts),
-            if verdict.is_empty() { "exact".to_owned() } else { format!("FAILED: {}", verdict.join(", ")) },
+            match verdict.as_slice() {
+                [] if tally.played_nothing() => "skipped".to_owned(),
+                [] => "exact".to_owned(),
+                failed => format!("FAILED: {}", failed.join(", ")),
+            },
         ]
     }
 
@@ -196,8 +222,11 @@ const HEAD: [&str; 11] = [
 impl Report {
     /// The sum over all guests.
     pub(crate) fn tally(&self) -> Tally {
-        let add =
-            |sum: Tally, of: Tally| Tally { passed: sum.passed + of.passed, failed: sum.failed + of.failed };
+        let add = |sum: Tally, of: Tally| Tally {
+            passed: sum.passed + of.passed,
+            failed: sum.failed + of.failed,
+            skipped: sum.skipped + of.skipped,
+        };
         self.cases.iter().map(CaseResult::tally).fold(Tally::default(), add)
     }
 
@@ -208,6 +237,18 @@ impl Report {
             case.complaints().into_iter().map(move |line| format!("{guest}: {line}"))
         };
         self.cases.iter().flat_map(named).collect()
+    }
+
+    /// The sum in a line; where nothing was played, with the reasons.
+    pub(crate) fn summary(&self) -> String {
+        let tally @ Tally { passed, failed, skipped } = self.tally();
+        if !tally.played_nothing() {
+            return format!("{passed} passed, {failed} failed, {skipped} skipped");
+        }
+        let all = self.cases.iter().flat_map(|case| &case.scenarios);
+        let reasons: BTreeSet<_> = all.map(ScenarioResult::complaint).collect();
+        let reasons: Vec<_> = reasons.into_iter().collect();
+        format!("nothing was played: 0 exact, {skipped} skipped ({})", reasons.join("; "))
     }
 
     /// One row per guest, then what stood in for what.
@@ -255,7 +296,7 @@ mod tests {
         let failed =
             r#"{"scenario":"nat","verdict":"failed","flows":2,"matched":1,"missing_ends":1,"more":[1]}"#;
         let report = report(&[exact, "a log line", failed], None);
-        assert_eq!(report.tally(), Tally { passed: 1, failed: 1 });
+        assert_eq!(report.tally(), Tally { passed: 1, failed: 1, skipped: 0 });
         let table = report.table();
         let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row.join(" "), "6.12 fentry nf_ct_acct_add 1 packet 1/2 7 5 4 1 0 FAILED: nat");
@@ -274,7 +315,34 @@ mod tests {
     #[test]
     fn a_guest_that_broke_off_is_a_failure_even_if_all_it_said_was_good() {
         let report = report(&[r#"{"scenario":"tcp","verdict":"exact"}"#], Some("panic"));
-        assert_eq!(report.tally(), Tally { passed: 1, failed: 1 });
+        assert_eq!(report.tally(), Tally { passed: 1, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn a_run_in_which_all_was_skipped_has_not_failed_and_says_why_nothing_was_played() {
+        let skipped = |name: &str| {
+            format!(r#"{{"scenario":"{name}","verdict":"skipped","error":"the kernel has no flowtables"}}"#)
+        };
+        let lines = [skipped("offload"), skipped("flowtable"), skipped("offload")];
+        let report = report(&lines.each_ref().map(String::as_str), None);
+        report.tally().judge().unwrap();
+        assert_eq!(
+            report.summary(),
+            "nothing was played: 0 exact, 3 skipped (flowtable: the kernel has no flowtables; \
+             offload: the kernel has no flowtables)"
+        );
+        assert!(report.table().ends_with("  skipped\n"), "{}", report.table());
+    }
+
+    #[test]
+    fn a_run_with_a_failure_or_without_any_scenario_has_failed() {
+        let skipped = r#"{"scenario":"tcp","verdict":"skipped"}"#;
+        for (lines, error) in [(&[skipped][..], Some("panic")), (&[], None)] {
+            assert!(report(lines, error).tally().judge().is_err());
+        }
+        let report = report(&[skipped, r#"{"scenario":"nat","verdict":"exact"}"#], None);
+        report.tally().judge().unwrap();
+        assert_eq!(report.summary(), "1 passed, 0 failed, 1 skipped");
     }
 
     #[test]
