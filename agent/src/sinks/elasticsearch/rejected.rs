@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where refused documents are kept for a person to look at.
 #[derive(Debug)]
 pub(super) struct Rejected {
+    /// That of the files, told also while a disk that hangs has them locked.
     path: PathBuf,
     files: Arc<Mutex<Files>>,
 }
