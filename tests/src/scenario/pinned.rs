@@ -172,31 +172,32 @@ fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
 
 /// Agents are killed again and again, also while they start; flows end while none runs, and at any other time.
 pub(super) fn kill9(settings: &Settings) -> Result<Outcome> {
-    killed(StateDir::new("pinned9", settings), settings)
+    killed(StateDir::new("pinned9", settings), kills()?, settings)
 }
 
 /// The same while most ends have no room in their ring.
 pub(super) fn kill9_overflow(settings: &Settings) -> Result<Outcome> {
     let mut state = StateDir::new("overflow9", settings);
     state.configure(&[&TINY]);
-    killed(state, settings)
+    killed(state, kills()?, settings)
 }
 
 /// The same while each agent wants other rings than the one before, and replaces its programs.
 pub(super) fn kill9_replaced(settings: &Settings) -> Result<Outcome> {
     let mut state = StateDir::new("replaced9", settings);
     state.configure(&[&TINY, &[]]);
-    killed(state, settings)
+    // Each start takes long, since the programs are attached anew.
+    killed(state, kills()?.div_ceil(2), settings)
 }
 
-fn killed(state: StateDir, settings: &Settings) -> Result<Outcome> {
+fn killed(state: StateDir, kills: u32, settings: &Settings) -> Result<Outcome> {
     let (lab, seed) = (lab()?, seed());
     let mut agent = match first_agent(&state, settings)? {
         Ok(agent) => agent,
         Err(skipped) => return Ok(skipped),
     };
     let mut flows = Flows::open(&lab, seed)?;
-    for round in 0..kills()? {
+    for round in 0..kills {
         let life = Duration::from_millis(flows.draw(LIFE_MS));
         flows.run_for(life, &lab)?;
         if round % 2 == 0 {
