@@ -1,5 +1,7 @@
 //! Scenarios about kernel programs that go on while no agent runs.
 
+use std::collections::HashMap;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +13,10 @@ use super::restart::{BURST, StateDir, burst, deaths, kills, lab, seed};
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
 use crate::compare::Verdict;
+use crate::key::{FlowKey, Totals};
 use crate::lab::{FAMILIES, Family, Lab};
+use crate::ledger::Account;
+use crate::records::Records;
 use crate::traffic::{self, Ending, Exchange};
 
 /// An agent lives at most so long.
@@ -148,6 +153,51 @@ pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
     let mut outcome = finish(settings, lab, agent, seed)?;
     missing.into_iter().for_each(|words| outcome.verdict.problem(words));
     Ok(outcome)
+}
+
+/// Somebody removes the state while the programs stay. The next agent cannot know what was billed: it says that its
+/// completeness is unknown, and bills nothing twice.
+pub(super) fn stateless(settings: &Settings) -> Result<Outcome> {
+    let (state, lab, seed) = (StateDir::new("stateless", settings), lab()?, seed());
+    let mut agent = match first_agent(&state, settings)? {
+        Ok(agent) => agent,
+        Err(skipped) => return Ok(skipped),
+    };
+    let mut flows = Flows::open(&lab, seed)?;
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let ended = agent.stop()?;
+    fs::remove_dir_all(state.path()).context("cannot remove the state")?;
+    while_none_runs(&mut flows, &lab)?;
+    agent = state.start_after(ended.output, settings)?;
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    lab.quiet();
+    lab.flush()?;
+    let (ledger, namespaces) = (lab.ledger()?, lab.tracked());
+    agent.wait(TWO_LOOKS, |records| records.ended(&namespaces) >= ledger.len());
+    let (ready_line, ready_ms) = (agent.ready_line.clone(), agent.ready_after.as_millis());
+    let ended = agent.stop()?;
+    let mut verdict = Verdict::new(ledger.len(), 2 * 5 * FAMILIES.len(), ended.output.records.events);
+    let twice = billed_twice(&ledger, &ended.output.records);
+    verdict.matched = ledger.len() - twice.len();
+    twice.into_iter().for_each(|words| verdict.problem(format!("{words} (seed {seed})")));
+    let (missing, audit) = (ended.lost("state_missing"), ended.audit().unwrap_or_default());
+    if missing != 1 || !audit.unknown || audit.doubts.get("state_missing") != Some(&1) {
+        verdict.problem(format!("state_missing was counted {missing} times, the audit says {audit:?}"));
+    }
+    Ok(Outcome { verdict, ready_line, ready_ms, skipped: None })
+}
+
+/// Names under which more was billed than the wire carried.
+fn billed_twice(ledger: &[Account], records: &Records) -> Vec<String> {
+    let mut carried: HashMap<FlowKey, Totals> = HashMap::new();
+    ledger.iter().for_each(|account| *carried.entry(account.key).or_default() += account.totals);
+    let billed = records.by_key();
+    let too_much = |(key, carried): (FlowKey, Totals)| {
+        let mut sum = Totals::default();
+        billed.get(&key)?.iter().for_each(|account| sum += account.deltas);
+        carried.minus(sum).is_none().then(|| format!("{key}: billed {sum:?}, the wire carried {carried:?}"))
+    };
+    carried.into_iter().filter_map(too_much).collect()
 }
 
 /// An agent whose programs outlive it; else why there is none.
