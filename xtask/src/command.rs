@@ -46,10 +46,15 @@ pub(crate) fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The same for what nobody waits for yet: it takes the time that others leave.
+/// The same for what nobody waits for yet.
 pub(crate) fn patient_cargo() -> Command {
+    patient(cargo().get_program())
+}
+
+/// A program that takes the time that others leave.
+pub(crate) fn patient(name: impl AsRef<OsStr>) -> Command {
     let mut command = program("nice");
-    command.args(["-n", "19"]).arg(cargo().get_program());
+    command.args(["-n", "19"]).arg(name);
     command
 }
 

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::{
-    command::{cargo, patient_cargo, program, run as run_command},
+    command::{cargo, patient, patient_cargo, program, run as run_command},
     paths::Paths,
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
         return run_command(program(fuzzers.join(target)).arg(input));
     }
     for target in chosen(options)? {
-        fuzz(paths, &fuzzers, target, options.seconds)?;
+        fuzz(paths, target, program(fuzzers.join(target)), options.seconds)?;
         if options.minimise {
             minimise(paths, &fuzzers, target)?;
         }
@@ -57,23 +57,20 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Every fuzzer for so long, as many at once as there are CPUs; returns how many there are.
+/// Every fuzzer for so long, as many at once as there are CPUs, in the time that others leave; returns how many there are.
 pub(crate) fn all(paths: &Paths, seconds: u32) -> Result<u64> {
-    let fuzzers = build(paths, cargo())?;
+    let fuzzers = build(paths, patient_cargo())?;
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     for targets in TARGETS.chunks(at_once) {
         thread::scope(|scope| {
-            let run = |target: &'static str| scope.spawn(|| fuzz(paths, &fuzzers, target, seconds));
+            let fuzzer = |target| patient(fuzzers.join(target));
+            let run =
+                |target: &'static str| scope.spawn(move || fuzz(paths, target, fuzzer(target), seconds));
             let running: Vec<_> = targets.iter().copied().map(run).collect();
             running.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a thread panicked"))?)
         })?;
     }
     Ok(TARGETS.len() as u64)
-}
-
-/// Builds the fuzzers for a later step.
-pub(crate) fn build_ahead(paths: &Paths) -> Result<PathBuf> {
-    build(paths, patient_cargo())
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static str>> {
@@ -94,7 +91,7 @@ fn build(paths: &Paths, mut build: Command) -> Result<PathBuf> {
     Ok(folder.join(host).join("release"))
 }
 
-fn fuzz(paths: &Paths, fuzzers: &Path, target: &str, seconds: u32) -> Result<()> {
+fn fuzz(paths: &Paths, target: &str, mut fuzzer: Command, seconds: u32) -> Result<()> {
     let (committed, found, crashes) =
         (committed(paths, target), found(paths, target), crashes(paths, target));
     for folder in [&committed, &found, &crashes] {
@@ -103,7 +100,7 @@ fn fuzz(paths: &Paths, fuzzers: &Path, target: &str, seconds: u32) -> Result<()>
     let before = inputs(&crashes)?;
     let log = crashes.with_extension("log");
     println!("fuzzing {target} for {seconds} s");
-    let status = program(fuzzers.join(target))
+    let status = fuzzer
         .arg(format!("-artifact_prefix={}/", crashes.display()))
         .args([
             format!("-max_total_time={seconds}"),

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::{
     command::{cargo, exists, is_root, run as run_command, shown},
@@ -51,13 +51,19 @@ pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     step(&mut count, "boards", || dashboards::check(paths));
     thread::scope(|scope| {
         step(&mut count, "build of the host tests", || build_host_tests(paths));
-        // Tests mostly wait. A step whose programs are not ready by then waits for them; it tells, too, if they fail.
-        scope.spawn(|| build_ahead(paths, options));
+        // Tests mostly wait: what later steps need is built, and the fuzzers run, in the time that they leave.
+        let fuzzed = scope.spawn(|| {
+            if !options.no_vm {
+                // The step that needs it tells if it fails.
+                drop(Binaries::build_ahead(paths));
+            }
+            fuzzers(paths)
+        });
         step(&mut count, "host tests", || host_tests(paths));
         if !options.no_servers {
             step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
         }
-        step(&mut count, "fuzzers", || fuzzers(paths));
+        step(&mut count, "fuzzers", || fuzzed.join().map_err(|_| anyhow!("a thread panicked"))?);
         if !options.no_vm {
             step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
             step(&mut count, "conntrack not loaded", || play_unloaded(paths, &"6.12".parse()?));
@@ -120,14 +126,6 @@ const HOST_TESTS: &[&str] = &["test", "--locked", "--workspace"];
 fn build_host_tests(paths: &Paths) -> Result<Count> {
     run_command(cargo().current_dir(&paths.root).args(HOST_TESTS).args(["--quiet", "--no-run"]))?;
     Ok(Count::success())
-}
-
-/// Builds what later steps need, with the time that others leave.
-fn build_ahead(paths: &Paths, options: &Options) {
-    if !options.no_vm {
-        drop(Binaries::build_ahead(paths));
-    }
-    drop(fuzz::build_ahead(paths));
 }
 
 fn host_tests(paths: &Paths) -> Result<Count> {
