@@ -123,8 +123,8 @@ pub struct Event {
     pub padding: [u8; 7],
 }
 
-/// Which layout and meaning of [`Event`] this is. Programs outlive the agent that attached them: a later one reads their
-/// events only if this number is its own. Whoever moves a field, or changes what a field, a kind or a flag means, adds one.
+/// Which layout and meaning [`Event`] and [`crate::Tally`] have. Programs outlive the agent that attached them: a later one
+/// reads theirs only if this number is its own. Whoever moves a field or changes what a field, a kind or a flag means, adds 1.
 pub const EVENT_LAYOUT: u32 = 1;
 
 const _: () = {

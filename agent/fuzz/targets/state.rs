@@ -10,7 +10,7 @@ use conntally::{
 };
 use libfuzzer_sys::fuzz_target;
 
-const HEADER: usize = 64;
+const HEADER: usize = 72;
 const FRAME: usize = 32;
 
 /// The smallest thing of which a file may hold many.
@@ -58,9 +58,9 @@ fn play(input: &[u8]) {
 fn seal(file: &mut [u8], kind: u8) {
     let Some((header, mut rest)) = file.split_at_mut_checked(HEADER) else { return };
     header[..16]
-        .copy_from_slice(&[b'C', b'T', b'A', b'L', b'L', b'Y', b'S', b'T', 1, 0, kind, 0, 0, 0, 0, 0]);
+        .copy_from_slice(&[b'C', b'T', b'A', b'L', b'L', b'Y', b'S', b'T', 2, 0, kind, 0, 0, 0, 0, 0]);
     header[48..56].copy_from_slice(&1u64.to_le_bytes());
-    header[56..60].fill(0);
+    header[64..68].fill(0);
     write_sum(header);
     while let Some((frame, after)) = rest.split_at_mut_checked(FRAME) {
         let payload = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;

@@ -1,7 +1,6 @@
 //! What an agent takes over from the one before it: its flows, and the records that it may not have written.
 
 use super::consumer::{boot_id, empty_table};
-use super::sources::LiveSource;
 use crate::config::Config;
 use crate::flow::{FlowTable, FlowTableOptions, SavedFlow, Visits};
 use crate::model::{Anchor, NumberedBatch, Record};
@@ -22,8 +21,46 @@ pub(super) enum Continuity {
     Births,
 }
 
+/// The source of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Since when it tells without a break, `CLOCK_BOOTTIME` nanoseconds: also what an earlier agent read of it.
+    pub(super) since_ns: u64,
+    /// Whose kernel programs it reads.
+    pub(super) programs: Programs,
+}
+
+/// Kernel programs of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Programs {
+    /// It has none.
+    None,
+    /// Its own.
+    Attached,
+    /// Those of an earlier agent.
+    TakenOver,
+}
+
+impl Origin {
+    /// By what its observations tell the flows of a state. Programs have gone on with all of them only if they told of
+    /// all of them: their first agent may have come to its end before it had taken over what was there.
+    fn continuity(self, past: Option<&Past>) -> Continuity {
+        match self.programs {
+            Programs::None => Continuity::Tuples,
+            Programs::TakenOver if past.is_none_or(|past| past.source_since_ns == Some(self.since_ns)) => {
+                Continuity::Births
+            }
+            Programs::Attached | Programs::TakenOver => Continuity::Addresses,
+        }
+    }
+}
+
 /// What is in the state directory, being read.
-pub(super) struct Legacy(JoinHandle<Result<(Directory, Found), StateError>>);
+pub(super) struct Legacy {
+    read: JoinHandle<Result<(Directory, Found), StateError>>,
+    /// Since when the source told that fed it last, `CLOCK_BOOTTIME` nanoseconds of this boot.
+    pub(super) fed_since_ns: Option<u64>,
+}
 
 /// An agent's beginning.
 pub(super) struct Resumed {
@@ -46,8 +83,9 @@ pub(super) struct Resumed {
 pub(super) fn read(config: &Config) -> anyhow::Result<Option<Legacy>> {
     let Some(path) = &config.state_dir else { return Ok(None) };
     let directory = Directory::open(path)?;
+    let fed_since_ns = directory.latest_source(boot_id()?);
     let read = move || directory.read().map(|found| (directory, found));
-    Ok(Some(Legacy(tokio::task::spawn_blocking(read))))
+    Ok(Some(Legacy { read: tokio::task::spawn_blocking(read), fed_since_ns }))
 }
 
 impl Legacy {
@@ -58,15 +96,21 @@ impl Legacy {
     pub(super) async fn take_over(
         self,
         config: &Config,
-        source: &LiveSource,
+        origin: Origin,
         visits: Visits,
     ) -> anyhow::Result<Resumed> {
-        let (directory, found) = self.0.await.context("reading the state failed")??;
+        let (directory, found) = self.read.await.context("reading the state failed")??;
         let now = Anchor::now().context("cannot read the clocks")?;
         let next_batch = u64::try_from(now.real_ns).unwrap_or_default();
-        let begin = Begin { boot_id: boot_id()?, accounting_since: now, next_batch, clock: Vec::new() };
-        let continuity = source.continuity();
-        let Found { past, losses } = with_missing(found, continuity);
+        let begin = Begin {
+            boot_id: boot_id()?,
+            accounting_since: now,
+            next_batch,
+            clock: Vec::new(),
+            source_since_ns: origin.since_ns,
+        };
+        let Found { past, losses } = with_missing(found, origin.programs);
+        let continuity = origin.continuity(past.as_ref());
         let gap_ms = past.as_ref().map_or(0, |past| gap_ms(past, begin.boot_id, now));
         // What happened meanwhile the programs kept.
         let gap_ms = if continuity == Continuity::Births { 0 } else { gap_ms };
@@ -97,9 +141,9 @@ impl Made<'_> {
 
 /// Programs that are there without a state are those of an agent of which nothing is known any more: what they tell as
 /// moved may have been billed or not.
-fn with_missing(found: Found, continuity: Continuity) -> Found {
+fn with_missing(found: Found, programs: Programs) -> Found {
     let Found { past: None, losses } = &found else { return found };
-    if continuity != Continuity::Births || !losses.is_empty() {
+    if programs != Programs::TakenOver || !losses.is_empty() {
         return found;
     }
     tracing::warn!(
@@ -270,6 +314,7 @@ mod tests {
             boot_id,
             accounting_since: OLD,
             until_boot_ns: 60 * SECOND,
+            source_since_ns: Some(5 * SECOND),
             flows: flows.into_iter().map(|flow| (flow.flow_id, flow)).collect(),
             unwritten: [(7, records)].into(),
             next_batch: 8,
@@ -284,7 +329,13 @@ mod tests {
     }
 
     fn take_over_with(past: &Past, max_flows: u32) -> (FlowTable, Begin, Vec<NumberedBatch>) {
-        let begin = Begin { boot_id: [1; 16], accounting_since: NOW, next_batch: 0, clock: Vec::new() };
+        let begin = Begin {
+            boot_id: [1; 16],
+            accounting_since: NOW,
+            next_batch: 0,
+            clock: Vec::new(),
+            source_since_ns: 70 * SECOND,
+        };
         let mut config = Config::default();
         config.flow.max_flows = max_flows;
         let made = Made { config: &config, visits: Visits::Never, continuity: Continuity::Addresses };
@@ -293,13 +344,27 @@ mod tests {
 
     #[test]
     fn programs_without_a_state_are_a_doubt_unless_it_was_told_why() {
-        let losses = |found, continuity| with_missing(found, continuity).losses;
-        assert_eq!(losses(Found::default(), Continuity::Births), [(MISSING, 1)]);
-        assert_eq!(losses(Found::default(), Continuity::Addresses), []);
+        let losses = |found, programs| with_missing(found, programs).losses;
+        assert_eq!(losses(Found::default(), Programs::TakenOver), [(MISSING, 1)]);
+        assert_eq!(losses(Found::default(), Programs::Attached), []);
         let damaged = || Found { losses: vec![("state_damaged", 2)], ..Found::default() };
-        assert_eq!(losses(damaged(), Continuity::Births), [("state_damaged", 2)]);
+        assert_eq!(losses(damaged(), Programs::TakenOver), [("state_damaged", 2)]);
         let known = Found { past: Some(past([1; 16])), losses: Vec::new() };
-        assert_eq!(losses(known, Continuity::Births), []);
+        assert_eq!(losses(known, Programs::TakenOver), []);
+    }
+
+    #[test]
+    fn programs_went_on_with_a_state_only_if_they_told_of_all_of_it() {
+        let continuity = |programs, since_ns, source_since_ns| {
+            let past = Past { source_since_ns, ..past([1; 16]) };
+            Origin { since_ns, programs }.continuity(Some(&past))
+        };
+        let (five, seven) = (5 * SECOND, 7 * SECOND);
+        assert_eq!(continuity(Programs::TakenOver, five, Some(five)), Continuity::Births);
+        assert_eq!(continuity(Programs::TakenOver, seven, Some(five)), Continuity::Addresses);
+        assert_eq!(continuity(Programs::TakenOver, five, None), Continuity::Addresses, "of several");
+        assert_eq!(continuity(Programs::Attached, five, Some(five)), Continuity::Addresses);
+        assert_eq!(continuity(Programs::None, five, Some(five)), Continuity::Tuples);
     }
 
     #[test]

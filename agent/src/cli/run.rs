@@ -63,12 +63,13 @@ async fn agent(config: &Config, mut stop: Stop) -> anyhow::Result<()> {
     }
     let legacy = resume::read(config)?;
     let machine = Machine::prepare(config)?;
-    let pins = config.state_dir.as_deref().map(Place::of);
-    let Opened { mut source, place, visits } = sources::open(config, pins)?;
+    let fed_since_ns = legacy.as_ref().and_then(|legacy| legacy.fed_since_ns);
+    let pins = config.state_dir.as_deref().map(|path| Place::of(path).fed_since(fed_since_ns));
+    let Opened { mut source, origin, place, visits } = sources::open(config, pins)?;
     let sink = Outlets::open(config, Pace::Live)?;
     let mut consumer = match legacy {
         Some(legacy) => {
-            let resumed = legacy.take_over(config, &source, visits).await?;
+            let resumed = legacy.take_over(config, origin, visits).await?;
             Consumer::resumed(resumed, config, &place, &sink)?
         }
         None => Consumer::live(config, &place, visits)?,

@@ -1,7 +1,8 @@
 //! Opens the source that the configuration asks for.
 
-use super::resume::Continuity;
+use super::resume::{Origin, Programs};
 use super::{AskedOfKernel, message};
+use crate::clock::boot_ns;
 use crate::config::{self, Config, Hook, RecordEvent, Slots, SourceKind};
 use crate::flow::Visits;
 use crate::kernel::bpf::pins::{Left, PinDirectory, Place};
@@ -30,20 +31,10 @@ pub(super) enum LiveSource {
     Netlink(NetlinkSource),
 }
 
-impl LiveSource {
-    /// By what its observations tell flows that an earlier agent knew.
-    pub(super) fn continuity(&self) -> Continuity {
-        match self {
-            Self::Bpf(source) if source.was_taken_over() => Continuity::Births,
-            Self::Bpf(_) => Continuity::Addresses,
-            Self::Netlink(_) => Continuity::Tuples,
-        }
-    }
-}
-
 /// A source that is in place.
 pub(super) struct Opened {
     pub(super) source: LiveSource,
+    pub(super) origin: Origin,
     /// What the line `ready` tells of it.
     pub(super) place: String,
     /// Which flows it wants to be told that are due.
@@ -156,7 +147,9 @@ fn bpf(config: &Config, pins: Option<Place>) -> anyhow::Result<Opened> {
         Updates::Packet => Visits::Quiet,
         Updates::Sweep => Visits::Always,
     };
-    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), place: place("bpf", &hooks), visits })
+    let programs = if source.was_taken_over() { Programs::TakenOver } else { Programs::Attached };
+    let origin = Origin { since_ns: source.tells_since_ns(), programs };
+    Ok(Opened { source: LiveSource::Bpf(Box::new(source)), origin, place: place("bpf", &hooks), visits })
 }
 
 /// What the configuration means for the kernel programs.
@@ -216,12 +209,14 @@ fn netlink(config: &Config) -> anyhow::Result<Opened> {
         looks: if config.state_dir.is_some() { 2 } else { 0 },
         ..NetlinkOptions::default()
     };
+    let since_ns = boot_ns();
     let source = NetlinkSource::start(options).map_err(|SourceError { what, cause }| {
         // By its type it could be a file that is replayed.
         cause.context(AskedOfKernel(what))
     })?;
     let source = LiveSource::Netlink(source);
-    Ok(Opened { source, place: place("netlink", "none"), visits: Visits::Never })
+    let origin = Origin { since_ns, programs: Programs::None };
+    Ok(Opened { source, origin, place: place("netlink", "none"), visits: Visits::Never })
 }
 
 /// What the line `ready` tells.

@@ -56,6 +56,13 @@ impl Directory {
         reading::read(self)
     }
 
+    /// Since when the source tells of which the latest was written; `None` when nothing can be read of this boot.
+    #[must_use]
+    pub fn latest_source(&self, boot_id: [u8; 16]) -> Option<u64> {
+        // What cannot be read now is told of by whoever reads all of it.
+        reading::latest_source(self, boot_id).ok().flatten()
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,23 +1,24 @@
-//! The layout of the state directory's files, version 1.
+//! The layout of the state directory's files, version 2.
 //!
 //! A *generation* `N` is `snapshot.N`, every flow that an agent which starts later has to know, and `log.N`, what
 //! happened since that snapshot was begun. Integers are little-endian, addresses in network byte order, unused bytes
 //! zero, CRC is CRC-32C (RFC 3720, B.4). Both files are a header and frames.
 //!
-//! Header, 64 bytes:
+//! Header, 72 bytes:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `CTALLYST` |
-//! | 8 | 2 | version: 1 |
+//! | 8 | 2 | version: 2 |
 //! | 10 | 2 | 1 log, 2 snapshot |
 //! | 12 | 4 | zero |
 //! | 16 | 16 | boot id of the machine |
 //! | 32 | 8 | since when each flow's birth was seen: `CLOCK_BOOTTIME` nanoseconds |
 //! | 40 | 8 | the same moment, `CLOCK_REALTIME` nanoseconds, signed |
 //! | 48 | 8 | generation |
-//! | 56 | 4 | zero |
-//! | 60 | 4 | CRC of bytes 0 to 59 |
+//! | 56 | 8 | since when the source of what follows tells without a break: `CLOCK_BOOTTIME` nanoseconds |
+//! | 64 | 4 | zero |
+//! | 68 | 4 | CRC of bytes 0 to 67 |
 //!
 //! Frame, 32 bytes and its payload of at most 2 MiB:
 //!
@@ -68,7 +69,7 @@ use crate::model::Anchor;
 const MAGIC: [u8; 8] = *b"CTALLYST";
 
 /// The version that is written and read.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// Bytes of a payload at most.
 pub(super) const MAX_PAYLOAD: usize = 2 << 20;
@@ -97,6 +98,7 @@ pub(super) struct Header {
     pub(super) boot_id: [u8; 16],
     pub(super) accounting_since: Anchor,
     pub(super) generation: u64,
+    pub(super) source_since_ns: u64,
 }
 
 /// Why a header cannot be read.
@@ -118,6 +120,7 @@ struct HeaderRow {
     boot_id: [u8; 16],
     since: AnchorRow,
     generation: U64,
+    source_since_ns: U64,
     more_zero: [u8; 4],
     crc: U32,
 }
@@ -133,7 +136,7 @@ pub(super) struct AnchorRow {
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = size_of::<HeaderRow>();
 
-const _: () = assert!(HEADER_BYTES == 64);
+const _: () = assert!(HEADER_BYTES == 72);
 
 impl Header {
     /// The bytes of it.
@@ -146,6 +149,7 @@ impl Header {
             boot_id: self.boot_id,
             since: self.accounting_since.into(),
             generation: self.generation.into(),
+            source_since_ns: self.source_since_ns.into(),
             more_zero: [0; 4],
             crc: 0.into(),
         };
@@ -169,6 +173,7 @@ impl Header {
             boot_id: row.boot_id,
             accounting_since: row.since.into(),
             generation: row.generation.get(),
+            source_since_ns: row.source_since_ns.get(),
         })
     }
 }

@@ -43,6 +43,8 @@ pub struct Begin {
     pub next_batch: u64,
     /// What the clocks showed around earlier steps.
     pub clock: Vec<Anchor>,
+    /// Since when the source tells without a break, `CLOCK_BOOTTIME` nanoseconds: whichever agent reads what it told.
+    pub source_since_ns: u64,
 }
 
 /// Keeps the state of a running agent.
@@ -76,10 +78,10 @@ impl State {
     #[must_use]
     pub fn begin(directory: Directory, begin: Begin, table: &FlowTable, unwritten: &[NumberedBatch]) -> Self {
         let generation = directory.files().ok().and_then(|files| files.latest()).unwrap_or(0);
-        let Begin { boot_id, accounting_since, next_batch, clock } = begin;
+        let Begin { boot_id, accounting_since, next_batch, clock, source_since_ns } = begin;
         let mut state = Self {
             directory,
-            header: Header { boot_id, accounting_since, generation },
+            header: Header { boot_id, accounting_since, generation, source_since_ns },
             log: None,
             copy: None,
             snapshot_bytes: 0,

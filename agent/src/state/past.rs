@@ -23,6 +23,9 @@ pub struct Past {
     pub accounting_since: Anchor,
     /// Until when it ran, `CLOCK_BOOTTIME` nanoseconds of its boot.
     pub until_boot_ns: u64,
+    /// Since when the source told without a break of which all of this is, `CLOCK_BOOTTIME` nanoseconds; `None` when it
+    /// is of several.
+    pub source_since_ns: Option<u64>,
     /// The flows it knew.
     pub flows: Flows,
     /// The flows whose ends it, or an agent before it, told last. What was read of them may come again from the kernel.

@@ -115,6 +115,17 @@ fn read_files(directory: &Directory) -> io::Result<Outcome> {
     Ok(reading.finish())
 }
 
+/// Since when the source tells of which the latest log is, if it is of this boot.
+pub(super) fn latest_source(directory: &Directory, boot_id: [u8; 16]) -> io::Result<Option<u64>> {
+    for log in directory.files()?.logs.iter().rev() {
+        let file = File::open(directory.place(FileKind::Log, *log))?;
+        if let (_, Ok(header)) = FrameReader::open(file, FileKind::Log)? {
+            return Ok((header.boot_id == boot_id).then_some(header.source_since_ns));
+        }
+    }
+    Ok(None)
+}
+
 /// Whether no batch is in the log and none was ever handed on: its agent died at its start.
 fn is_only_begun(log: &Path) -> io::Result<bool> {
     if is_headless(log)? {
@@ -156,7 +167,9 @@ fn tell_if_uncut(log: &Path, cut: io::Result<()>) {
 /// What was read so far.
 #[derive(Default)]
 struct Reading {
+    /// The latest.
     header: Option<Header>,
+    has_several_sources: bool,
     version: Option<u16>,
     until_boot_ns: u64,
     flows: Flows,
@@ -234,7 +247,9 @@ impl Reading {
             (Err(HeaderError::Version(version)), _) => self.version = Some(version),
             // A start after a reboot that did not get far.
             (Ok(header), Some(first)) if header.boot_id != first.boot_id => {}
-            (Ok(header), _) => {
+            (Ok(header), first) => {
+                self.has_several_sources |=
+                    first.is_some_and(|first| first.source_since_ns != header.source_since_ns);
                 self.header = Some(header);
                 return Ok(Some(reader));
             }
@@ -344,6 +359,7 @@ impl Reading {
             boot_id: header.boot_id,
             accounting_since: header.accounting_since,
             until_boot_ns: self.until_boot_ns,
+            source_since_ns: (!self.has_several_sources).then_some(header.source_since_ns),
             flows: self.flows,
             ended: ended.filter(|flow| known.insert(flow.flow_id)).collect(),
             unwritten: self.unwritten,

@@ -24,6 +24,7 @@ use crate::source::{Batch, Losses};
 
 const SECOND: u64 = 1_000_000_000;
 const BOOT: [u8; 16] = [7; 16];
+const SOURCE: u64 = 900 * SECOND;
 const SINCE: Anchor = Anchor { boot_ns: 1000 * SECOND, real_ns: 1_700_000_000 * SECOND as i64 };
 
 /// An agent without source and output.
@@ -62,7 +63,13 @@ impl Agent {
         let mut table = FlowTable::new(FlowTableOptions::new(100_000, BOOT, since));
         fill(&mut table);
         table.keep_journal();
-        let begin = Begin { boot_id: BOOT, accounting_since: since, next_batch, clock: Vec::new() };
+        let begin = Begin {
+            boot_id: BOOT,
+            accounting_since: since,
+            next_batch,
+            clock: Vec::new(),
+            source_since_ns: SOURCE,
+        };
         let backlog = Backlog::default();
         unwritten.iter().for_each(|(number, records)| backlog.push(*number, records.clone().into()));
         let state = State::begin(directory(dir), begin, &table, &backlog.batches());
@@ -387,6 +394,37 @@ fn a_snapshot_in_pieces_and_the_log_beside_it_give_the_latest_of_each_flow() {
     assert_eq!(past_beside(&dir).unwritten.len(), agent.handed_on.len(), "carried on into the new log");
 }
 
+#[test]
+fn a_state_is_of_several_sources_until_all_of_it_was_told_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = Agent::fresh(&dir);
+    agent.see((1..=10_000).map(|port| sight(New, port, 2, 1)).collect());
+    drop(agent);
+    let first = past(&dir).unwrap();
+    assert_eq!((first.flows.len(), first.source_since_ns), (10_000, Some(SOURCE)));
+
+    let mut table = FlowTable::new(FlowTableOptions::new(100_000, BOOT, SINCE));
+    restore(&mut table, &first);
+    table.keep_journal();
+    let begin = Begin {
+        boot_id: BOOT,
+        accounting_since: SINCE,
+        next_batch: first.next_batch,
+        clock: Vec::new(),
+        source_since_ns: SOURCE + 1,
+    };
+    let state = State::begin(directory(&dir), begin, &table, &[]);
+    let mut agent = Agent { table, state, backlog: Backlog::default(), handed_on: Vec::new() };
+    assert!(agent.state.copy.is_some(), "the snapshot is not whole");
+    assert_eq!(past_beside(&dir).source_since_ns, None);
+    let latest = |boot| agent.state.directory.latest_source(boot);
+    assert_eq!((latest(BOOT), latest([0; 16])), (Some(SOURCE + 1), None));
+    while agent.state.copy.is_some() {
+        agent.tick();
+    }
+    assert_eq!(past_beside(&dir).source_since_ns, Some(SOURCE + 1));
+}
+
 /// What an agent that started now would find, without taking the lock.
 fn past_beside(dir: &TempDir) -> Past {
     let copy = tempfile::tempdir().unwrap();
@@ -442,8 +480,8 @@ fn another_version_is_set_aside() {
     for kind in ["log.1", "snapshot.1"] {
         let mut bytes = fs::read(dir.path().join(kind)).unwrap();
         bytes[8] = 9;
-        let crc = crc32c::crc32c(&bytes[..60]);
-        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..68]);
+        bytes[68..72].copy_from_slice(&crc.to_le_bytes());
         fs::write(dir.path().join(kind), bytes).unwrap();
     }
     let found = directory(&dir).read().unwrap();

@@ -47,7 +47,7 @@ pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, accounted: &A
     let (bytes, packets) = (sum(|counter| counter.bytes), sum(|counter| counter.packets));
     let Audit { delivered_bytes, delivered_packets, .. } = *audit;
     let is_all = (delivered_bytes, delivered_packets) == (bytes, packets);
-    let is_part = delivered_bytes <= bytes && delivered_packets <= packets;
+    let is_part = delivered_bytes <= bytes && delivered_packets <= packets && delivered_packets > 0;
     if !(is_all || *inherits && is_part) {
         verdict.problem(format!(
             "the audit says {delivered_packets}p/{delivered_bytes}B were delivered, the records add up to \
@@ -63,8 +63,9 @@ pub fn against_audit(verdict: &mut Verdict, audit: Option<&Audit>, accounted: &A
     let (there, back) = (missing.totals.original, missing.totals.reply);
     let wire = (there.packets + back.packets, there.bytes + back.bytes);
     let is_all = (told.packets, told.bytes) == wire;
+    // In doubt more may be missing than is told. What is told is missing.
     let is_part = told.packets <= wire.0 && told.bytes <= wire.1;
-    if !(is_all || *follows && is_part || audit.is_doubtful()) {
+    if !(if *follows { is_part } else { is_all || audit.is_doubtful() }) {
         verdict.problem(format!(
             "the audit says {}p/{}B were lost, {}p/{}B are missing",
             told.packets, told.bytes, wire.0, wire.1

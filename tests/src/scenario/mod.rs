@@ -190,6 +190,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("pinned_restart", pinned::restart),
     guest_only("pinned_replaced", pinned::replaced),
     guest_only("pinned_stateless", pinned::stateless),
+    guest_only("pinned_outdated", pinned::outdated),
     guest_only("pinned_kill9", pinned::kill9).long(),
     guest_only("overflow_kill9", pinned::kill9_overflow).long(),
     guest_only("replaced_kill9", pinned::kill9_replaced).long(),

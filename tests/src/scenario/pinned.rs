@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::load::TINY;
 use super::restart::{BURST, StateDir, burst, deaths, kills, lab, seed};
+use super::stage::kernel_is_since;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended, Output};
 use crate::compare::Verdict;
@@ -34,7 +35,9 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 const STAYS: &str = "the kernel programs stay";
 const GOES: &str = "the kernel programs end with this agent";
 const TAKEN_OVER: &str = "of an earlier agent were taken over";
+const WENT_ON: &str = "in which the kernel programs went on";
 const REPLACED: &str = "that an earlier agent left are replaced";
+const OUTDATED: &str = "what they tell has been told by another source since";
 const SALVAGED: &str = "the earlier programs' last events were read";
 
 /// Flows of which every one may end at any time.
@@ -111,12 +114,13 @@ pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
     }
     let mut flows = Flows::open(&lab, seed)?;
     flows.run_for(Duration::from_millis(500), &lab)?;
+    let is_unpinned = goes(&agent)?;
     let ended = agent.stop()?;
-    if says(&ended.output, GOES) {
+    if is_unpinned {
         return unpinned(settings, &lab, &state, ended);
     }
     ensure!(stays(&ended.output), "the agent does not say that its programs stay");
-    while_none_runs(&mut flows, &lab)?;
+    move_and_end(&mut flows, &lab)?;
     agent = state.start_after(ended.output, settings)?;
     let mut problems = Vec::new();
     if !says(&agent.output(), TAKEN_OVER) {
@@ -136,17 +140,14 @@ pub(super) fn restart(settings: &Settings) -> Result<Outcome> {
 
 /// The next agent wants other rings than the one before: it replaces its programs, and tells what they still had to say.
 pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
-    let (mut state, lab, seed) = (StateDir::new("replaced", settings), lab()?, seed());
+    let mut state = StateDir::new("replaced", settings);
     state.configure(&[&TINY, &[]]);
-    let mut agent = match first_agent(&state, settings)? {
-        Ok(agent) => agent,
+    let Left { lab, seed, mut flows, ended } = match first_life(&state, settings)? {
+        Ok(left) => left,
         Err(skipped) => return Ok(skipped),
     };
-    let mut flows = Flows::open(&lab, seed)?;
-    flows.run_for(Duration::from_millis(500), &lab)?;
-    let ended = agent.stop()?;
-    while_none_runs(&mut flows, &lab)?;
-    agent = state.start_after(ended.output, settings)?;
+    move_and_end(&mut flows, &lab)?;
+    let agent = state.start_after(ended.output, settings)?;
     let missing = [REPLACED, SALVAGED].into_iter().filter(|words| !says(&agent.output(), words));
     let missing: Vec<_> = missing.map(|words| format!("the agent does not say {words:?}")).collect();
     flows.run_for(Duration::from_millis(500), &lab)?;
@@ -155,20 +156,38 @@ pub(super) fn replaced(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The next agent cannot use what is pinned, and tells by programs of its own what the others tell, too. The one after it
+/// finds those, and must not tell it again.
+pub(super) fn outdated(settings: &Settings) -> Result<Outcome> {
+    let state = StateDir::new("outdated", settings);
+    let Left { lab, seed, mut flows, ended } = match first_life(&state, settings)? {
+        Ok(left) => left,
+        Err(skipped) => return Ok(skipped),
+    };
+    let mut agent = state.start_blind_after(ended.output, settings)?;
+    move_and_end(&mut flows, &lab)?;
+    let ended = agent.stop()?;
+    agent = state.start_after(ended.output, settings)?;
+    let is_said = says(&agent.output(), OUTDATED);
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let mut outcome = finish(settings, lab, agent, seed)?;
+    if !is_said {
+        outcome.verdict.problem(format!("the agent does not say {OUTDATED:?}"));
+    }
+    Ok(outcome)
+}
+
 /// Somebody removes the state while the programs stay. The next agent cannot know what was billed: it says that its
 /// completeness is unknown, and bills nothing twice.
 pub(super) fn stateless(settings: &Settings) -> Result<Outcome> {
-    let (state, lab, seed) = (StateDir::new("stateless", settings), lab()?, seed());
-    let mut agent = match first_agent(&state, settings)? {
-        Ok(agent) => agent,
+    let state = StateDir::new("stateless", settings);
+    let Left { lab, seed, mut flows, ended } = match first_life(&state, settings)? {
+        Ok(left) => left,
         Err(skipped) => return Ok(skipped),
     };
-    let mut flows = Flows::open(&lab, seed)?;
-    flows.run_for(Duration::from_millis(500), &lab)?;
-    let ended = agent.stop()?;
     fs::remove_dir_all(state.path()).context("cannot remove the state")?;
-    while_none_runs(&mut flows, &lab)?;
-    agent = state.start_after(ended.output, settings)?;
+    move_and_end(&mut flows, &lab)?;
+    let mut agent = state.start_after(ended.output, settings)?;
     flows.run_for(Duration::from_millis(500), &lab)?;
     lab.quiet();
     lab.flush()?;
@@ -200,19 +219,40 @@ fn billed_twice(ledger: &[Account], records: &Records) -> Vec<String> {
     carried.into_iter().filter_map(too_much).collect()
 }
 
+/// What an agent left whose programs outlived it.
+struct Left {
+    lab: Lab,
+    seed: u64,
+    flows: Flows,
+    ended: Ended,
+}
+
+/// The life of an agent whose programs outlive it; else why there is none.
+fn first_life(state: &StateDir, settings: &Settings) -> Result<Result<Left, Outcome>> {
+    let (lab, seed) = (lab()?, seed());
+    let mut agent = match first_agent(state, settings)? {
+        Ok(agent) => agent,
+        Err(skipped) => return Ok(Err(skipped)),
+    };
+    let mut flows = Flows::open(&lab, seed)?;
+    flows.run_for(Duration::from_millis(500), &lab)?;
+    let ended = agent.stop()?;
+    Ok(Ok(Left { lab, seed, flows, ended }))
+}
+
 /// An agent whose programs outlive it; else why there is none.
 fn first_agent(state: &StateDir, settings: &Settings) -> Result<Result<Agent, Outcome>> {
     let agent = state.start_after(Output::default(), settings)?;
     Ok(if agent.ready_line.contains("netlink") {
         Err(Outcome::skip("there are no kernel programs"))
-    } else if says(&agent.output(), GOES) {
+    } else if goes(&agent)? {
         Err(Outcome::skip("the kernel does not let its programs outlive the agent"))
     } else {
         Ok(agent)
     })
 }
 
-fn while_none_runs(flows: &mut Flows, lab: &Lab) -> Result<()> {
+fn move_and_end(flows: &mut Flows, lab: &Lab) -> Result<()> {
     for _ in 0..2 {
         flows.run_for(Duration::from_millis(300), lab)?;
         end_all(lab)?;
@@ -306,14 +346,25 @@ fn unpinned(settings: &Settings, lab: &Lab, state: &StateDir, ended: Ended) -> R
     Ok(Outcome { verdict, ready_line, ready_ms, skipped: None })
 }
 
+/// Whether the programs end with this agent, as they may only where the kernel cannot keep them: probes before 5.15.
+fn goes(agent: &Agent) -> Result<bool> {
+    let goes = says(&agent.output(), GOES);
+    let can_stay = agent.ready_line.contains("fentry:") || kernel_is_since([5, 15]);
+    ensure!(
+        !(goes && can_stay),
+        "the kernel programs end with the agent although this kernel could keep them"
+    );
+    Ok(goes)
+}
+
 /// Whether the agent left its programs to the next one.
 pub(super) fn stays(output: &Output) -> bool {
     says(output, STAYS)
 }
 
 /// Whether the agent goes on with programs that have seen all that happened before it.
-pub(super) fn took_over(output: &Output) -> bool {
-    output.last_log().iter().any(|line| line.contains(TAKEN_OVER))
+pub(super) fn went_on(output: &Output) -> bool {
+    output.last_log().iter().any(|line| line.contains(WENT_ON))
 }
 
 fn says(output: &Output, words: &str) -> bool {

@@ -42,7 +42,7 @@ pub(super) struct StateDir {
     program: PathBuf,
     /// Configuration keys of the scenario's own, of the agents in turn.
     keys: Vec<Keys>,
-    started: AtomicUsize,
+    turn: AtomicUsize,
 }
 
 type Keys = &'static [(&'static str, &'static str)];
@@ -50,10 +50,11 @@ type Keys = &'static [(&'static str, &'static str)];
 impl StateDir {
     pub(super) fn new(name: &str, settings: &Settings) -> Self {
         let path = std::env::temp_dir().join(format!("conntally-{name}-{}", std::process::id()));
-        Self { path, program: settings.agent.clone(), keys: Vec::new(), started: AtomicUsize::new(0) }
+        Self { path, program: settings.agent.clone(), keys: Vec::new(), turn: AtomicUsize::new(0) }
     }
 
-    /// For agents with further configuration keys: each has the next ones, and then the first again.
+    /// For agents with further configuration keys: each that is not killed while it starts has the next ones, and then
+    /// the first again.
     pub(super) fn configure(&mut self, keys: &[Keys]) {
         self.keys = keys.to_vec();
     }
@@ -68,7 +69,7 @@ impl StateDir {
     }
 
     fn command(&self, settings: &Settings) -> Command {
-        let turn = self.started.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.load(Ordering::Relaxed);
         let keys = self.keys.get(turn % self.keys.len().max(1)).copied().unwrap_or_default();
         let mut command = settings.options_with(keys).command("json");
         command.arg("--state-dir").arg(&self.path);
@@ -77,7 +78,24 @@ impl StateDir {
 
     /// Starts the agent that follows another.
     pub(super) fn start_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
-        Agent::start_after(earlier, self.command(settings), &settings.agent)
+        let agent = Agent::start_after(earlier, self.command(settings), &settings.agent)?;
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        Ok(agent)
+    }
+
+    /// The same without a bpf file system where it looks for one, so that it cannot use what is pinned.
+    pub(super) fn start_blind_after(&self, earlier: Output, settings: &Settings) -> Result<Agent> {
+        let agent = self.command(settings);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", r#"mount -t tmpfs none /sys/fs/bpf && exec "$@""#, "sh"]);
+        command.arg(agent.get_program()).args(agent.get_args());
+        for (name, value) in agent.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Agent::start_after(earlier, command, &settings.agent)
     }
 
     /// The same after others, each of which is killed so long after its start.

@@ -214,7 +214,7 @@ impl<'a> Stage<'a> {
             Some(accounted) => against_audit(verdict, audit.as_ref(), &accounted),
             None => verdict.problem("the records bill less than when the agent started".to_owned()),
         }
-        let was_unwatched = ended.output.earlier.is_some() && !pinned::took_over(&ended.output);
+        let was_unwatched = ended.output.earlier.is_some() && !pinned::went_on(&ended.output);
         let is_said = |reason: &str| ended.lost(reason) > 0;
         let by_netlink = self.by_netlink();
         let is_expected = |reason: &str| self.expected_loss.is_some_and(|(expected, _)| expected == reason);
@@ -254,10 +254,14 @@ impl<'a> Stage<'a> {
 
 /// Whether this kernel says how often it skipped a program: typed ones since 5.12, probes since 6.7.
 pub(super) fn kernel_counts_skips(typed: bool) -> bool {
+    kernel_is_since(if typed { [5, 12] } else { [6, 7] })
+}
+
+/// Whether this kernel is of that release or a later one.
+pub(super) fn kernel_is_since(since: [u32; 2]) -> bool {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     let numbers: Vec<u32> =
         release.unwrap_or_default().split('.').map_while(|number| number.parse().ok()).take(2).collect();
-    let since = if typed { [5, 12] } else { [6, 7] };
     numbers.as_slice() >= since.as_slice()
 }
 

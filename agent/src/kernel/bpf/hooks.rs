@@ -37,6 +37,17 @@ pub enum HookPreference {
     Kprobe,
 }
 
+impl HookPreference {
+    /// Whether hooks of this kind will do.
+    pub(super) fn allows(self, kind: HookKind) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::Fentry => kind == HookKind::Fentry,
+            Self::Kprobe => kind == HookKind::Kprobe,
+        }
+    }
+}
+
 /// By which way updates of living flows come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Updates {

@@ -3,7 +3,6 @@
 use std::io;
 
 use anyhow::{Context, bail};
-use conntally_common::Event;
 
 use super::{
     KernelSide, KernelSideOptions, StartError,
@@ -11,7 +10,7 @@ use super::{
     attaching::Attached,
     hooks::HookKind,
     loader::{self, Constants, Link, LoadedObject, object_digest},
-    pins::{Board, Description, PinDirectory, PinError, Place, Told, constants_digest},
+    pins::{Board, Description, PinDirectory, PinError, Place, constants_digest},
     replaced::{self, Remains},
 };
 use crate::kernel::{btf::Btf, module};
@@ -73,26 +72,33 @@ impl KernelSide {
                 return Self::start_anew(constants, options, btf);
             }
         };
-        let (found, skipped) = match Self::take_over(&directory, place, constants, options) {
-            Ok(found) => (found, Told::default()),
+        if replaced::are_outdated(&directory, place.fed_since_ns) {
+            tracing::warn!(
+                "the kernel programs that an earlier agent left are removed: what they tell has been told by another \
+                 source since"
+            );
+            directory.clear().and_then(|_| directory.forget_retired()).map_err(StartError::of)?;
+        }
+        let found = match Self::take_over(&directory, place, constants, options) {
+            Ok(found) => found,
             Err(reason) => {
                 tracing::info!("the kernel programs that an earlier agent left are replaced: {reason:#}");
-                (None, replaced::retire(&directory))
+                replaced::retire(&directory);
+                None
             }
         };
         if found.is_none() {
-            directory.clear().map_err(StartError::of)?;
+            replaced::detach(&directory).map_err(StartError::of)?;
         }
-        let Remains { events, mut untold } = replaced::read(&directory);
-        untold.add_lost(&skipped);
+        let Remains { events, untold } = replaced::read(&directory);
         let mut side = match found {
             Some((mut side, board)) => {
                 side.pinned = Some(Pinned { directory, board, were_taken_over: true, has_retired: true });
                 side
             }
             None => {
-                let mut side =
-                    Self::start_anew(constants, options, btf).inspect_err(|_| lose(&directory, &events))?;
+                // What cannot be told now waits for an agent that can attach its programs.
+                let mut side = Self::start_anew(constants, options, btf)?;
                 side.pin(directory, place, constants, options);
                 side
             }
@@ -111,7 +117,7 @@ impl KernelSide {
     ) -> anyhow::Result<Option<(Self, Board)>> {
         let Some(found) = Description::read(directory)? else { return Ok(None) };
         let digest = constants_digest(constants, options);
-        if let Some(difference) = found.difference(constants, &digest, module::incarnation()) {
+        if let Some(difference) = found.difference(constants, options.hook, &digest, module::incarnation()) {
             bail!(difference);
         }
         let constants = Constants { bucket_bits: found.bucket_bits, ..*constants };
@@ -134,6 +140,7 @@ impl KernelSide {
         }
         self.kind = found.hooks;
         self.ticks_per_second = found.ticks_per_second;
+        self.attached_boot_ns = found.attached_boot_ns;
         self.passed_over.clone_from(&found.passed_over);
         self.proven = found.unproven.clone().map_or(Ok(()), Err);
         Ok(())
@@ -157,6 +164,8 @@ impl KernelSide {
             passed_over: self.passed_over.clone(),
             unproven: self.proven.clone().err(),
             ticks_per_second: self.ticks_per_second,
+            attached_boot_ns: self.attached_boot_ns,
+            skipped: None,
             state_dir: shown(place),
             process: std::process::id(),
         };
@@ -207,16 +216,6 @@ impl Description {
             Ok(Attached { role: *role, function: function.clone(), program, link })
         });
         attached.collect()
-    }
-}
-
-/// What cannot be told now is of no use to a later agent, which will meet the flows in another way.
-fn lose(directory: &PinDirectory, events: &[Event]) {
-    if let Err(error) = directory.forget_retired() {
-        tracing::error!("{error}");
-    }
-    if !events.is_empty() {
-        tracing::error!(events = events.len(), "the earlier programs' last events are lost");
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     walk::Walker,
 };
 use crate::{
+    clock::boot_ns,
     kernel::{addresses::Addresses, btf::Btf},
     model::Sum,
 };
@@ -117,6 +118,8 @@ pub struct KernelSide {
     pub(super) told: Told,
     /// What flows moved whose ends earlier agents were handed.
     pub(super) ended_before: Sum,
+    /// When the programs were attached, `CLOCK_BOOTTIME` nanoseconds.
+    pub(super) attached_boot_ns: u64,
     /// What programs that these replace had counted.
     pub(super) untold: Untold,
 }
@@ -189,6 +192,7 @@ impl KernelSide {
             pinned: None,
             told: Told::default(),
             ended_before: Sum::default(),
+            attached_boot_ns: boot_ns(),
             untold: Untold::default(),
         })
     }
@@ -252,6 +256,12 @@ impl KernelSide {
     pub(super) fn set_aside_first(&mut self, mut events: Vec<Event>) {
         events.append(&mut self.set_aside);
         self.set_aside = events;
+    }
+
+    /// Since when the programs tell, `CLOCK_BOOTTIME` nanoseconds, whichever agents read it.
+    #[must_use]
+    pub const fn attached_boot_ns(&self) -> u64 {
+        self.attached_boot_ns
     }
 
     /// Detaches all programs, also those that were to outlive this process. What they submitted stays in the rings.

@@ -167,7 +167,7 @@ impl Drop for Mapping {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{fs::File, io::Write, os::unix::fs::FileExt};
 
     use super::*;
@@ -176,23 +176,23 @@ mod tests {
     const SIZE: usize = 4096;
 
     /// A file that looks as a ring does, written as the kernel writes it.
-    struct Writer {
+    pub(in super::super) struct Writer {
         file: File,
         written: usize,
     }
 
     impl Writer {
-        fn new() -> Self {
+        pub(in super::super) fn new() -> Self {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&[0; 2 * PAGE + 2 * SIZE]).unwrap();
             Self { file, written: 0 }
         }
 
-        fn ring(&self) -> Ring {
+        pub(in super::super) fn ring(&self) -> Ring {
             Ring::of(self.file.as_fd(), SIZE, PAGE).unwrap()
         }
 
-        fn put(&mut self, record: &[u8], flags: u32) {
+        pub(in super::super) fn put(&mut self, record: &[u8], flags: u32) {
             let header = (record.len() as u32 | flags).to_ne_bytes();
             let place = self.written % SIZE;
             for (offset, bytes) in [(place, header.as_slice()), (place + HEADER, record)] {

@@ -144,6 +144,12 @@ impl BpfSource {
         self.side.was_taken_over()
     }
 
+    /// Since when the programs tell without a break, `CLOCK_BOOTTIME` nanoseconds.
+    #[must_use]
+    pub const fn tells_since_ns(&self) -> u64 {
+        self.side.attached_boot_ns()
+    }
+
     /// Waits for events, a part of a dump, or the next tick.
     async fn wait(&mut self) {
         let is_held_up = !self.rings.was_settled();

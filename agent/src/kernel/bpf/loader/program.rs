@@ -142,6 +142,11 @@ impl Program {
         syscall::program_info(self.as_fd()).ok().map(|info| info.id)
     }
 
+    /// Whether the kernel has a program of this number, attached or held by anybody; `None` where it does not say.
+    pub(in super::super) fn is_there(id: u32) -> Option<bool> {
+        syscall::has_program(id).ok()
+    }
+
     fn load(
         object: &LoadedObject,
         name: &str,

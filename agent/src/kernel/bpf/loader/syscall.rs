@@ -203,6 +203,17 @@ fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
     Ok(info)
 }
 
+/// Whether the kernel has a program of this number.
+pub(super) fn has_program(id: u32) -> io::Result<bool> {
+    let mut attr = zeroed_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    match bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The id of the BTF object after `id`, `None` after the last.
 pub(super) fn next_btf_id(id: u32) -> io::Result<Option<u32>> {
     let mut attr = zeroed_attr();

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 use super::{PinDirectory, directory};
 use crate::{
     kernel::bpf::{
-        hooks::{HookKind, Role, Updates},
+        hooks::{HookKind, HookPreference, Role, Updates},
         loader::{self, Constants, object_digest},
         programs::KernelSideOptions,
         shared::Shared,
@@ -61,6 +61,10 @@ pub(in super::super) struct Description {
     pub(in super::super) unproven: Option<String>,
     /// Jiffies per second.
     pub(in super::super) ticks_per_second: u32,
+    /// When the programs were attached, `CLOCK_BOOTTIME` nanoseconds.
+    pub(in super::super) attached_boot_ns: u64,
+    /// How often the kernel had skipped programs that are replaced by now: ends, and notes.
+    pub(in super::super) skipped: Option<[u64; 2]>,
     /// The state directory to which they belong.
     pub(in super::super) state_dir: String,
     /// The agent that uses them, or used them last.
@@ -76,7 +80,7 @@ impl Description {
         Self::read_at(directory.path())
     }
 
-    pub(super) fn read_at(directory: &Path) -> anyhow::Result<Option<Self>> {
+    pub(in super::super) fn read_at(directory: &Path) -> anyhow::Result<Option<Self>> {
         text_at(directory)?.map(|text| decode(&text)).transpose()
     }
 
@@ -106,6 +110,7 @@ impl Description {
     pub(in super::super) fn difference(
         &self,
         wanted: &Constants,
+        hook: HookPreference,
         digest: &str,
         module: Option<u64>,
     ) -> Option<&'static str> {
@@ -115,6 +120,8 @@ impl Description {
             Some("they are of another version")
         } else if self.constants != digest || !fits {
             Some("the configuration or the kernel's types are others")
+        } else if !hook.allows(self.hooks) {
+            Some("other hooks are configured")
         } else if self.module != module {
             Some("nf_conntrack was loaded anew")
         } else {
@@ -127,8 +134,7 @@ impl Description {
 pub(in super::super) fn constants_digest(constants: &Constants, options: &KernelSideOptions) -> String {
     let sizes = [constants.rings.updates, constants.rings.ends, constants.rings.ends_overflow];
     let fixed = [constants.head_bytes, constants.tail_offset];
-    let hook = options.hook as u32;
-    let choices = [hook, u32::from(options.updates == Updates::Sweep), u32::from(options.wanted.update)];
+    let choices = [options.updates == Updates::Sweep, options.wanted.update].map(u32::from);
     let numbers = sizes.into_iter().chain(fixed).chain(choices).flat_map(u32::to_le_bytes);
     let bytes: Vec<u8> = constants.layout.as_bytes().iter().copied().chain(numbers).collect();
     format!("{:032x}", xxh3_128(&bytes))
@@ -188,7 +194,9 @@ impl Board {
     /// # Errors
     /// When it cannot be opened.
     pub(in super::super) fn open_at(directory: &Path) -> anyhow::Result<Self> {
-        Ok(Self(loader::shared(&open(&directory::board(directory))?)?))
+        let notes = loader::shared(&open(&directory::board(directory))?)?;
+        ensure!(notes.len() == NOTES, "what was told is noted as another version does");
+        Ok(Self(notes))
     }
 
     pub(in super::super) fn read(&self) -> Told {
@@ -317,6 +325,8 @@ mod tests {
             passed_over: vec!["fentry: no".into()],
             unproven: None,
             ticks_per_second: 250,
+            attached_boot_ns: 1,
+            skipped: None,
             state_dir: "/var/lib/conntally".into(),
             process: 9,
         }
@@ -332,7 +342,6 @@ mod tests {
                 &Constants { layout: Layout { ext: 9, ..Layout::UNKNOWN }, ..constants() },
                 &options(),
             ),
-            constants_digest(&constants(), &KernelSideOptions { hook: HookPreference::Kprobe, ..options() }),
             constants_digest(&constants(), &KernelSideOptions { updates: Updates::Sweep, ..options() }),
             constants_digest(
                 &constants(),
@@ -346,21 +355,27 @@ mod tests {
             digest,
             "programs are told what they need not tell"
         );
+        let other_hook = KernelSideOptions { hook: HookPreference::Kprobe, ..options() };
+        assert_eq!(constants_digest(&constants(), &other_hook), digest, "which hooks they have is known");
     }
 
     #[test]
     fn only_the_same_programs_are_taken_over() {
         let digest = constants_digest(&constants(), &options());
-        assert_eq!(description().difference(&constants(), &digest, Some(7)), None);
-        let smaller = Constants { bucket_bits: 17, ..constants() };
-        assert_eq!(description().difference(&smaller, &digest, Some(7)), None);
-        let larger = Constants { bucket_bits: 19, ..constants() };
-        assert!(description().difference(&larger, &digest, Some(7)).is_some());
-        assert!(description().difference(&constants(), &digest, Some(8)).is_some());
-        assert!(description().difference(&constants(), &digest, None).is_some());
-        assert!(description().difference(&constants(), "", Some(7)).is_some());
+        let differs = |found: &Description, wanted: &Constants, hook, digest: &str, module| {
+            found.difference(wanted, hook, digest, module).is_some()
+        };
+        let (found, auto) = (description(), HookPreference::Auto);
+        assert!(!differs(&found, &constants(), auto, &digest, Some(7)));
+        assert!(!differs(&found, &constants(), HookPreference::Kprobe, &digest, Some(7)));
+        assert!(differs(&found, &constants(), HookPreference::Fentry, &digest, Some(7)));
+        assert!(!differs(&found, &Constants { bucket_bits: 17, ..constants() }, auto, &digest, Some(7)));
+        assert!(differs(&found, &Constants { bucket_bits: 19, ..constants() }, auto, &digest, Some(7)));
+        assert!(differs(&found, &constants(), auto, &digest, Some(8)));
+        assert!(differs(&found, &constants(), auto, &digest, None));
+        assert!(differs(&found, &constants(), auto, "", Some(7)));
         let newer = Description { object: "0".repeat(64), ..description() };
-        assert!(newer.difference(&constants(), &digest, Some(7)).is_some());
+        assert!(differs(&newer, &constants(), auto, &digest, Some(7)));
     }
 
     /// A board whose memory another one can share.

@@ -117,6 +117,11 @@ impl PinDirectory {
         self.path.join(format!("{LINK}{program}"))
     }
 
+    /// The links that are there.
+    pub(in super::super) fn links(&self) -> Vec<PathBuf> {
+        self.named(|name| name.starts_with(LINK)).unwrap_or_default()
+    }
+
     /// The name of a map.
     pub(in super::super) fn map(&self, map: &str) -> PathBuf {
         map_at(&self.path, map)

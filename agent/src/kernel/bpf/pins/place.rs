@@ -25,6 +25,8 @@ pub struct Place {
     /// As an absolute path.
     pub(in super::super) state_dir: PathBuf,
     pub(super) path: PathBuf,
+    /// Since when the source told that fed the state directory last, `CLOCK_BOOTTIME` nanoseconds of this boot.
+    pub(in super::super) fed_since_ns: Option<u64>,
 }
 
 impl Place {
@@ -34,7 +36,13 @@ impl Place {
         let absolute = || std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_path_buf());
         let state_dir = state_dir.canonicalize().unwrap_or_else(|_| absolute());
         let path = Path::new(ROOT).join(name(&state_dir));
-        Self { state_dir, path }
+        Self { state_dir, path, fed_since_ns: None }
+    }
+
+    /// The same where a source has fed the state directory that told since then.
+    #[must_use]
+    pub fn fed_since(self, fed_since_ns: Option<u64>) -> Self {
+        Self { fed_since_ns, ..self }
     }
 
     /// Its pins, if there are any.
