@@ -46,7 +46,7 @@ fn a_damaged_state_makes_the_completeness_unknown_and_bills_nothing_twice() {
         r#"
 export CONNTALLY_STATE_DIR="$PWD/state"
 run; udp 20000 20009; end >/dev/null
-log=$(ls state/log.*); printf X | dd of=$log bs=1 seek=100 conv=notrunc 2>/dev/null
+log=$(ls state/log.*); printf X | dd of=$log bs=1 seek=108 conv=notrunc 2>/dev/null
 run; udp 20000 20004; end; grep -o "log.1 is damaged.*" err"#,
     );
     let Some(text) = text else { return };
@@ -54,17 +54,17 @@ run; udp 20000 20004; end; grep -o "log.1 is damaged.*" err"#,
         text,
         "bytes unknown\n= delivered 145 + not yet due 0 + filtered 0 + lost 0; packets\n\
          of unknown amount: gap_without_agent_ms\nof unknown amount: state_damaged 1\n\
-         account: lost state_damaged 1\nlog.1 is damaged to its end (byte 96)\n"
+         account: lost state_damaged 1\nlog.1 is damaged to its end (byte 104)\n"
     );
 }
 
 #[test]
 fn a_state_of_another_version_is_set_aside_and_makes_the_completeness_unknown() {
     // The header of a log, as it is of any version.
-    let mut header = [0; 64];
+    let mut header = [0; 72];
     header[..12].copy_from_slice(b"CTALLYST\x63\0\x01\0");
-    let crc = crc32c::crc32c(&header[..60]);
-    header[60..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..68]);
+    header[68..].copy_from_slice(&crc.to_le_bytes());
     let header: String = header.iter().map(|byte| format!("\\x{byte:02x}")).collect();
     let text = runs(&format!(
         r#"
@@ -148,9 +148,10 @@ grep -o 'bytes: ended .* packets: ended' err; grep -o 'account: .*' err
     assert_eq!(delivered + lost, 3000 * 29, "{text}");
     assert!(lost > 0 && delivered > 0, "{text}");
     let account = text.rsplit_once("account: lost ").unwrap().1;
+    // Whether ends had room depends on how soon they came.
     let [records, written, starts, ends] =
         [" records=", " written=", "output_queue_full ", "output_queue_full_ends "]
-            .map(|name| figure(account, name));
+            .map(|name| if account.contains(name) { figure(account, name) } else { 0 });
     assert_eq!(records, written + starts + ends, "{text}");
 }
 
