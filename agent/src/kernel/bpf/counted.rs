@@ -78,7 +78,7 @@ impl KernelSide {
     /// What those of them moved whose end had no room anywhere.
     #[must_use]
     pub fn ends_lost(&self) -> Sum {
-        self.lost().ends_lost
+        self.counts().ends_lost.beyond(self.told.ends_lost) + self.untold.lost.ends_lost
     }
 
     /// What all flows moved that ended since the programs were loaded.
