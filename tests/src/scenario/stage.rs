@@ -20,6 +20,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long an agent that lost something may take to find it out: two looks at the kernel's table.
 const LOSSES_SHOW: Duration = Duration::from_secs(6);
 
+/// The doubt of an agent that follows another with a time between them in which nobody watched.
+const GAP: &str = "gap_without_agent_ms";
+
 /// Network and agent, ready for traffic.
 #[derive(Debug)]
 pub struct Stage<'a> {
@@ -222,12 +225,15 @@ impl<'a> Stage<'a> {
             // Flows from before the agent, whose ends the kernel does not tell a netlink listener.
             "ended_unseen" if by_netlink => ended.output.records.missed() > 0,
             // Without programs that stay, or while others take their place.
-            "ended_unseen" | "gap_without_agent_ms" if was_unwatched => true,
+            "ended_unseen" | GAP if was_unwatched => true,
             _ if is_expected(reason) => true,
             "ended_unseen" | "ends_uncounted" => is_said("hook_skipped") || self.expected_loss.is_some(),
             "hook_skipped" => !by_netlink && is_said(reason),
             _ => by_netlink && reason.starts_with("netlink_") && is_said(reason),
         };
+        if was_unwatched && !audit.as_ref().is_some_and(|audit| audit.doubts.contains_key(GAP)) {
+            verdict.problem("the time without an agent is not in the audit".to_owned());
+        }
         if let Some(audit) = audit.filter(|_| !self.loss_admitted) {
             definite(verdict, &audit, excused);
         }
