@@ -161,10 +161,41 @@ fn complaint(guest: &Guest<'_>) -> Option<String> {
     messages.lines().find(|line| signs.iter().any(|sign| line.contains(sign))).map(str::to_owned)
 }
 
+/// Whether the guest that left its words in `out` died of a breakpoint which its kernel had taken away: before version 8.1
+/// the emulator may go on with code that another CPU has just rewritten. The kernel puts breakpoints into its code while
+/// programs are attached; nothing that runs in the guest can.
+///
+/// <https://bugzilla.redhat.com/show_bug.cgi?id=2216496>
+pub(crate) fn hit_stale_breakpoint(out: &Path) -> bool {
+    let said = ["console.log", "dmesg"].map(|name| fs::read(out.join(name)).unwrap_or_default());
+    said.iter().any(|words| is_stale_breakpoint(&String::from_utf8_lossy(words)))
+}
+
+/// The first of the kernel's faults counts.
+fn is_stale_breakpoint(words: &str) -> bool {
+    words.lines().find(|line| line.contains("[#1]")).is_some_and(|line| line.contains("int3: 0000 [#1]"))
+}
+
 fn console_tail(guest: &Guest<'_>) -> String {
     let file: PathBuf = guest.out.join("console.log");
     let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().rev().take(8).collect();
     let tail: Vec<_> = lines.into_iter().rev().collect();
     format!("; the end of {}:\n{}", file.display(), tail.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_breakpoint_as_the_first_fault_is_the_emulators() {
+        let int3 = "[  255.217069] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI";
+        assert!(is_stale_breakpoint(int3));
+        assert!(is_stale_breakpoint(&format!("{int3}\n[  255.3] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI")));
+        let fault = "[    9.1] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI";
+        assert!(!is_stale_breakpoint(fault));
+        assert!(!is_stale_breakpoint(&format!("{fault}\n[    9.2] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI")));
+        assert!(!is_stale_breakpoint("[    9.1] Kernel panic - not syncing"));
+    }
 }

@@ -12,6 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 
 pub(crate) use binaries::{Binaries, Profile};
+pub(crate) use boot::hit_stale_breakpoint;
 
 use crate::{kernels::Kernel, paths::Paths};
 

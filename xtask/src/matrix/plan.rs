@@ -5,6 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::report::ScenarioResult;
 use crate::kernels::Series;
 
 /// How the kernel programs are attached.
@@ -106,6 +107,14 @@ pub(crate) struct Piece {
     pub(crate) scenarios: Vec<String>,
     /// Whether those about many flows or many agents have as many as are promised, not as few as prove something.
     pub(crate) full: bool,
+}
+
+impl Piece {
+    /// The same without scenarios that were played.
+    pub(super) fn without(&self, played: &[ScenarioResult]) -> Self {
+        let is_left = |name: &&String| played.iter().all(|result| result.scenario != **name);
+        Self { scenarios: self.scenarios.iter().filter(is_left).cloned().collect(), ..self.clone() }
+    }
 }
 
 /// Every scenario in every combination.
