@@ -162,7 +162,8 @@ pub struct Earlier {
 }
 
 impl Output {
-    fn end(self) -> Self {
+    /// What the next agent adds to.
+    fn handed_on(self) -> Self {
         let Self { records, log, was_killed, .. } = &self;
         let earlier = Earlier { billed: records.billed(), log: log.len(), was_killed: *was_killed };
         let is_first = self.lines.is_empty() && self.log.is_empty();
@@ -256,7 +257,7 @@ impl Agent {
         // Ctrl-C is for whoever started it, who stops it in good order.
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(&mut command, program)?;
-        let output = Arc::new(Mutex::new(earlier.end()));
+        let output = Arc::new(Mutex::new(earlier.handed_on()));
         let (say_ready, ready) = channel();
         let stdout = process.child.stdout.take().context("the agent has no standard output")?;
         let stderr = process.child.stderr.take().context("the agent has no standard error")?;

@@ -21,14 +21,14 @@ pub(super) struct Pinned {
     board: Board,
     /// Whether an earlier agent attached them.
     were_taken_over: bool,
-    /// Whether something is there of programs that these replace.
-    has_retired: bool,
+    /// Whether something may be there of programs that these replace.
+    may_have_retired: bool,
 }
 
 impl Pinned {
     /// Removes what replaced programs left.
     pub(super) fn forget_retired(&mut self) {
-        if std::mem::take(&mut self.has_retired)
+        if std::mem::take(&mut self.may_have_retired)
             && let Err(error) = self.directory.forget_retired()
         {
             tracing::error!("what was read of earlier programs will be read again: {error}");
@@ -93,7 +93,8 @@ impl KernelSide {
         let Remains { events, untold } = replaced::read(&directory);
         let mut side = match found {
             Some((mut side, board)) => {
-                side.pinned = Some(Pinned { directory, board, were_taken_over: true, has_retired: true });
+                side.pinned =
+                    Some(Pinned { directory, board, were_taken_over: true, may_have_retired: true });
                 side
             }
             None => {
@@ -171,7 +172,8 @@ impl KernelSide {
         };
         match self.pin_all(&directory, &description) {
             Ok(board) => {
-                self.pinned = Some(Pinned { directory, board, were_taken_over: false, has_retired: true });
+                self.pinned =
+                    Some(Pinned { directory, board, were_taken_over: false, may_have_retired: true });
             }
             Err(error) => {
                 tell_unpinned(&error);
