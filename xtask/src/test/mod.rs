@@ -11,10 +11,10 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    command::{cargo, exists, is_root, run as run_command, shown},
+    command::{cargo, exists, is_root, patient_cargo, run as run_command, shown},
     dashboards, ebpf, fuzz,
     guest::Binaries,
     matrix,
@@ -44,26 +44,32 @@ pub(crate) struct Options {
 pub(crate) fn run(paths: &Paths, options: &Options) -> Result<()> {
     let mut count = Count::default();
     step(&mut count, "formatting", || format(paths));
-    step(&mut count, "lints", || lint(paths));
-    step(&mut count, "lints of the kernel programs", || ebpf::clippy(paths));
     step(&mut count, "kernel object", || ebpf::check(paths));
     step(&mut count, "dependencies", || dependencies(paths));
     step(&mut count, "boards", || dashboards::check(paths));
     thread::scope(|scope| {
         step(&mut count, "build of the host tests", || build_host_tests(paths));
-        // Tests mostly wait: what later steps need is built, and the fuzzers run, in the time that they leave.
-        let fuzzed = scope.spawn(|| {
+        // Tests mostly wait: what later steps need is built, and what needs no other step is done, in the time that
+        // they leave.
+        let beside = scope.spawn(|| {
             if !options.no_vm {
                 // The step that needs it tells if it fails.
                 drop(Binaries::build_ahead(paths));
             }
-            fuzzers(paths)
+            [
+                ("lints", lint(paths)),
+                ("lints of the kernel programs", ebpf::clippy(paths)),
+                ("fuzzers", fuzzers(paths)),
+            ]
         });
         step(&mut count, "host tests", || host_tests(paths));
         if !options.no_servers {
             step(&mut count, "sinks", || conformance::run(paths, &conformance::Options::usual()));
         }
-        step(&mut count, "fuzzers", || fuzzed.join().map_err(|_| anyhow!("a thread panicked"))?);
+        match beside.join() {
+            Ok(steps) => steps.into_iter().for_each(|(name, counted)| step(&mut count, name, || counted)),
+            Err(_) => step(&mut count, "lints and fuzzers", || bail!("a thread panicked")),
+        }
         if !options.no_vm {
             step(&mut count, "service", || play_service(paths, &"6.12".parse()?));
             step(&mut count, "conntrack not loaded", || play_unloaded(paths, &"6.12".parse()?));
@@ -103,9 +109,12 @@ fn format(paths: &Paths) -> Result<Count> {
     Ok(Count::success())
 }
 
+/// In a folder of its own, so that no build has to wait for it.
 fn lint(paths: &Paths) -> Result<Count> {
-    let arguments = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    run_command(cargo().current_dir(&paths.root).args(arguments))?;
+    let mut clippy = patient_cargo();
+    clippy.current_dir(&paths.root).args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets"]);
+    clippy.arg("--target-dir").arg(paths.target.join("clippy")).args(["--", "-D", "warnings"]);
+    run_command(&mut clippy)?;
     Ok(Count::success())
 }
 
