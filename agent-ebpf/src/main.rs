@@ -191,7 +191,8 @@ fn walk(_ctx: RawTracePointContext) -> i32 {
 /// table is.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 fn look_up(_ctx: RawTracePointContext) -> i32 {
-    for (index, name) in [(0, c"nf_conntrack_hash"), (1, c"nf_conntrack_htable_size")] {
+    let names = [c"nf_conntrack_hash", c"nf_conntrack_htable_size", c"nf_conntrack_generation"];
+    for (index, name) in (0..).zip(names) {
         if let Some(address) = maps::ADDRESSES.get_ptr_mut(index) {
             let bytes = name.to_bytes_with_nul();
             // SAFETY: a string with its final zero; the pointer is the map's value.

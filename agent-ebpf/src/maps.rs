@@ -64,9 +64,9 @@ pub static VISITS: Array<Visits> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static SWEEPS: Array<Runs> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Addresses of the table that is walked and of its size, found by the program `look_up`.
+/// Addresses of the table that is walked, its size and its generation, found by the program `look_up`.
 #[map]
-pub static ADDRESSES: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+pub static ADDRESSES: Array<u64> = Array::with_max_entries(3, BPF_F_MMAPABLE);
 
 /// Where the program `walk` stands. User space has the start in its memory, what is kept between two runs.
 #[map]

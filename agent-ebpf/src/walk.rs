@@ -85,7 +85,13 @@ pub fn run() {
         steps += 1;
     }
     // SAFETY: as above.
-    unsafe { pause(&raw mut (*walking).walk, &raw const (*walking).stride, now() - started) }
+    unsafe {
+        let walk = &raw mut (*walking).walk;
+        if (*walk).state == WalkState::COMPLETE && was_moved(walk) {
+            (*walk).state = WalkState::RESIZED;
+        }
+        pause(walk, &raw const (*walking).stride, now() - started);
+    }
 }
 
 /// Looks at the table anew; false when there is nothing to go on with.
@@ -102,7 +108,7 @@ unsafe fn begin(walking: *mut Walking) -> bool {
             return false;
         }
         tour::begin(&raw mut (*walking).tour);
-        (*walk).state = state_of_table(walk);
+        (*walk).state = find_table(walk);
         (*stride).node = 0;
         (*stride).first = NONE;
         (*stride).began = (*walk).bucket;
@@ -111,29 +117,46 @@ unsafe fn begin(walking: *mut Walking) -> bool {
     }
 }
 
+/// Looks the table up before a walk's first run; before the others, whether it is still the same: then it is not freed
+/// while the run lasts.
+///
 /// # Safety
 /// `walk` lies in a map's value.
 #[inline(always)]
-unsafe fn state_of_table(walk: *mut Walk) -> u32 {
+unsafe fn find_table(walk: *mut Walk) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
+        if (*walk).table != 0 {
+            return if was_moved(walk) { WalkState::RESIZED } else { WalkState::UNDER_WAY };
+        }
+        let Some(generation) = read::<u32>((*walk).generation_pointer) else { return WalkState::UNREADABLE };
         let (Some(table), Some(size)) =
             (read::<u64>((*walk).table_pointer), read::<u32>((*walk).size_pointer))
         else {
             return WalkState::UNREADABLE;
         };
-        if (*walk).table == 0 {
-            (*walk).table = table;
-            (*walk).size = size;
-        }
         if table == 0 || size == 0 {
-            WalkState::UNREADABLE
-        } else if (*walk).table != table || (*walk).size != size {
-            WalkState::RESIZED
-        } else {
-            WalkState::UNDER_WAY
+            return WalkState::UNREADABLE;
         }
+        (*walk).table = table;
+        (*walk).size = size;
+        // It is odd while flows are moved: then it is another one at the end.
+        (*walk).generation = generation & !1;
+        if was_moved(walk) { WalkState::RESIZED } else { WalkState::UNDER_WAY }
     }
+}
+
+/// Whether the kernel has moved flows to a table of another size since the walk began, or is moving them: it counts the
+/// generation up before and after. The kernel's own lookups ask the same, of a flow that they did not find.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_core.c#L2614>
+///
+/// # Safety
+/// `walk` lies in a map's value.
+#[inline(always)]
+unsafe fn was_moved(walk: *const Walk) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { read::<u32>((*walk).generation_pointer) != Some((*walk).generation) }
 }
 
 /// Notes for the next run where this one stopped.

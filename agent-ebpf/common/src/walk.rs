@@ -13,7 +13,10 @@ pub struct Walk {
     pub table_pointer: u64,
     /// Address of the kernel's variable `nf_conntrack_htable_size`.
     pub size_pointer: u64,
-    /// The table when the walk began, 0 before its first run. Another one: the table was resized.
+    /// Address of the kernel's variable `nf_conntrack_generation`, whose first four bytes are counted up before the
+    /// kernel moves its flows to a table of another size, and again after it.
+    pub generation_pointer: u64,
+    /// The table, 0 before the walk's first run.
     pub table: u64,
     /// Its number of buckets.
     pub size: u32,
@@ -37,8 +40,8 @@ pub struct Walk {
     pub spent_ns: u64,
     /// Events that the last run left in the map `SIGHTS`.
     pub told: u32,
-    /// Zero.
-    pub padding: u32,
+    /// The generation of the table. Another one: the table was resized.
+    pub generation: u32,
 }
 
 /// Values of [`Walk::state`].
@@ -55,4 +58,4 @@ impl WalkState {
     pub const UNREADABLE: u32 = 3;
 }
 
-const _: () = assert!(size_of::<Walk>() == 96);
+const _: () = assert!(size_of::<Walk>() == 104);

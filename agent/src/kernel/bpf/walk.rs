@@ -1,7 +1,5 @@
 //! Runs the program that walks the kernel's connection table.
 
-use std::time::{Duration, Instant};
-
 use anyhow::Context;
 use conntally_common::{Event, Walk, WalkState};
 
@@ -13,21 +11,12 @@ use super::{
 };
 use crate::kernel::addresses::Addresses;
 
-/// A kernel that resizes its table moves all flows first, and only then says where the new one is: a walk that passed
-/// emptied buckets meanwhile is complete only if the table is the same so much later, by the number of its buckets.
-///
-/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_core.c#L2614>
-const MOVED_WITHIN: Duration = Duration::from_millis(20);
-const MOVED_WITHIN_OF_BUCKET: Duration = Duration::from_nanos(200);
-
 /// The program, with its cursor that it shares with this process.
 pub(super) struct Walker {
     program: Runnable,
     cursor: Shared<Walk>,
     sights: Shared<Event>,
     start: Walk,
-    /// When a walk that has passed every bucket is over, if the table is the same then.
-    settled: Option<Instant>,
     /// Of all walks.
     longest_ns: u64,
 }
@@ -37,9 +26,7 @@ pub(super) struct Walker {
 pub enum WalkProgress {
     /// There is more.
     UnderWay,
-    /// Every bucket was walked; whether all flows were in them shows at this moment.
-    Settling(Instant),
-    /// Every bucket was walked, and the table is the same.
+    /// Every bucket was walked, and all flows were in them.
     Complete(Walk),
     /// The kernel resized its table: begin again.
     Resized,
@@ -50,30 +37,21 @@ pub enum WalkProgress {
 impl Walker {
     /// Loads it.
     fn load(object: &LoadedObject, known: Option<&Addresses>) -> anyhow::Result<Self> {
-        let [table_pointer, size_pointer] = table::find(object, known)?;
-        let start = Walk { table_pointer, size_pointer, ..Walk::default() };
+        let [table_pointer, size_pointer, generation_pointer] = table::find(object, known)?;
+        let start = Walk { table_pointer, size_pointer, generation_pointer, ..Walk::default() };
         let program = Runnable::load(object, "walk").context("the program walk cannot be loaded")?;
         let (cursor, sights) = (object.maps.shared("WALK")?, object.maps.shared("SIGHTS")?);
-        Ok(Self { program, cursor, sights, start, settled: None, longest_ns: 0 })
+        Ok(Self { program, cursor, sights, start, longest_ns: 0 })
     }
 
     fn step(&mut self, mut met: impl FnMut(&Event)) -> anyhow::Result<WalkProgress> {
-        if let Some(settled) = self.settled.filter(|settled| Instant::now() < *settled) {
-            return Ok(WalkProgress::Settling(settled));
-        }
         self.program.run().context("the program walk cannot be run")?;
         let walk = self.cursor.get(0).unwrap_or_default();
         self.longest_ns = self.longest_ns.max(walk.longest_ns);
         (0..walk.told as usize).filter_map(|index| self.sights.get(index)).for_each(|event| met(&event));
         Ok(match walk.state {
             WalkState::UNDER_WAY => WalkProgress::UnderWay,
-            WalkState::COMPLETE if self.settled.take().is_some() => WalkProgress::Complete(walk),
-            WalkState::COMPLETE => {
-                let settled = Instant::now() + MOVED_WITHIN + MOVED_WITHIN_OF_BUCKET * walk.size;
-                self.settled = Some(settled);
-                self.cursor.set(0, Walk { state: WalkState::UNDER_WAY, ..walk });
-                WalkProgress::Settling(settled)
-            }
+            WalkState::COMPLETE => WalkProgress::Complete(walk),
             WalkState::RESIZED => WalkProgress::Resized,
             _ => WalkProgress::Unreadable,
         })
@@ -91,7 +69,6 @@ impl KernelSide {
             None => self.walker.insert(Walker::load(&self.object, self.addresses.as_ref())?),
         };
         walker.cursor.set(0, walker.start);
-        walker.settled = None;
         Ok(())
     }
 

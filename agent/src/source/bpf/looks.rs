@@ -19,6 +19,8 @@ use crate::{
 
 /// How long walking may keep the reader from the rings. Single runs are far shorter.
 const GO: Duration = Duration::from_millis(2);
+/// How long walks may begin anew because the kernel resizes its table: it moves a million flows in a fraction of a second.
+const RESIZED_FOR: Duration = Duration::from_secs(30);
 
 /// The looks, one after the other.
 pub(super) struct Looks {
@@ -26,6 +28,8 @@ pub(super) struct Looks {
     /// Whether the table can be walked, as far as is known.
     walks: bool,
     current: Option<Current>,
+    /// Since when walks have begun anew and none was complete.
+    resized: Option<Instant>,
     /// Flows of a dump that were not handed over yet.
     dumped: Vec<Observation>,
     /// A look that is over, until what it saw was handed over.
@@ -41,8 +45,6 @@ struct Current {
     began_boot_ns: u64,
     /// The parts of a dump; `None` for a walk.
     dump: Option<Parts>,
-    /// When a walk that has met every flow shows whether it has.
-    settled: Option<Instant>,
 }
 
 impl Looks {
@@ -52,6 +54,7 @@ impl Looks {
             plan: Plan::new(every, Instant::now()),
             walks: true,
             current: None,
+            resized: None,
             dumped: Vec::new(),
             finished: None,
             is_seeded: false,
@@ -116,12 +119,6 @@ impl Looks {
         self.current.as_ref().is_some_and(|current| current.dump.is_none())
     }
 
-    /// How long there is nothing to walk; `None` when no walk is under way.
-    pub(super) fn rests(&self) -> Option<Duration> {
-        let walk = self.current.as_ref().filter(|current| current.dump.is_none())?;
-        Some(walk.settled.map_or(Duration::ZERO, |settled| settled.saturating_duration_since(Instant::now())))
-    }
-
     /// Whether flows may still come that ended before what was read of the rings: a dump is a way of its own. The
     /// first look belongs to the start, whichever way it goes.
     pub(super) fn is_unsettled(&self) -> bool {
@@ -150,7 +147,7 @@ impl Looks {
 
     /// Waits for the next part of a dump.
     pub(super) async fn part(&mut self) {
-        let Some(Current { dump: Some(parts), began_boot_ns, .. }) = &mut self.current else {
+        let Some(Current { dump: Some(parts), began_boot_ns }) = &mut self.current else {
             return std::future::pending().await;
         };
         let began_boot_ns = *began_boot_ns;
@@ -183,15 +180,14 @@ impl Looks {
             self.cannot_walk(&error);
         }
         let dump = (!self.walks).then(|| seed::start(netns::reachable()));
-        self.current = Some(Current { began_boot_ns, dump, settled: None });
+        self.current = Some(Current { began_boot_ns, dump });
     }
 
-    /// One run of the walk; false when it is over, waits, or began anew.
+    /// One run of the walk; false when it is over or began anew.
     fn step(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) -> bool {
-        let Some(current) = &mut self.current else { return false };
+        let Some(current) = &self.current else { return false };
         match side.walk_on(|event| decode::report(event, observations)) {
             Ok(WalkProgress::UnderWay) => return true,
-            Ok(WalkProgress::Settling(settled)) => current.settled = Some(settled),
             Ok(WalkProgress::Complete(walk)) => {
                 tracing::debug!(
                     flows = walk.flows,
@@ -203,12 +199,16 @@ impl Looks {
                     torn = walk.torn,
                     "walked through the kernel's table"
                 );
-                let began_boot_ns = current.began_boot_ns;
-                self.end(Some(Look { began_boot_ns, scope: Scope::All }));
+                self.end(Some(Look { began_boot_ns: current.began_boot_ns, scope: Scope::All }));
             }
             Ok(WalkProgress::Resized) => {
                 tracing::debug!("the kernel's table was resized: the walk through it begins anew");
-                self.begin(side);
+                if self.resized.get_or_insert_with(Instant::now).elapsed() > RESIZED_FOR {
+                    let error = anyhow::anyhow!("it has been resized without a pause for {RESIZED_FOR:?}");
+                    self.give_up_walking(side, &error);
+                } else {
+                    self.begin(side);
+                }
             }
             Ok(WalkProgress::Unreadable) => self.give_up_walking(side, &anyhow::anyhow!("it cannot be read")),
             Err(error) => self.give_up_walking(side, &error),
@@ -231,6 +231,7 @@ impl Looks {
 
     fn end(&mut self, look: Option<Look>) {
         self.current = None;
+        self.resized = None;
         self.plan.ended(Instant::now(), look.is_some());
         self.finished = look;
         self.is_seeded = true;

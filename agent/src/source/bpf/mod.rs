@@ -160,12 +160,11 @@ impl BpfSource {
             // The next part of the dump comes after these.
             return tokio::time::sleep(PAUSE).await;
         }
-        let is_busy = !self.visits.is_empty() || is_held_up;
-        let rests = if is_busy { PAUSE } else { self.looks.rests().unwrap_or(TICK).clamp(PAUSE, TICK) };
+        let is_busy = self.looks.is_walking() || !self.visits.is_empty() || is_held_up;
         tokio::select! {
             () = self.rings.woken() => {}
             () = self.looks.part() => {}
-            () = tokio::time::sleep(rests) => {}
+            () = tokio::time::sleep(if is_busy { PAUSE } else { TICK }) => {}
         }
     }
 
