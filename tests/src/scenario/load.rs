@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use super::ends::{MAX, read, write};
-use super::races::cpus;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended};
 use crate::compare::Verdict;
@@ -204,28 +203,16 @@ fn await_accounting(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The kernel detaches the programs of a process that is gone some time later.
-const DETACHED: Duration = Duration::from_millis(500);
-
-/// Attaches or detaches programs while no packet is under way on another CPU. QEMU's emulation of several CPUs may run
-/// the breakpoint with which the kernel patches its functions after it is gone, which no real CPU does: the guest dies
-/// of `Oops: int3` in the patched function.
-fn patching<T>(reins: &Reins, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    if cpus() > 1 { reins.while_still(work) } else { work() }
-}
-
 /// Another agent comes, is killed without a chance to clean up, and comes again under load.
 pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
     let mut stage = Stage::open(settings, Lab::direct()?)?;
-    let (loads, mut last) = under_load(&stage.lab, PACED, |reins| {
-        let mut killed = patching(reins, || Agent::start(&settings.options()))?;
+    let (loads, mut last) = under_load(&stage.lab, PACED, |_| {
+        let mut killed = Agent::start(&settings.options())?;
         thread::sleep(LASTING / 4);
-        patching(reins, || {
-            killed.kill()?;
-            thread::sleep(DETACHED);
-            Agent::start(&settings.options())
-        })
-        .inspect(|_| thread::sleep(LASTING / 4))
+        killed.kill()?;
+        let last = Agent::start(&settings.options())?;
+        thread::sleep(LASTING / 4);
+        Ok(last)
     })?;
     let flows = promise(&mut stage, loads);
     let ended = last.stop()?;

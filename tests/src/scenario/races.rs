@@ -115,7 +115,7 @@ fn send_on_all_cpus(stage: &Stage<'_>, port: u16) -> Result<usize> {
     })
 }
 
-pub(super) fn cpus() -> usize {
+fn cpus() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 

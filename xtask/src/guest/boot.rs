@@ -12,13 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Guest, Outcome, archive::Tree, systemd};
+use super::{Guest, Outcome, archive::Tree, emulator::Emulator, systemd};
 use crate::{
-    command::{output, program, run as run_command},
+    command::{program, run as run_command},
     paths::Paths,
 };
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// Boots a guest on top of its kernel's base, see [`Guest::run`].
 pub(crate) fn run(
@@ -32,8 +30,8 @@ pub(crate) fn run(
     fs::create_dir_all(&guest.out).with_context(|| format!("cannot create {}", guest.out.display()))?;
     let image = guest.out.join("boot.cpio");
     assemble(paths, guest, base, script, &image)?;
-    let mut running =
-        Running(qemu(guest, &image).spawn().context("cannot run qemu: run `cargo xtask setup`")?);
+    let mut qemu = qemu(&Emulator::find(paths)?, guest, &image);
+    let mut running = Running(qemu.spawn().context("cannot run qemu")?);
     let printed = follow(&mut running, guest, line)?;
     drop(running);
     fs::remove_file(&image)?;
@@ -64,13 +62,14 @@ fn assemble(paths: &Paths, guest: &Guest<'_>, base: &Path, script: &str, image: 
     Ok(())
 }
 
-fn qemu(guest: &Guest<'_>, image: &Path) -> Command {
+fn qemu(emulator: &Emulator, guest: &Guest<'_>, image: &Path) -> Command {
     let file = |name: &str| format!("file:{}", guest.out.join(name).display());
-    // An emulated timer that comes late on a busy machine is no reason to panic.
-    let mut append = "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check".to_owned();
+    // A kernel with a fault may wait for ever. An emulated timer that comes late on a busy machine is none.
+    let mut append =
+        "console=ttyS0 oops=panic panic=-1 quiet mitigations=off tsc=reliable no_timer_check".to_owned();
     append.push(' ');
     append.push_str(guest.append);
-    let mut qemu = program(QEMU);
+    let mut qemu = emulator.command();
     qemu.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
     if guest.icount {
         qemu.args(["-icount", "shift=0,sleep=off"]);
@@ -163,63 +162,10 @@ fn complaint(guest: &Guest<'_>) -> Option<String> {
     messages.lines().find(|line| signs.iter().any(|sign| line.contains(sign))).map(str::to_owned)
 }
 
-/// The first version of QEMU that does not go on with code which another CPU has just rewritten.
-///
-/// <https://bugzilla.redhat.com/show_bug.cgi?id=2216496>
-const REWRITES_SEEN: [u32; 2] = [8, 1];
-
-/// Whether a guest with several CPUs, which left its words in `out`, died of a breakpoint that its kernel had taken out of
-/// its code, as it does while programs are attached. Only older emulators go on with what is not there any more.
-pub(crate) fn hit_stale_breakpoint(out: &Path) -> bool {
-    let version = output(program(QEMU).arg("--version")).unwrap_or_default();
-    if version_of(&version).is_none_or(|version| version >= REWRITES_SEEN) {
-        return false;
-    }
-    let said = ["console.log", "dmesg"].map(|name| fs::read(out.join(name)).unwrap_or_default());
-    said.iter().any(|words| is_stale_breakpoint(&String::from_utf8_lossy(words)))
-}
-
-/// Of `QEMU emulator version 7.2.22 (Debian …)`.
-fn version_of(words: &str) -> Option<[u32; 2]> {
-    let mut numbers = words.split_once(" version ")?.1.split('.');
-    Some([numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?])
-}
-
-/// The first of the kernel's faults counts.
-fn is_stale_breakpoint(words: &str) -> bool {
-    words.lines().find(|line| line.contains("[#1]")).is_some_and(|line| line.contains("int3: 0000 [#1]"))
-}
-
 fn console_tail(guest: &Guest<'_>) -> String {
     let file: PathBuf = guest.out.join("console.log");
     let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().rev().take(8).collect();
     let tail: Vec<_> = lines.into_iter().rev().collect();
     format!("; the end of {}:\n{}", file.display(), tail.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_old_emulators_are_excused() {
-        let version = |words| version_of(words).is_some_and(|version| version < REWRITES_SEEN);
-        assert!(version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"));
-        assert!(version("QEMU emulator version 8.0.5"));
-        assert!(!version("QEMU emulator version 8.1.0"));
-        assert!(!version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"));
-        assert!(!version("something else"));
-    }
-
-    #[test]
-    fn only_a_breakpoint_as_the_first_fault_is_the_emulators() {
-        let int3 = "[  255.217069] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI";
-        assert!(is_stale_breakpoint(int3));
-        assert!(is_stale_breakpoint(&format!("{int3}\n[  255.3] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI")));
-        let fault = "[    9.1] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI";
-        assert!(!is_stale_breakpoint(fault));
-        assert!(!is_stale_breakpoint(&format!("{fault}\n[    9.2] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI")));
-        assert!(!is_stale_breakpoint("[    9.1] Kernel panic - not syncing"));
-    }
 }

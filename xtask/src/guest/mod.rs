@@ -5,6 +5,7 @@ mod archive;
 mod base;
 mod binaries;
 mod boot;
+mod emulator;
 mod systemd;
 
 use std::{path::PathBuf, time::Duration};
@@ -12,7 +13,6 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 
 pub(crate) use binaries::{Binaries, Profile};
-pub(crate) use boot::hit_stale_breakpoint;
 
 use crate::{kernels::Kernel, paths::Paths};
 

@@ -1,6 +1,5 @@
 //! Kernels for guests: Debian's cloud images, by series, fetched once and kept in the cache.
 
-mod archive;
 mod series;
 
 use std::{
@@ -8,15 +7,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 pub(crate) use series::Series;
 
 use crate::{
     command::{output, program, run},
+    debian::{Archive, Signatures, files},
     paths::Paths,
 };
-use archive::Archive;
+
+/// Where the series are.
+const SUITES: &[&str] = &[
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "trixie-backports",
+    "bullseye-security",
+    "bookworm-security",
+    "trixie-security",
+];
 
 /// The series that the project promises to run on.
 pub(crate) const SUPPORTED: &[&str] = &["5.10", "6.1", "6.12", "6.18", "7.2"];
@@ -90,48 +100,39 @@ impl Kernel {
 /// Downloads and unpacks into `folder`, which appears only when it is complete.
 fn fetch(all: &Path, wanted: &Series, folder: &Path) -> Result<()> {
     println!("kernels: looking for {wanted} in the archive");
-    let archive = Archive::open(&all.join("apt"))?;
-    let packages = archive.packages_for(wanted)?;
+    let archive = Archive::open(&all.join("apt"), SUITES, Signatures::Ignored)?;
+    let packages = packages_for(&archive.names()?, wanted)?;
     println!("kernels: fetching {}", packages.join(", "));
     let work = all.join(format!("{wanted}.new"));
-    drop(fs::remove_dir_all(&work));
-    fs::create_dir_all(&work)?;
-    archive.download(&packages, &work)?;
-    unpack(&work)?;
+    let root = archive.unpack(&packages, &work)?;
+    sort(&work, &root)?;
     drop(fs::remove_dir_all(folder));
     fs::rename(&work, folder).context("cannot put the kernel into the cache")
 }
 
-/// Makes `vmlinuz`, `release` and `lib/modules` of the packages in a folder.
-fn unpack(work: &Path) -> Result<()> {
-    for package in files(work, |name| name.ends_with(".deb"))? {
-        run(program("dpkg-deb").arg("-x").arg(&package).arg(work.join("root")))?;
-        fs::remove_file(package)?;
-    }
-    let root = work.join("root");
+/// The packages that hold the newest kernel of a series or, if it is gone, of the next newer one.
+fn packages_for(names: &str, wanted: &Series) -> Result<Vec<String>> {
+    let Some(image) = series::choose(names, wanted) else {
+        bail!("the archive has no kernel {wanted} nor a newer one");
+    };
+    // From 6.19 on the modules are a package of their own.
+    let modules = image.strip_prefix("linux-binary-").map(|rest| format!("linux-modules-{rest}"));
+    Ok([Some(image), modules].into_iter().flatten().collect())
+}
+
+/// Makes `vmlinuz`, `release` and `lib/modules` of what was unpacked.
+fn sort(work: &Path, root: &Path) -> Result<()> {
     // Newer packages keep both below /usr.
     let folder_of = |names: [&str; 2]| names.map(|name| root.join(name)).into_iter().find(|at| at.is_dir());
     let modules = folder_of(["usr/lib/modules", "lib/modules"]).context("the package has no modules")?;
     let release = files(&modules, |_| true)?.into_iter().next().context("the package has no modules")?;
-    let image = output(program("find").arg(&root).args(["-name", "vmlinuz*", "-type", "f"]))?;
+    let image = output(program("find").arg(root).args(["-name", "vmlinuz*", "-type", "f"]))?;
     let image = image.lines().next().context("the package has no kernel image")?.to_owned();
     let name = release.file_name().context("a modules folder without a name")?.to_string_lossy().into_owned();
     fs::create_dir_all(work.join("lib"))?;
     fs::rename(&image, work.join("vmlinuz"))?;
     fs::rename(&modules, work.join("lib/modules"))?;
     fs::write(work.join("release"), &name)?;
-    fs::remove_dir_all(&root)?;
+    fs::remove_dir_all(root)?;
     run(program("depmod").arg("-b").arg(work).arg(&name))
-}
-
-fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let entry = entry?;
-        if wanted(&entry.file_name().to_string_lossy()) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }

@@ -7,7 +7,7 @@ mod progress;
 mod report;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ pub(crate) use report::Report;
 
 use crate::{
     command::{output, program},
-    guest::{Binaries, Guest, Profile, hit_stale_breakpoint},
+    guest::{Binaries, Guest, Profile},
     kernels::{Kernel, SUPPORTED, Series},
     paths::Paths,
 };
@@ -37,9 +37,6 @@ const FULL_LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// Kills and flows that are promised: environment and options of conntally-e2e.
 const FULL_KILLS: &str = "export CONNTALLY_TEST_KILLS=100\n";
 const FULL_FLOWS: &str = " --flows 100000";
-
-const STALE_BREAKPOINT: &str =
-    "the emulator hit a breakpoint that was not there any more, as QEMU before 8.1 may";
 
 /// Memory of a guest in MiB. Above 1 GiB the kernel makes room for 65536 flows on its own.
 const MEMORY: u32 = 1536;
@@ -186,14 +183,7 @@ fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
     println!("{case}: starts");
     let start = Instant::now();
     let mut result = CaseResult::new(case);
-    let mut played = boot(paths, binaries, piece, &mut result);
-    let left = piece.without(&result.scenarios);
-    let may_go_on = case.cpus > 1 && !left.scenarios.is_empty();
-    if played.is_err() && may_go_on && hit_stale_breakpoint(&place(paths, piece)) {
-        println!("{case}: {STALE_BREAKPOINT}: what is left is played in another guest");
-        played = boot(paths, binaries, &left, &mut result);
-    }
-    if let Err(error) = played {
+    if let Err(error) = boot(paths, binaries, piece, &mut result) {
         println!("{case}: {error:#}");
         result.error = Some(format!("{error:#}"));
     }
@@ -215,35 +205,28 @@ fn boot(paths: &Paths, binaries: &Binaries, piece: &Piece, result: &mut CaseResu
         append: "",
         systemd: false,
         limit: if piece.full { FULL_LIMIT } else { LIMIT },
-        out: place(paths, piece),
+        out: paths.target.join("matrix").join(case.folder()),
         files: binaries.all(),
     };
-    let mut seen = CaseResult::new(case);
     let outcome = guest.run(paths, &script(piece), |line| {
         let Some(scenario) = ScenarioResult::parse(line) else { return println!("{case}: {line}") };
         println!("{case}: {:<18} {:<8} {:>4.0} s", scenario.scenario, scenario.verdict, scenario.seconds);
         if !scenario.passed() {
             println!("{case}: {line}");
         }
-        seen.scenarios.push(scenario);
-    });
-    let (missing, tally) = (piece.without(&seen.scenarios).scenarios, seen.tally());
-    result.scenarios.append(&mut seen.scenarios);
-    let outcome = outcome?;
+        result.scenarios.push(scenario);
+    })?;
+    let missing = piece.not_in(&result.scenarios);
     if !missing.is_empty() {
         bail!("these scenarios did not run: {}", missing.join(", "));
     }
+    let tally = result.tally();
     // Where it skipped all, that is what its code says.
     let expected = i32::from(tally.played_nothing());
     if tally.failed == 0 && outcome.code != expected {
         bail!("conntally-e2e ended with code {}", outcome.code);
     }
     Ok(())
-}
-
-/// Where a guest leaves what it said.
-fn place(paths: &Paths, piece: &Piece) -> PathBuf {
-    paths.target.join("matrix").join(piece.case.folder())
 }
 
 fn script(piece: &Piece) -> String {

@@ -110,10 +110,10 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// The same without scenarios that were played.
-    pub(super) fn without(&self, played: &[ScenarioResult]) -> Self {
-        let is_left = |name: &&String| played.iter().all(|result| result.scenario != **name);
-        Self { scenarios: self.scenarios.iter().filter(is_left).cloned().collect(), ..self.clone() }
+    /// Its scenarios that were not played.
+    pub(super) fn not_in(&self, played: &[ScenarioResult]) -> Vec<&str> {
+        let names = self.scenarios.iter().map(String::as_str);
+        names.filter(|name| played.iter().all(|result| result.scenario != *name)).collect()
     }
 }
 

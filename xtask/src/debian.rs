@@ -1,22 +1,29 @@
 //! Debian's archive, read through an apt folder of our own: no root needed, nothing changed on the system.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::series::{self, Series};
 use crate::command::{output, program, run};
-
-const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "trixie-backports"];
-const SECURITY_SUITES: &[&str] = &["bullseye-security", "bookworm-security", "trixie-security"];
 
 /// How long the lists of packages are used before they are fetched again.
 const LISTS_ARE_GOOD_FOR: Duration = Duration::from_secs(6 * 3600);
+
+/// Whose packages are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signatures {
+    /// Only those that the system's keys have signed, and not long ago.
+    Checked,
+    /// Anybody's: suites newer than this system are signed by keys that it does not know, and old ones have expired. For
+    /// what is only ever booted in a guest.
+    Ignored,
+}
 
 /// A private view of the archive that the system itself uses.
 pub(crate) struct Archive {
@@ -24,12 +31,12 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Sets the folder up and gets the lists.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    /// Sets the folder up and gets the lists of some suites.
+    pub(crate) fn open(folder: &Path, suites: &[&str], signatures: Signatures) -> Result<Self> {
         for part in ["state/lists/partial", "archives/partial", "etc"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        fs::write(folder.join("etc/sources.list"), sources()?)?;
+        fs::write(folder.join("etc/sources.list"), sources(suites, signatures)?)?;
         let archive = Self { folder: folder.to_owned() };
         if !archive.is_fresh() {
             archive.update()?;
@@ -40,7 +47,7 @@ impl Archive {
     fn update(&self) -> Result<()> {
         // A suite that is gone fails the update, though the others were read.
         if let Err(error) = run(self.tool("apt-get").args(["-qq", "update"])) {
-            println!("kernels: {error}; going on with what could be read");
+            println!("{error}; going on with what could be read");
         }
         fs::write(self.stamp(), "").context("cannot note the time of the update")
     }
@@ -55,20 +62,22 @@ impl Archive {
         self.folder.join("updated")
     }
 
-    /// The packages that hold the newest kernel of a series or, if it is gone, of the next newer one.
-    pub(crate) fn packages_for(&self, wanted: &Series) -> Result<Vec<String>> {
-        let names = output(self.tool("apt-cache").arg("pkgnames"))?;
-        let Some(image) = series::choose(&names, wanted) else {
-            bail!("the archive has no kernel {wanted} nor a newer one");
-        };
-        // From 6.19 on the modules are a package of their own.
-        let modules = image.strip_prefix("linux-binary-").map(|rest| format!("linux-modules-{rest}"));
-        Ok([Some(image), modules].into_iter().flatten().collect())
+    /// Names of all packages, a line each.
+    pub(crate) fn names(&self) -> Result<String> {
+        output(self.tool("apt-cache").arg("pkgnames"))
     }
 
-    /// Downloads packages into a folder.
-    pub(crate) fn download(&self, packages: &[String], folder: &Path) -> Result<()> {
-        run(self.tool("apt-get").current_dir(folder).args(["-qq", "download"]).args(packages))
+    /// Downloads packages into a folder that does not exist yet, and unpacks them below its `root`.
+    pub(crate) fn unpack<Name: AsRef<OsStr>>(&self, packages: &[Name], folder: &Path) -> Result<PathBuf> {
+        drop(fs::remove_dir_all(folder));
+        let root = folder.join("root");
+        fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+        run(self.tool("apt-get").current_dir(folder).args(["-qq", "download"]).args(packages))?;
+        for package in files(folder, |name| name.ends_with(".deb"))? {
+            run(program("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
+            fs::remove_file(package)?;
+        }
+        Ok(root)
     }
 
     fn tool(&self, name: &str) -> Command {
@@ -91,8 +100,21 @@ impl Archive {
     }
 }
 
+/// The files in a folder whose names are wanted, in their order.
+pub(crate) fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry?;
+        if wanted(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The suites, at the addresses of the system's own sources.
-fn sources() -> Result<String> {
+fn sources(suites: &[&str], signatures: Signatures) -> Result<String> {
     let format = "$(REPO_URI) $(CODENAME)";
     let targets =
         output(program("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
@@ -104,11 +126,13 @@ fn sources() -> Result<String> {
     };
     let main = address(false).context("apt knows no archive: run `apt-get update` as root")?;
     let security = address(true).unwrap_or_else(|| main.clone());
-    // Suites newer than this system are signed by keys that it does not know, and old ones have expired. What comes
-    // from here is only ever booted in a guest.
-    let line = |address: &str, suite: &str| {
-        format!("deb [trusted=yes check-valid-until=no] {address} {suite} main\n")
+    let options = match signatures {
+        Signatures::Checked => "",
+        Signatures::Ignored => "[trusted=yes check-valid-until=no] ",
     };
-    let all = SUITES.iter().map(|suite| line(&main, suite));
-    Ok(all.chain(SECURITY_SUITES.iter().map(|suite| line(&security, suite))).collect())
+    let line = |suite: &&str| {
+        let address = if suite.ends_with("-security") { &security } else { &main };
+        format!("deb {options}{address} {suite} main\n")
+    };
+    Ok(suites.iter().map(line).collect())
 }
