@@ -30,7 +30,7 @@ pub(crate) fn run(
     fs::create_dir_all(&guest.out).with_context(|| format!("cannot create {}", guest.out.display()))?;
     let image = guest.out.join("boot.cpio");
     assemble(paths, guest, base, script, &image)?;
-    let mut qemu = qemu(&Emulator::find(paths)?, guest, &image);
+    let mut qemu = qemu(paths, guest, &image)?;
     let mut running = Running(qemu.spawn().context("cannot run qemu")?);
     let printed = follow(&mut running, guest, line)?;
     drop(running);
@@ -62,19 +62,19 @@ fn assemble(paths: &Paths, guest: &Guest<'_>, base: &Path, script: &str, image: 
     Ok(())
 }
 
-fn qemu(emulator: &Emulator, guest: &Guest<'_>, image: &Path) -> Command {
+fn qemu(paths: &Paths, guest: &Guest<'_>, image: &Path) -> Result<Command> {
     let file = |name: &str| format!("file:{}", guest.out.join(name).display());
     // A kernel with a fault may wait for ever. An emulated timer that comes late on a busy machine is none.
     let mut append =
         "console=ttyS0 oops=panic panic=-1 quiet mitigations=off tsc=reliable no_timer_check".to_owned();
     append.push(' ');
     append.push_str(guest.append);
-    let mut qemu = emulator.command();
+    let cpus = if guest.icount { 1 } else { guest.cpus };
+    let mut qemu = Emulator::find(paths, cpus)?.command();
     qemu.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none", "-no-reboot"]);
     if guest.icount {
         qemu.args(["-icount", "shift=0,sleep=off"]);
     }
-    let cpus = if guest.icount { 1 } else { guest.cpus };
     qemu.args(["-smp", &cpus.to_string(), "-m", &guest.memory.to_string()])
         .args(["-chardev", "stdio,id=printed,signal=off"])
         .args(["-serial", &file("console.log"), "-serial", "chardev:printed", "-serial", &file("out.tgz")])
@@ -85,7 +85,7 @@ fn qemu(emulator: &Emulator, guest: &Guest<'_>, image: &Path) -> Command {
         .args(["-append", &append])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    qemu
+    Ok(qemu)
 }
 
 /// A QEMU that does not outlive its reader.
