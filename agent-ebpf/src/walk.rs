@@ -140,7 +140,7 @@ unsafe fn find_table(walk: *mut Walk) -> u32 {
         }
         (*walk).table = table;
         (*walk).size = size;
-        // It is odd while flows are moved: then it is another one at the end.
+        // Odd while flows are moved: no walk begins with that.
         (*walk).generation = generation & !1;
         if was_moved(walk) { WalkState::RESIZED } else { WalkState::UNDER_WAY }
     }

@@ -2,9 +2,8 @@
 //!
 //! Each command is a module: [`setup`] installs tools, [`ebpf`] builds the kernel object, [`vm`] boots guests
 //! ([`kernels`] finds their kernels, [`guest`] makes and starts them, [`matrix`] runs the scenarios on all; [`debian`] is
-//! where their parts come from),
-//! [`servers`] starts databases, [`test`] is what CI runs, [`bench`] measures, [`fuzz`] feeds decoders, [`demo`] shows,
-//! [`dashboards`] writes the boards. [`command`] and [`paths`] serve them all.
+//! where their parts come from), [`servers`] starts databases, [`test`] is what CI runs, [`bench`] measures, [`fuzz`]
+//! feeds decoders, [`demo`] shows, [`dashboards`] writes the boards. [`command`] and [`paths`] serve them all.
 #![expect(clippy::print_stdout, reason = "a task runner talks on the terminal")]
 
 mod command;

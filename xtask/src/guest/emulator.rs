@@ -61,8 +61,6 @@ impl Emulator {
                 )
             })?;
         }
-        let version = cached.version()?;
-        ensure!(version >= REWRITES_SEEN, "{} is too old: delete it", all.display());
         Ok(cached)
     }
 
@@ -94,7 +92,8 @@ fn fetch(folder: &Path) -> Result<()> {
     let archive = Archive::open(&folder.join("apt"), &[&format!("{name}-backports")], Signatures::Checked)?;
     let work = folder.join("new");
     let root = archive.unpack(PACKAGES, &work)?;
-    Emulator::below(&root).version().context("it cannot be run here")?;
+    let version = Emulator::below(&root).version().context("it cannot be run here")?;
+    ensure!(version >= REWRITES_SEEN, "it is too old, too");
     fs::rename(&root, folder.join("root")).context("cannot put it into the cache")?;
     fs::remove_dir(work).context("cannot tidy the cache up")
 }

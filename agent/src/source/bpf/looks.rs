@@ -19,8 +19,6 @@ use crate::{
 
 /// How long walking may keep the reader from the rings. Single runs are far shorter.
 const GO: Duration = Duration::from_millis(2);
-/// How long walks may begin anew because the kernel resizes its table: it moves a million flows in a fraction of a second.
-const RESIZED_FOR: Duration = Duration::from_secs(30);
 
 /// The looks, one after the other.
 pub(super) struct Looks {
@@ -28,8 +26,6 @@ pub(super) struct Looks {
     /// Whether the table can be walked, as far as is known.
     walks: bool,
     current: Option<Current>,
-    /// Since when walks have begun anew and none was complete.
-    resized: Option<Instant>,
     /// Flows of a dump that were not handed over yet.
     dumped: Vec<Observation>,
     /// A look that is over, until what it saw was handed over.
@@ -54,7 +50,6 @@ impl Looks {
             plan: Plan::new(every, Instant::now()),
             walks: true,
             current: None,
-            resized: None,
             dumped: Vec::new(),
             finished: None,
             is_seeded: false,
@@ -203,12 +198,7 @@ impl Looks {
             }
             Ok(WalkProgress::Resized) => {
                 tracing::debug!("the kernel's table was resized: the walk through it begins anew");
-                if self.resized.get_or_insert_with(Instant::now).elapsed() > RESIZED_FOR {
-                    let error = anyhow::anyhow!("it has been resized without a pause for {RESIZED_FOR:?}");
-                    self.give_up_walking(side, &error);
-                } else {
-                    self.begin(side);
-                }
+                self.begin(side);
             }
             Ok(WalkProgress::Unreadable) => self.give_up_walking(side, &anyhow::anyhow!("it cannot be read")),
             Err(error) => self.give_up_walking(side, &error),
@@ -231,7 +221,6 @@ impl Looks {
 
     fn end(&mut self, look: Option<Look>) {
         self.current = None;
-        self.resized = None;
         self.plan.ended(Instant::now(), look.is_some());
         self.finished = look;
         self.is_seeded = true;
