@@ -5,15 +5,12 @@ use aya_log_ebpf::warn;
 use conntally_common::{Event, EventFlags, EventKind, LossReason, SELFTEST_ADDRESS, Sum};
 
 use crate::{
-    entry::{Conntrack, Head},
+    entry::{Conntrack, Head, INET},
     event::{About, begin, boot_ns, wakeup},
     extensions,
     maps::{ENDING, ENDS, ENDS_OVERFLOW, add, count_loss, tally},
     slots,
 };
-
-/// `AF_INET`
-const INET: u16 = 2;
 
 /// The last reference to an entry is gone.
 ///

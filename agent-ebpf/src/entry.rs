@@ -19,10 +19,17 @@ const NODE_BYTES: u32 = 16;
 const FIRST: u32 = 8;
 /// Bytes of a tuple.
 const TUPLE_BYTES: u32 = size_of::<KernelTuple>() as u32;
-/// Where a tuple has its direction.
+/// Where a tuple has its direction, its address family and its protocol.
 const DIRECTION: u32 = core::mem::offset_of!(KernelTuple, direction) as u32;
+const FAMILY: u32 = core::mem::offset_of!(KernelTuple, family) as u32;
+const PROTOCOL: u32 = core::mem::offset_of!(KernelTuple, protocol) as u32;
 /// Bytes of an entry's head that fit on the stack; user space refuses a kernel that needs more.
 const HEAD_MAX: usize = 256;
+
+/// `AF_INET`
+pub const INET: u16 = 2;
+/// `AF_INET6`
+const INET6: u16 = 10;
 
 const TCP: u8 = 6;
 const DCCP: u8 = 33;
@@ -165,6 +172,19 @@ impl Head {
     #[inline(always)]
     pub fn is_original(&self) -> bool {
         self.field::<u8>(layout!(tuple_original) + DIRECTION) == 0
+    }
+
+    /// Whether this can be an entry at all. Memory that the kernel has put to another use does not have two tuples of
+    /// one family and protocol, one for each direction, in an existing namespace.
+    #[inline(always)]
+    pub fn is_entry(&self) -> bool {
+        let (original, reply) = (layout!(tuple_original), layout!(tuple_reply));
+        let family = self.field::<u16>(original + FAMILY);
+        let is_pair = self.is_original()
+            && self.field::<u8>(reply + DIRECTION) == 1
+            && self.field::<u16>(reply + FAMILY) == family
+            && self.field::<u8>(reply + PROTOCOL) == self.field::<u8>(original + PROTOCOL);
+        is_pair && (family == INET || family == INET6) && self.netns() != 0
     }
 
     /// Whether this is the entry's tuple of the original direction.

@@ -99,8 +99,9 @@ pub fn on_registration(conntrack: Conntrack) {
 
 /// Announces the next flow of the queue if it is still the same and nobody did; 0 when there is no more to do now.
 ///
-/// Nothing keeps the entry alive meanwhile. Its memory always holds some entry, and its slot tells whose: the
-/// slot is looked at before the entry is read and again before the event goes.
+/// Nothing keeps the entry alive meanwhile. Its slot tells whose it is: the slot is looked at before the entry is read and
+/// again before the event goes. Where the kernel skipped the program that would have cleared the slot at the end, it may
+/// outlive the entry, whose memory may be anything's by then.
 ///
 /// Verified once for all its calls: the agent declares it global.
 #[unsafe(no_mangle)]
@@ -118,7 +119,7 @@ pub extern "C" fn announce_next() -> u32 {
             && slots::flags(slot) & ANNOUNCED == 0
     };
     let mut head = Head::room();
-    if !is_same() || !head.copy(conntrack) {
+    if !is_same() || !head.copy(conntrack) || !head.is_entry() {
         return 1;
     }
     if head.is_live() {

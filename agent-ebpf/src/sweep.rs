@@ -1,7 +1,8 @@
 //! Looks at flows that user space says are due, without a packet: the program `sweep`.
 //!
-//! Nothing keeps an entry alive meanwhile. Its memory always holds some entry (the kernel allocates them typesafe by
-//! RCU), and its slot tells whose: slot and status are looked at before and after the rest is read.
+//! Nothing keeps an entry alive meanwhile. Its slot tells whose it is: slot and status are looked at before and after the
+//! rest is read. Only where the kernel skipped the program that would have cleared the slot at the end, the memory may be
+//! another entry's or anything's: user space compares the tuple.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use conntally_common::{Event, EventKind, SHOWN_STATUS, Slot, VISITS as VISITS_LEN, Visit, VisitVerdict};

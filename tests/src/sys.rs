@@ -82,11 +82,8 @@ pub fn packet_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
 pub fn kernel_program(id: u32) -> io::Result<OwnedFd> {
     /// `BPF_PROG_GET_FD_BY_ID`
     const GET_BY_ID: libc::c_long = 13;
-    let attributes = [id, 0, 0];
-    // SAFETY: pointer and length describe the live array.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_bpf, GET_BY_ID, attributes.as_ptr(), size_of_val(&attributes)) };
-    owned(fd)
+    // SAFETY: a number, and zeros.
+    owned(unsafe { bpf(GET_BY_ID, &[u64::from(id), 0]) })
 }
 
 /// Loads a program for tracepoints that only asks for the time since the boot, by `bpf_ktime_get_boot_ns`.
@@ -94,16 +91,94 @@ pub fn kernel_program(id: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel's.
 pub fn load_clock_reader() -> io::Result<OwnedFd> {
-    /// `BPF_PROG_LOAD`, and the type of program.
+    /// `BPF_PROG_TYPE_TRACEPOINT`
+    const TRACEPOINT: u32 = 5;
+    // Call of a helper, a zero into the register of what is returned, and the return.
+    load(TRACEPOINT, &[125 << 32 | 0x85, 0xb7, 0x95])
+}
+
+/// Memory of the kernel's whose content is chosen, as long as this lives.
+#[derive(Debug)]
+pub struct KernelMemory(OwnedFd);
+
+impl KernelMemory {
+    /// Fills new memory, the only element of an array.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn filled(content: &[u8]) -> io::Result<Self> {
+        /// `BPF_MAP_CREATE`, `BPF_MAP_UPDATE_ELEM` and `BPF_MAP_TYPE_ARRAY`
+        const CREATE: libc::c_long = 0;
+        const UPDATE: libc::c_long = 2;
+        const ARRAY: u64 = 2;
+        allow_all_memory()?;
+        let key = 0u32;
+        let (key_size, entries) = (size_of_val(&key) as u64, 1);
+        // SAFETY: only numbers.
+        let map =
+            owned(unsafe { bpf(CREATE, &[ARRAY | key_size << 32, content.len() as u64 | entries << 32]) })?;
+        let element = [map.as_raw_fd() as u64, (&raw const key) as u64, content.as_ptr() as u64, 0];
+        // SAFETY: the key, and content as long as an element, live until the call returns.
+        match unsafe { bpf(UPDATE, &element) } {
+            0 => Ok(Self(map)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Has the kernel call `bpf_get_current_comm` with the address of a place in this memory, where that writes 16
+    /// bytes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pass_place(&self, offset: u32) -> io::Result<()> {
+        /// `BPF_PROG_TYPE_RAW_TRACEPOINT`, and `BPF_PROG_TEST_RUN`
+        const RAW_TRACEPOINT: u32 = 17;
+        const RUN: libc::c_long = 10;
+        let program = load(
+            RAW_TRACEPOINT,
+            &[
+                // The address of the place as the first argument, 16 as the second; the call of the helper; the end.
+                (self.0.as_raw_fd() as u64) << 32 | 0x2118,
+                u64::from(offset) << 32,
+                16 << 32 | 0x2b7,
+                16 << 32 | 0x85,
+                0xb7,
+                0x95,
+            ],
+        )?;
+        // SAFETY: a number, and zeros.
+        match unsafe { bpf(RUN, &[program.as_raw_fd() as u64, 0, 0, 0, 0, 0, 0, 0, 0]) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Before 5.11 the memory of maps counts as locked memory of their user's, and an agent has more than others may have.
+fn allow_all_memory() -> io::Result<()> {
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the limit lives until the call returns.
+    match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn load(kind: u32, code: &[u64]) -> io::Result<OwnedFd> {
+    /// `BPF_PROG_LOAD`
     const LOAD: libc::c_long = 5;
-    const TRACEPOINT: u64 = 5;
-    /// Call of a helper, a zero into the register of what is returned, and the return.
-    const CODE: [u64; 3] = [125 << 32 | 0x85, 0xb7, 0x95];
     let licence = c"GPL";
-    let attributes =
-        [TRACEPOINT | (CODE.len() as u64) << 32, CODE.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0];
-    // SAFETY: the attributes, and what they point to, live until the call returns.
-    owned(unsafe { libc::syscall(libc::SYS_bpf, LOAD, attributes.as_ptr(), size_of_val(&attributes)) })
+    let kind_and_length = u64::from(kind) | (code.len() as u64) << 32;
+    let attributes = [kind_and_length, code.as_ptr() as u64, licence.as_ptr() as u64, 0, 0, 0];
+    // SAFETY: code and licence live until the call returns.
+    owned(unsafe { bpf(LOAD, &attributes) })
+}
+
+/// # Safety
+/// The attributes are this command's, and what they point to lives until this returns.
+unsafe fn bpf(command: libc::c_long, attributes: &[u64]) -> libc::c_long {
+    // SAFETY: pointer and length describe the slice; for the rest, the caller's promise.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) }
 }
 
 /// Something at which the kernel runs programs.

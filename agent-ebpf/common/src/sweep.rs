@@ -31,8 +31,8 @@ pub struct Visit {
     pub status: u32,
     /// One of [`VisitVerdict`]; written by the program, set to 0 by user space before.
     pub verdict: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Tells the flow's tuple of the original direction; only user space looks at it.
+    pub fingerprint: u32,
 }
 
 /// Bits of `enum ip_conntrack_status` that a record shows, so that a change of them alone is worth one: expected, reply

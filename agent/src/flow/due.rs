@@ -93,6 +93,7 @@ fn visit(flow: &FlowState) -> Visit {
     Visit {
         conntrack: flow.conntrack,
         born_ns: flow.born_ns,
+        fingerprint: flow.original.fingerprint(),
         totals: flow.totals,
         mark: flow.mark,
         labels: flow.labels,

@@ -69,6 +69,18 @@ impl Tuple {
         matches!(self.protocol, protocol::ICMP | protocol::ICMPV6)
     }
 
+    /// A number that another tuple hardly ever has.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        /// 2^64 divided by the golden ratio: its bits follow no rule.
+        const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
+        let (src, dst) = (u128::from_ne_bytes(self.src), u128::from_ne_bytes(self.dst));
+        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
+        let rest = ports << 16 | u64::from(self.protocol) << 8 | self.family as u64;
+        let words = [rest, src as u64, (src >> 64) as u64, dst as u64, (dst >> 64) as u64];
+        words.into_iter().fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(MIX).rotate_left(32)) as u32
+    }
+
     /// Whether the protocol has ports.
     #[must_use]
     pub const fn has_ports(&self) -> bool {
@@ -86,5 +98,28 @@ fn address(family: Family, bytes: [u8; 16]) -> IpAddr {
             IpAddr::V4(Ipv4Addr::new(a, b, c, d))
         }
         Family::V6 => IpAddr::V6(Ipv6Addr::from(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_tuple_changes_its_fingerprint() {
+        let at = |place: usize| std::array::from_fn(|i| u8::from(i == place));
+        let none = Tuple::default();
+        let one_byte = (0..16).flat_map(|i| [Tuple { src: at(i), ..none }, Tuple { dst: at(i), ..none }]);
+        let rest = [
+            none,
+            Tuple { family: Family::V6, ..none },
+            Tuple { protocol: 1, ..none },
+            Tuple { src_port: 1, ..none },
+            Tuple { dst_port: 1, ..none },
+        ];
+        let fingerprints: BTreeSet<u32> = one_byte.chain(rest).map(|tuple| tuple.fingerprint()).collect();
+        assert_eq!(fingerprints.len(), 2 * 16 + 5);
     }
 }

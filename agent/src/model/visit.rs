@@ -9,6 +9,8 @@ pub struct Visit {
     pub conntrack: u64,
     /// When the kernel programs first met the flow; with the address it says which flow is meant.
     pub born_ns: u64,
+    /// [`super::Tuple::fingerprint`] of its original tuple.
+    pub fingerprint: u32,
     /// The totals known.
     pub totals: Totals,
     /// The mark known.

@@ -1,5 +1,6 @@
-//! Losses that no traffic brings about, forced on the agent and its kernel programs: the audit names each.
+//! Losses and faults that no traffic brings about, forced on the agent and its kernel programs: the audit names each loss.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -24,7 +25,7 @@ use crate::compare::Verdict;
 use crate::lab::{CLIENT, FAMILIES, Family, Lab};
 use crate::netns::run;
 use crate::records::{FlowAccount, Records};
-use crate::sys::{self, Event};
+use crate::sys::{self, Event, KernelMemory};
 use crate::traffic;
 
 /// A program of the agent, what is counted where it is led astray, and how often it is: each another number of times.
@@ -129,6 +130,37 @@ fn skip_programs() -> Result<()> {
         .context("a program cannot be set on a tracepoint")?;
     let call = || std::fs::write(SCORE, "0").context("the kernel takes no score");
     SKIPPED.into_iter().try_for_each(|stray| lead_astray(stray, c"bpf_ktime_get_boot_ns", call))
+}
+
+/// Words of memory that the kernel has put to another use, and how many of them are taken for the start of an entry, one after
+/// the other: for some, what lies where the status would be says that the entry is in the table, and that it has no
+/// extensions what lies where they would be.
+const WORDS: u64 = 512;
+const PLACES: u64 = 64;
+const IN_TABLE: u64 = 1 << 3;
+
+/// The kernel skipped the program for an end, and what had been the entry belonged to others before its flow was announced:
+/// nothing is told of it.
+pub(super) fn reused_memory(settings: &Settings) -> Result<Outcome> {
+    /// Its multiples have their highest bit set by no rule.
+    const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
+    if settings.hook != Hook::Kprobe {
+        return Ok(Outcome::skip("typed programs announce flows themselves"));
+    }
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    let content = (0..WORDS).flat_map(|word| ((word.wrapping_mul(SCATTER) >> 63) * IN_TABLE).to_ne_bytes());
+    let memory = KernelMemory::filled(&content.collect::<Vec<u8>>()).context("the kernel gives no memory")?;
+    let place = Cell::new(0);
+    let pass_next = || {
+        let offset = place.replace(place.get() + size_of::<u64>() as u32);
+        memory.pass_place(offset).context("the kernel does not take the place")
+    };
+    lead_astray(("insert_kprobe", "", PLACES), c"bpf_get_current_comm", pass_next)?;
+    for family in FAMILIES {
+        let sent = traffic::exchange(&stage.lab.path(family)?, 20_001, 7001, &[10, 20], &[30])?;
+        stage.lab.promise(sent);
+    }
+    stage.finish(2 * 2)
 }
 
 /// How many of the agent's calls of the kernel fail, of those that run programs or ask about them.

@@ -213,6 +213,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("reuse_storm", load::reuse_storm).long().racing(),
     guest_only("unreadable", forced::unreadable),
     guest_only("skipped", forced::skipped),
+    guest_only("reused_memory", forced::reused_memory),
     guest_only("unannounced", forced::unannounced),
     guest_only("unassigned", forced::unassigned),
     guest_only("unexplained", forced::unexplained),

@@ -259,7 +259,7 @@ impl Seen {
 /// Has the test's flow looked at, of which the first packet is known.
 fn sweep(side: &mut KernelSide, (conntrack, born_ns): (u64, u64), seen: &mut Seen) -> anyhow::Result<()> {
     let known = Visit { conntrack, born_ns, packets: 1, ..Visit::default() };
-    side.sweep(&mut [known], |event| seen.note(event)).map(drop)
+    side.sweep(&mut [known], |_, event| seen.note(event)).map(drop)
 }
 
 fn read_ring(ring: &mut Ring, netns: u32, seen: &mut Seen, others: &mut Vec<Event>) {

@@ -25,7 +25,7 @@ impl Sweeper {
 
     /// One run over the first of the given flows, as many as the list holds; sets their verdicts. Returns how many
     /// those are.
-    fn run(&mut self, due: &mut [Visit], mut changed: impl FnMut(&Event)) -> anyhow::Result<usize> {
+    fn run(&mut self, due: &mut [Visit], mut changed: impl FnMut(&Visit, &Event)) -> anyhow::Result<usize> {
         let len = due.len().min(VISITS as usize);
         for (index, visit) in due.iter().take(len).enumerate() {
             self.visits.set(index, *visit);
@@ -37,7 +37,7 @@ impl Sweeper {
         for (index, visit) in due.iter_mut().take(len).enumerate() {
             visit.verdict = self.visits.get(index).map_or(0, |answered| answered.verdict);
             if let (VisitVerdict::CHANGED, Some(event)) = (visit.verdict, self.sights.get(index)) {
-                changed(&event);
+                changed(visit, &event);
             }
         }
         Ok(len)
@@ -50,7 +50,7 @@ impl KernelSide {
     ///
     /// # Errors
     /// When the program that does it cannot be loaded or run.
-    pub fn sweep(&mut self, due: &mut [Visit], changed: impl FnMut(&Event)) -> anyhow::Result<usize> {
+    pub fn sweep(&mut self, due: &mut [Visit], changed: impl FnMut(&Visit, &Event)) -> anyhow::Result<usize> {
         let sweeper = match &mut self.sweeper {
             Some(sweeper) => sweeper,
             None => self.sweeper.insert(Sweeper::load(&self.object)?),

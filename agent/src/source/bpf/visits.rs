@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conntally_common::{Runs, SHOWN_STATUS, VISITS, Visit, VisitVerdict, joined_labels};
+use conntally_common::{Event, Runs, SHOWN_STATUS, VISITS, Visit, VisitVerdict, joined_labels};
 
 use super::decode;
 use crate::{
@@ -29,6 +29,8 @@ pub(super) struct Visits {
     failed: bool,
     looked_at: u64,
     changed: u64,
+    /// Sights at whose address the flow was not any more although its slot was: its end was skipped.
+    foreign: u64,
 }
 
 impl Visits {
@@ -54,7 +56,11 @@ impl Visits {
         let started = Instant::now();
         while !self.waiting.is_empty() && started.elapsed() < GO {
             self.next_list();
-            let swept = side.sweep(&mut self.list, |event| decode::report(event, observations));
+            let foreign = &mut self.foreign;
+            let swept = side.sweep(&mut self.list, |visit, event| match sight(visit, event) {
+                Some(sight) => observations.push(sight),
+                None => *foreign += 1,
+            });
             if let Err(error) = swept {
                 self.give_up(&error);
                 return;
@@ -83,9 +89,17 @@ impl Visits {
 
     /// Tells what it came to.
     pub(super) fn report(&self, runs: Runs) {
-        let Self { looked_at, changed, .. } = self;
+        let Self { looked_at, changed, foreign, .. } = self;
         let Runs { runs, longest_ns, spent_ns } = runs;
-        tracing::debug!(looked_at, changed, runs, spent_ns, longest_ns, "looked at flows that were due");
+        tracing::debug!(
+            looked_at,
+            changed,
+            foreign,
+            runs,
+            spent_ns,
+            longest_ns,
+            "looked at flows that were due"
+        );
     }
 
     fn give_up(&mut self, error: &anyhow::Error) {
@@ -97,6 +111,13 @@ impl Visits {
             );
         }
     }
+}
+
+/// What a visit saw, if that was the flow that was meant.
+#[inline(always)]
+fn sight(visit: &Visit, event: &Event) -> Option<Observation> {
+    let sight = decode::observation(event);
+    (sight.original.fingerprint() == visit.fingerprint).then_some(sight)
 }
 
 /// The flow as the kernel programs compare it.
@@ -111,12 +132,14 @@ fn kernel_visit(visit: &model::Visit) -> Visit {
         mark: visit.mark,
         status: visit.status.0,
         verdict: VisitVerdict::LEFT,
-        padding: 0,
+        fingerprint: visit.fingerprint,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use conntally_common::KernelTuple;
+
     use super::*;
     use crate::model::{Counter, Status, Totals};
 
@@ -125,7 +148,7 @@ mod tests {
         (labels[0], labels[8]) = (5, 6);
         let counter = |packets| Counter { packets, bytes: 0 };
         let totals = Totals { original: counter(3), reply: counter(4) };
-        model::Visit { conntrack, born_ns: 1, totals, mark: 9, labels, status: Status(8) }
+        model::Visit { conntrack, born_ns: 1, fingerprint: 10, totals, mark: 9, labels, status: Status(8) }
     }
 
     fn waiting(visits: &Visits) -> Vec<u64> {
@@ -138,7 +161,17 @@ mod tests {
         assert_eq!((visit.packets, visit.labels), (7, joined_labels(5, 6)));
         assert_ne!(joined_labels(1, 1), joined_labels(0, 0));
         assert_ne!(joined_labels(1 << 3, 0), joined_labels(0, 1 << 3));
-        assert_eq!((visit.mark, visit.status, visit.verdict), (9, 8, 0));
+        assert_eq!((visit.mark, visit.status, visit.verdict, visit.fingerprint), (9, 8, 0, 10));
+    }
+
+    #[test]
+    fn another_tuple_at_the_address_of_a_flow_is_not_seen() {
+        let event = decode::tests::event();
+        let original = decode::observation(&event).original;
+        let visit = kernel_visit(&model::Visit { fingerprint: original.fingerprint(), ..due(1) });
+        assert_eq!(sight(&visit, &event).map(|sight| sight.original), Some(original));
+        let garbage = Event { tuples: [KernelTuple { dst_port: [0, 54], ..event.tuples[0] }; 2], ..event };
+        assert_eq!(sight(&visit, &garbage), None);
     }
 
     #[test]
