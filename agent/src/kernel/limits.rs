@@ -1,15 +1,27 @@
-//! How many flows the kernel may track.
+//! How many flows the kernel may track, and in how large a table.
 
 use std::fs;
 
 /// The limit of every network namespace, by itself.
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
+/// The number of buckets, as the kernel uses it.
+///
+/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_proto.c>
+const BUCKETS: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+
 /// `nf_conntrack_max`, which is one number for all namespaces and holds for each of them; `None` while conntrack is
 /// not loaded. 0 means no limit.
 #[must_use]
 pub fn conntrack_max() -> Option<u32> {
     parse(&fs::read_to_string(MAX).ok()?)
+}
+
+/// Buckets that the kernel's table has now; `None` while conntrack is not loaded, or when this may not be read.
+/// `nf_conntrack_buckets` would not do: it does not follow when this parameter is set.
+#[must_use]
+pub fn buckets() -> Option<u32> {
+    parse(&fs::read_to_string(BUCKETS).ok()?)
 }
 
 /// Flows that may live at the same time in so many namespaces.

@@ -10,6 +10,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::ends::{read, write};
+use super::life::{ADDRESSES, HIDDEN};
 use super::load::{PACED, promise, under_load};
 use super::races::BUCKETS;
 use super::{Outcome, Settings, Stage};
@@ -107,12 +108,26 @@ pub(super) fn resized(settings: &Settings) -> Result<Outcome> {
         return Ok(Outcome::skip("the netlink source does not walk through the table"));
     }
     let buckets = read(BUCKETS)?;
-    let outcome = resized_under_walks(settings);
+    let outcome = resized_under_looks(settings, "the walk through it begins anew");
     write(BUCKETS, &buckets)?;
     outcome
 }
 
-fn resized_under_walks(settings: &Settings) -> Result<Outcome> {
+/// The same where the table cannot be walked: dumps meanwhile prove nothing.
+pub(super) fn resized_hidden(settings: &Settings) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source does not walk through the table"));
+    }
+    let (buckets, addresses) = (read(BUCKETS)?, read(ADDRESSES)?);
+    write(ADDRESSES, HIDDEN)?;
+    let outcome = resized_under_looks(settings, "the dump of a namespace is incomplete");
+    write(ADDRESSES, &addresses)?;
+    write(BUCKETS, &buckets)?;
+    outcome
+}
+
+/// Plays it; `noticed` is what the agent logs when it notices.
+fn resized_under_looks(settings: &Settings, noticed: &str) -> Result<Outcome> {
     let keys = [("CONNTALLY_SOURCE__RECONCILE_EVERY", "1s"), ("CONNTALLY_LOG__LEVEL", "debug")];
     let mut stage = Stage::open_with(settings, Lab::direct()?, &settings.options_with(&keys))?;
     let (loads, ()) = under_load(&stage.lab, PACED, |_| {
@@ -124,8 +139,8 @@ fn resized_under_walks(settings: &Settings) -> Result<Outcome> {
     })?;
     let flows = promise(&mut stage, loads);
     let (mut outcome, ended) = stage.finish_with(2 * flows)?;
-    if !ended.output.log.iter().any(|line| line.contains("the walk through it begins anew")) {
-        outcome.verdict.problem("no walk met a table that was resized: nothing is proven".to_owned());
+    if !ended.output.log.iter().any(|line| line.contains(noticed)) {
+        outcome.verdict.problem("no look met a table that was resized: nothing is proven".to_owned());
     }
     Ok(outcome)
 }

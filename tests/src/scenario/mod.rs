@@ -222,6 +222,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("clock_step", kernel::clock_step).long(),
     guest_only("clock_jumps", kernel::clock_jumps).long(),
     guest_only("resized", kernel::resized).long(),
+    guest_only("resized_hidden", kernel::resized_hidden).long(),
     guest_only("module_reload", kernel::module_reload).long(),
 ];
 

@@ -111,10 +111,12 @@ fn format(paths: &Paths) -> Result<Count> {
 
 /// In a folder of its own, so that no build has to wait for it.
 fn lint(paths: &Paths) -> Result<Count> {
-    let mut clippy = patient_cargo();
-    clippy.current_dir(&paths.root).args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets"]);
-    clippy.arg("--target-dir").arg(paths.target.join("clippy")).args(["--", "-D", "warnings"]);
-    run_command(&mut clippy)?;
+    for folder in [paths.root.clone(), paths.root.join("agent/fuzz")] {
+        let mut clippy = patient_cargo();
+        clippy.current_dir(folder).args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets"]);
+        clippy.arg("--target-dir").arg(paths.target.join("clippy")).args(["--", "-D", "warnings"]);
+        run_command(&mut clippy)?;
+    }
     Ok(Count::success())
 }
 

@@ -8,6 +8,7 @@ use super::{
     message::Messages,
     socket::NetfilterSocket,
 };
+use crate::kernel::limits;
 
 /// How far a dump has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub enum DumpProgress {
     More,
     /// Every flow was delivered.
     Complete,
-    /// It has ended, but the table changed so much meanwhile that flows may be missing: dump again.
+    /// It has ended, but flows may be missing: what could not be read, or what the kernel moved meanwhile to a table of
+    /// another size. Dump again.
     Interrupted,
 }
 
@@ -24,6 +26,8 @@ pub enum DumpProgress {
 #[derive(Debug)]
 pub struct Dump {
     sequence: u32,
+    /// Of how many buckets the table was when it began.
+    buckets: Option<u32>,
     interrupted: bool,
 }
 
@@ -33,8 +37,9 @@ impl Dump {
     /// # Errors
     /// When the kernel refuses the request.
     pub fn start(socket: &NetfilterSocket, sequence: u32) -> io::Result<Self> {
+        let buckets = limits::buckets();
         socket.send(&conntrack::dump(sequence))?;
-        Ok(Self { sequence, interrupted: false })
+        Ok(Self { sequence, buckets, interrupted: false })
     }
 
     /// Reads the next datagram and hands its flows to `each`, malformed ones as errors.
@@ -47,7 +52,10 @@ impl Dump {
         buffer: &mut [u8],
         mut each: impl FnMut(Result<ConntrackMessage, Malformed>),
     ) -> io::Result<DumpProgress> {
-        for message in Messages::new(socket.receive(buffer)?) {
+        let messages = Messages::new(socket.receive(buffer)?);
+        // The kernel goes through the buckets by number, and does not say so itself.
+        self.interrupted |= limits::buckets() != self.buckets;
+        for message in messages {
             let message = match message {
                 Ok(message) if message.sequence == self.sequence => message,
                 Ok(_) => continue,
