@@ -1,6 +1,6 @@
 //! Where flows are kept: dense storage with a free list, and an index by namespace, zone and tuple.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
@@ -153,13 +153,8 @@ fn hash_of_flow(hasher: &RandomState, flow: &FlowState) -> u64 {
 }
 
 fn hash_of(hasher: &RandomState, netns: u32, zone: u16, original: &Tuple) -> u64 {
-    let Tuple { family, protocol, src, dst, src_port, dst_port } = *original;
     let mut hasher = hasher.build_hasher();
-    hasher.write_u128(u128::from_ne_bytes(src));
-    hasher.write_u128(u128::from_ne_bytes(dst));
-    let place = u64::from(netns) << 32 | u64::from(zone) << 16 | u64::from(protocol) << 8;
-    let ports = u64::from(src_port) << 16 | u64::from(dst_port);
-    hasher.write_u64(place | family as u64);
-    hasher.write_u64(ports);
+    original.hash(&mut hasher);
+    hasher.write_u64(u64::from(netns) << 16 | u64::from(zone));
     hasher.finish()
 }

@@ -1,6 +1,9 @@
 //! Addresses, ports and protocol of one direction of a flow.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foldhash::quality::FixedState;
 
 /// IP protocol numbers that the agent treats specially (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
@@ -34,7 +37,7 @@ pub enum Family {
 }
 
 /// One direction of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuple {
     /// Address family.
     pub family: Family,
@@ -48,6 +51,18 @@ pub struct Tuple {
     pub src_port: u16,
     /// Destination port or GRE key; for ICMP `type << 8 | code`.
     pub dst_port: u16,
+}
+
+/// In few words: the flow table hashes the tuple of each observation.
+impl Hash for Tuple {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { family, protocol, src, dst, src_port, dst_port } = *self;
+        let ports = u64::from(src_port) << 16 | u64::from(dst_port);
+        hasher.write_u128(u128::from_ne_bytes(src));
+        hasher.write_u128(u128::from_ne_bytes(dst));
+        hasher.write_u64(ports << 16 | u64::from(protocol) << 8 | family as u64);
+    }
 }
 
 impl Tuple {
@@ -72,13 +87,7 @@ impl Tuple {
     /// A number that another tuple hardly ever has.
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
-        /// 2^64 divided by the golden ratio: its bits follow no rule.
-        const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
-        let (src, dst) = (u128::from_ne_bytes(self.src), u128::from_ne_bytes(self.dst));
-        let ports = u64::from(self.src_port) << 16 | u64::from(self.dst_port);
-        let rest = ports << 16 | u64::from(self.protocol) << 8 | self.family as u64;
-        let words = [rest, src as u64, (src >> 64) as u64, dst as u64, (dst >> 64) as u64];
-        words.into_iter().fold(0, |sum: u64, word| (sum ^ word).wrapping_mul(MIX).rotate_left(32)) as u32
+        FixedState::default().hash_one(self) as u32
     }
 
     /// Whether the protocol has ports.

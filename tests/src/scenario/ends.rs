@@ -155,6 +155,15 @@ pub(super) fn read(path: &str) -> Result<String> {
     Ok(fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?.trim().to_owned())
 }
 
+/// Plays something while the machine has another value there.
+pub(super) fn while_set<T>(path: &str, value: &str, play: impl FnOnce() -> Result<T>) -> Result<T> {
+    let found = read(path)?;
+    write(path, value)?;
+    let played = play();
+    write(path, &found)?;
+    played
+}
+
 pub(super) fn write(path: &str, value: &str) -> Result<()> {
     fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))
 }

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::ends::{read, write};
+use super::ends::{read, while_set};
 use super::life::{ADDRESSES, HIDDEN};
 use super::load::{NO_OVERFLOW, PARKED, TINY};
 use super::stage::kernel_counts_skips;
@@ -209,12 +209,8 @@ pub(super) fn unassigned(settings: &Settings) -> Result<Outcome> {
     if settings.by_netlink() {
         return Ok(Outcome::skip("the netlink source has no rings"));
     }
-    let found = read(ADDRESSES)?;
     // Only dumps can tell, and those are not waited for in the end.
-    write(ADDRESSES, HIDDEN)?;
-    let played = lose_ends(settings);
-    write(ADDRESSES, &found)?;
-    let (ready_line, ended) = played?;
+    let (ready_line, ended) = while_set(ADDRESSES, HIDDEN, || lose_ends(settings))?;
     let lost = ended.lost("end_lost");
     judge(ready_line, PARKED, &ended, |verdict| {
         demand(verdict, lost > 0, || "no end was lost".to_owned());

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use super::ends::{read, write};
+use super::ends::{while_set, write};
 use super::life::{ADDRESSES, HIDDEN};
 use super::load::{PACED, promise, under_load};
 use super::races::BUCKETS;
@@ -104,30 +104,25 @@ const RESIZING: Duration = Duration::from_secs(5);
 /// The kernel's table is resized over and over under the agent's walks: they begin anew, and nothing is taken for gone
 /// that was moved.
 pub(super) fn resized(settings: &Settings) -> Result<Outcome> {
-    if settings.by_netlink() {
-        return Ok(Outcome::skip("the netlink source does not walk through the table"));
-    }
-    let buckets = read(BUCKETS)?;
-    let outcome = resized_under_looks(settings, "the walk through it begins anew");
-    write(BUCKETS, &buckets)?;
-    outcome
+    resized_under_looks(settings, "the walk through it begins anew")
 }
 
 /// The same where the table cannot be walked: dumps meanwhile prove nothing.
 pub(super) fn resized_hidden(settings: &Settings) -> Result<Outcome> {
-    if settings.by_netlink() {
-        return Ok(Outcome::skip("the netlink source does not walk through the table"));
-    }
-    let (buckets, addresses) = (read(BUCKETS)?, read(ADDRESSES)?);
-    write(ADDRESSES, HIDDEN)?;
-    let outcome = resized_under_looks(settings, "the dump of a namespace is incomplete");
-    write(ADDRESSES, &addresses)?;
-    write(BUCKETS, &buckets)?;
-    outcome
+    let play = || resized_under_looks(settings, "the dump of a namespace is incomplete");
+    while_set(ADDRESSES, HIDDEN, play)
 }
 
 /// Plays it; `noticed` is what the agent logs when it notices.
 fn resized_under_looks(settings: &Settings, noticed: &str) -> Result<Outcome> {
+    if settings.by_netlink() {
+        return Ok(Outcome::skip("the netlink source does not walk through the table"));
+    }
+    let [first, _] = SIZES;
+    while_set(BUCKETS, first, || resize_under_load(settings, noticed))
+}
+
+fn resize_under_load(settings: &Settings, noticed: &str) -> Result<Outcome> {
     let keys = [("CONNTALLY_SOURCE__RECONCILE_EVERY", "1s"), ("CONNTALLY_LOG__LEVEL", "debug")];
     let mut stage = Stage::open_with(settings, Lab::direct()?, &settings.options_with(&keys))?;
     let (loads, ()) = under_load(&stage.lab, PACED, |_| {

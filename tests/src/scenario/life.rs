@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::ends::{read, write};
+use super::ends::while_set;
 use super::stage::judge;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Ended};
@@ -32,11 +32,7 @@ pub(super) fn hidden(settings: &Settings) -> Result<Outcome> {
     if settings.by_netlink() {
         return Ok(Outcome::skip("the netlink source does not walk through the table"));
     }
-    let found = read(ADDRESSES)?;
-    write(ADDRESSES, HIDDEN)?;
-    let played = old_and_new(settings);
-    write(ADDRESSES, &found)?;
-    let (mut outcome, ended) = played?;
+    let (mut outcome, ended) = while_set(ADDRESSES, HIDDEN, || old_and_new(settings))?;
     if !ended.output.log.iter().any(|line| line.contains("cannot be walked")) {
         outcome.verdict.problem("the agent did not say that it cannot walk: nothing is proven".to_owned());
     }
