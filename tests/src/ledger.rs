@@ -24,6 +24,11 @@ pub struct Expectation {
     pub loss_admitted: bool,
     /// Its packets are not counted on a way around conntrack: flagged, and its totals may be too low.
     pub offloaded: bool,
+    /// The kernel's table was resized while it lived. An answer whose look-up the move overtook was taken for the first
+    /// packet of another flow; when that clashed with this one, the kernel merged it into the counters of the opener
+    /// (`nf_ct_acct_merge`). Only the sum of both directions is the wire's; `conntrack -L` tells which it was.
+    /// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_core.c>
+    pub resized: bool,
     /// Marks that its records must show, in this order; the last of them in its end.
     pub marks: Vec<u32>,
     /// Label bits that its end must show, in the kernel's byte order; any when `None`.

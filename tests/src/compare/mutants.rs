@@ -512,3 +512,44 @@ fn an_agent_that_guesses_what_an_offloaded_flow_moved_fails() {
     add(&mut bench.lines[2]["source"]["bytes"], 1_000_000);
     assert!(!bench.verdict().exact());
 }
+
+const ANSWER: Counter = Counter { packets: 1, bytes: 120 };
+
+/// The table was resized, and the kernel took an answer of the first flow for the opener's.
+fn merged(bench: &mut Bench) {
+    let account = &mut bench.ledger[0];
+    account.expected.resized = true;
+    account.totals.original = account.totals.original.minus(ANSWER).unwrap();
+    account.totals.reply += ANSWER;
+}
+
+#[test]
+fn an_agent_that_says_what_the_kernel_merged_passes() {
+    let mut bench = Bench::exact();
+    merged(&mut bench);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    bench.ledger[0].expected.resized = false;
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_adds_a_byte_to_what_was_merged_fails() {
+    for side in ["source", "destination"] {
+        let mut bench = Bench::exact();
+        merged(&mut bench);
+        add(&mut bench.lines[2][side]["bytes"], 1);
+        add(&mut bench.lines[2]["conntally"]["delta"][side]["bytes"], 1);
+        assert!(!bench.verdict().exact());
+    }
+}
+
+#[test]
+fn an_agent_that_takes_a_packet_of_the_opener_for_an_answer_fails() {
+    let mut bench = Bench::exact();
+    let account = &mut bench.ledger[0];
+    account.expected.resized = true;
+    account.totals.reply = account.totals.reply.minus(ANSWER).unwrap();
+    account.totals.original += ANSWER;
+    assert!(!bench.verdict().exact());
+}

@@ -132,6 +132,9 @@ fn resize_under_load(settings: &Settings, noticed: &str) -> Result<Outcome> {
         }
         Ok(())
     })?;
+    for sent in loads.iter().flat_map(|load| &load.long) {
+        stage.lab.expect(&sent.tuple, |expected| expected.resized = true)?;
+    }
     let flows = promise(&mut stage, loads);
     let (mut outcome, ended) = stage.finish_with(2 * flows)?;
     if !ended.output.log.iter().any(|line| line.contains(noticed)) {
