@@ -50,8 +50,10 @@ pub unsafe fn begin(event: *mut Event, conntrack: Conntrack, head: &Head, about:
 pub enum Submitted {
     /// It is in the ring.
     Sent,
-    /// The entry was another flow's in the end, or could not be read.
+    /// The entry was another flow's in the end.
     Stale,
+    /// The entry has counters, or may have, that cannot be read.
+    Unreadable,
     /// The ring was full.
     RingFull,
 }
@@ -78,13 +80,13 @@ pub fn submit(
         }
         is_whole
     };
-    if is_whole && still_valid() {
+    let is_valid = still_valid();
+    if is_whole && is_valid {
         reserved.submit(wakeup(&UPDATES));
-        Submitted::Sent
-    } else {
-        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
-        Submitted::Stale
+        return Submitted::Sent;
     }
+    reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+    if is_valid { Submitted::Unreadable } else { Submitted::Stale }
 }
 
 /// Whether the reader must be woken: it comes by itself often enough unless the ring fills fast. To wake it costs more

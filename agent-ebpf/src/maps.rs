@@ -48,7 +48,7 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static CLOCK: Array<Clock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Flows that only a probe has met so far. When it is full, a flow's next packet announces it.
+/// Flows that only a probe has met so far. Sized at load to as many as the ring of updates has room for.
 #[map]
 pub static UNANNOUNCED: Queue<Unannounced> = Queue::with_max_entries(1 << 14, 0);
 

@@ -93,8 +93,16 @@ pub fn on_registration(conntrack: Conntrack) {
     let slot = slots::bucket(conntrack).and_then(|bucket| slots::own_or_free(bucket, conntrack));
     let Some(slot) = slot else { return count_loss(LossReason::NO_SLOT) };
     slots::fill(slot, conntrack, born_ns, jiffies(), 0);
-    // A full queue is no loss: the flow is due, so its next packet announces it.
-    let _ = UNANNOUNCED.push(Unannounced { conntrack: conntrack.0, born_ns }, 0);
+    let_wait(Unannounced { conntrack: conntrack.0, born_ns });
+}
+
+/// Puts a flow into the queue of those that are to be announced. Where that is full, the flow's next packet announces it,
+/// if packets are hooked, and else the look that follows such a loss.
+#[inline(always)]
+fn let_wait(flow: Unannounced) {
+    if UNANNOUNCED.push(flow, 0).is_err() {
+        count_loss(LossReason::UPDATE_RING_FULL);
+    }
 }
 
 /// Announces the next flow of the queue if it is still the same and nobody did; 0 when there is no more to do now.
@@ -127,7 +135,7 @@ pub extern "C" fn announce_next() -> u32 {
     } else if head.is_on_its_way() {
         // The probe on confirmation runs before that puts the entry into the table, on another CPU. Its turn comes with
         // the next run.
-        let _ = UNANNOUNCED.push(next, 0);
+        let_wait(next);
         return 0;
     }
     1
@@ -203,8 +211,10 @@ fn meet_midlife(bucket: *mut Bucket, conntrack: Conntrack, head: &Head, born_ns:
         flags: EventFlags::MIDLIFE,
         netns: head.netns(),
     };
-    if matches!(submit(conntrack, head, &about, OwnPacket::NONE, || true), Submitted::RingFull) {
-        count_loss(LossReason::UPDATE_RING_FULL);
+    match submit(conntrack, head, &about, OwnPacket::NONE, || true) {
+        Submitted::Sent | Submitted::Stale => {}
+        Submitted::Unreadable => count_loss(LossReason::READ_FAILED),
+        Submitted::RingFull => count_loss(LossReason::UPDATE_RING_FULL),
     }
     Some(slot)
 }
@@ -232,6 +242,7 @@ fn submit_update(
             Submitted::Sent => mark_announced(slot, flags),
             // The slot is another flow's by now.
             Submitted::Stale => return,
+            Submitted::Unreadable => return count_loss(LossReason::READ_FAILED),
             Submitted::RingFull => {
                 count_loss(LossReason::UPDATE_RING_FULL);
                 // SAFETY: as above.

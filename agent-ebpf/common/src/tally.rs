@@ -4,7 +4,7 @@
 pub struct LossReason;
 
 impl LossReason {
-    /// The ring of updates was full; the flow says its totals again later.
+    /// The ring of updates was full, or the queue of flows that are to be announced; the flow says its totals again later.
     pub const UPDATE_RING_FULL: usize = 0;
     /// The ring of ends and the one behind it were full: an end is lost. Its totals are in [`Tally::ends_lost`].
     pub const END_LOST: usize = 1;

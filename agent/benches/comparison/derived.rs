@@ -1,7 +1,7 @@
 //! The same line as one would write it without an encoder of one's own: structs with a derived `Serialize`.
 //!
-//! What is not JSON (calendar, Community ID, names) is the agent's own code here too, so that only the ways of
-//! writing are compared.
+//! What is not JSON (calendar, Community ID, names) is the agent's own code here too. The encoder is given batches, of
+//! which it makes several Community IDs at once and each second's date but once; one who writes line by line cannot.
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! Audits again and again: what is overdue, and what happened since the audit before.
 
-use super::completeness::Figures;
-use super::evidence::{Doubt, Evidence};
+use super::evidence::Evidence;
 use super::statement::Statement;
+use super::window::Window;
 use crate::model::Sum;
 
 /// Settled batches after which every end that was counted before must have been told.
@@ -15,15 +15,7 @@ pub struct Auditor {
     expected: Option<(Sum, u64)>,
     overdue: Sum,
     /// Where the window began.
-    window: Window,
-}
-
-/// Sums at the beginning of a window.
-#[derive(Clone, Debug, Default)]
-struct Window {
-    lost: Sum,
-    counted: Sum,
-    doubts: Vec<Doubt>,
+    before: Statement,
 }
 
 impl Auditor {
@@ -33,16 +25,11 @@ impl Auditor {
         Statement::of(evidence, self.overdue)
     }
 
-    /// The completeness since the window began, and begins the next one.
-    pub fn turn_window(&mut self, statement: &Statement) -> Figures {
-        let now = Window {
-            lost: statement.lost_sum(),
-            counted: statement.counted(),
-            doubts: statement.doubts.clone(),
-        };
-        let before = std::mem::replace(&mut self.window, now);
-        let Window { lost, counted, doubts } = &self.window;
-        Figures::of(lost.beyond(before.lost), counted.beyond(before.counted), *doubts == before.doubts)
+    /// What happened since the window began, and begins the next one.
+    pub fn turn_window(&mut self, statement: &Statement) -> Window {
+        let window = Window::between(&self.before, statement);
+        self.before = statement.clone();
+        window
     }
 
     /// An end that was counted two settled batches ago and has not been told is not on its way any more.

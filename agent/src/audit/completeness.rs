@@ -45,6 +45,13 @@ impl Completeness {
     }
 }
 
+/// Nothing is missing of nothing.
+impl Default for Figures {
+    fn default() -> Self {
+        Self::of(Sum::default(), Sum::default(), true)
+    }
+}
+
 impl Figures {
     /// Of what was counted, `lost` being missing and, unless `is_known`, perhaps more.
     pub(super) fn of(lost: Sum, counted: Sum, is_known: bool) -> Self {

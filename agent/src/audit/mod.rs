@@ -16,6 +16,8 @@ mod completeness;
 
 mod statement;
 
+mod window;
+
 mod auditor;
 
 mod render;
@@ -27,3 +29,4 @@ pub use auditor::Auditor;
 pub use completeness::{Completeness, Figures};
 pub use evidence::{Awaited, Doubt, Evidence, doubts};
 pub use statement::{Loss, OUTPUT_READER_GONE, READER_GONE, Statement, is_of_reader};
+pub use window::Window;

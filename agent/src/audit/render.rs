@@ -2,26 +2,22 @@
 
 use std::fmt;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::completeness::{Completeness, Figures};
+use super::evidence::Doubt;
 use super::statement::{Loss, Statement};
+use super::window::Window;
 use crate::model::{Sum, Waiting};
 
 /// The completeness, the identity in each figure, and the reasons.
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { flows, packets, bytes } = self.completeness;
-        write!(f, "completeness of bytes {bytes}, packets {packets}, flows {flows}; ")?;
+        write!(f, "completeness of {}; ", self.completeness)?;
         self.identity(f, "bytes", |sum| sum.bytes)?;
         self.identity(f, "packets", |sum| sum.packets)?;
         self.identity(f, "flows", |sum| sum.flows)?;
-        for (reason, Sum { flows, packets, bytes }) in self.losses() {
-            write!(f, "; lost by {reason}: {bytes} bytes, {packets} packets, {flows} flows")?;
-        }
-        for (reason, count) in &self.doubts {
-            write!(f, "; of unknown amount: {reason} {count}")?;
-        }
+        reasons(f, self.losses(), &self.doubts)?;
         for (sink, Waiting { records, moved, oldest }) in self.waiting() {
             let (bytes, seconds) = (moved.bytes, oldest.as_secs());
             write!(
@@ -33,11 +29,36 @@ impl fmt::Display for Statement {
     }
 }
 
-impl Statement {
-    fn losses(&self) -> impl Iterator<Item = &Loss> {
-        self.lost.iter().chain(self.sinks.iter().flatten())
+/// The completeness and the reasons.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "completeness of {}", self.completeness)?;
+        reasons(f, self.lost.iter(), &self.doubts)
     }
+}
 
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flows, packets, bytes } = self;
+        write!(f, "bytes {bytes}, packets {packets}, flows {flows}")
+    }
+}
+
+fn reasons<'a>(
+    f: &mut fmt::Formatter<'_>,
+    losses: impl Iterator<Item = &'a Loss>,
+    doubts: &[Doubt],
+) -> fmt::Result {
+    for (reason, Sum { flows, packets, bytes }) in losses {
+        write!(f, "; lost by {reason}: {bytes} bytes, {packets} packets, {flows} flows")?;
+    }
+    for (reason, count) in doubts {
+        write!(f, "; of unknown amount: {reason} {count}")?;
+    }
+    Ok(())
+}
+
+impl Statement {
     fn identity(&self, f: &mut fmt::Formatter<'_>, name: &str, figure: fn(Sum) -> u64) -> fmt::Result {
         let separator = if name == "bytes" { "" } else { "; " };
         let Self { ended, living, baseline, delivered, not_yet_due, filtered, .. } = *self;
@@ -55,11 +76,7 @@ impl Statement {
     /// One JSON object.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let lost: serde_json::Map<_, _> =
-            self.losses().map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect();
-        let doubts: serde_json::Map<_, _> =
-            self.doubts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect();
-        let waiting: serde_json::Map<_, _> =
+        let waiting: Map<_, _> =
             self.waiting.iter().map(|(sink, waiting)| ((*sink).to_owned(), waits(waiting))).collect();
         json!({
             "ended": sum(self.ended),
@@ -68,10 +85,22 @@ impl Statement {
             "delivered": sum(self.delivered),
             "not_yet_due": sum(self.not_yet_due),
             "filtered": sum(self.filtered),
-            "lost": lost,
-            "unknown": doubts,
+            "lost": lost(self.losses()),
+            "unknown": unknown(&self.doubts),
             "waiting": waiting,
             "balances": self.balances(),
+            "completeness": self.completeness.to_json(),
+        })
+    }
+}
+
+impl Window {
+    /// One JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "lost": lost(self.lost.iter()),
+            "unknown": unknown(&self.doubts),
             "completeness": self.completeness.to_json(),
         })
     }
@@ -91,6 +120,14 @@ impl Figures {
             "flows": figure(self.flows),
         })
     }
+}
+
+fn lost<'a>(losses: impl Iterator<Item = &'a Loss>) -> Map<String, Value> {
+    losses.map(|(reason, lost)| ((*reason).to_owned(), sum(*lost))).collect()
+}
+
+fn unknown(doubts: &[Doubt]) -> Map<String, Value> {
+    doubts.iter().map(|(reason, count)| ((*reason).to_owned(), json!(count))).collect()
 }
 
 fn sum(sum: Sum) -> Value {

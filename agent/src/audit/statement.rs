@@ -20,7 +20,7 @@ pub fn is_of_reader(reason: &str) -> bool {
 }
 
 /// The identity, figure by figure, and what follows from it. All sums since the start.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statement {
     /// Flows that ended, with their final totals, delivered or not; and what is lost of what an earlier agent left in a
     /// spool.
@@ -80,7 +80,7 @@ impl Statement {
             sinks,
             waiting: evidence.waiting.clone(),
             doubts,
-            completeness: Figures::of(Sum::default(), Sum::default(), true),
+            completeness: Figures::default(),
         };
         statement.completeness =
             Figures::of(statement.lost_sum(), statement.counted(), statement.doubts.is_empty());
@@ -99,6 +99,11 @@ impl Statement {
         total(&self.lost) + worst(&self.sinks)
     }
 
+    /// What was lost by reason, by each configured sink, too.
+    pub(super) fn losses(&self) -> impl Iterator<Item = &Loss> {
+        self.lost.iter().chain(self.sinks.iter().flatten())
+    }
+
     /// What waits for sinks that have something.
     pub fn waiting(&self) -> impl Iterator<Item = &Awaited> {
         self.waiting.iter().filter(|(_, waiting)| waiting.records > 0)
@@ -107,7 +112,7 @@ impl Statement {
     /// Whether something was lost, and all of it because readers have gone, which may go.
     #[must_use]
     pub fn lacks_only_readers(&self) -> bool {
-        let mut lost = self.lost.iter().chain(self.sinks.iter().flatten()).peekable();
+        let mut lost = self.losses().peekable();
         lost.peek().is_some() && self.doubts.is_empty() && lost.all(|(reason, _)| is_of_reader(reason))
     }
 

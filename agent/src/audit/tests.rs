@@ -202,15 +202,30 @@ fn a_window_tells_of_itself_only() {
     let mut auditor = Auditor::default();
     let mut evidence = Evidence { dropped: sum(0, 25), doubts: vec![("hook_skipped", 1)], ..evidence() };
     let statement = auditor.audit(&evidence);
-    assert_eq!(auditor.turn_window(&statement).packets, Completeness::AtMost(1.0 - 25.0 / 1030.0));
+    let first = auditor.turn_window(&statement);
+    assert_eq!(first.completeness.packets, Completeness::AtMost(1.0 - 25.0 / 1030.0));
+    assert_eq!(
+        (first.lost, first.doubts),
+        (vec![("output_queue_full", sum(0, 25))], vec![("hook_skipped", 1)])
+    );
     evidence.counted.as_mut().unwrap().ended += sum(1, 100);
     evidence.books.ended += sum(1, 100);
     evidence.books.delivered += sum(1, 100);
     let statement = auditor.audit(&evidence);
-    assert_eq!(auditor.turn_window(&statement).packets, Completeness::Exact(1.0), "nothing new was lost");
+    let second = auditor.turn_window(&statement);
+    assert!(
+        second.completeness.is_whole() && second.lost.is_empty() && second.doubts.is_empty(),
+        "{second:?}"
+    );
     evidence.dropped += sum(0, 1);
     let statement = auditor.audit(&evidence);
-    assert_eq!(auditor.turn_window(&statement).packets, Completeness::Exact(0.0));
+    let third = auditor.turn_window(&statement);
+    assert_eq!(third.completeness.packets, Completeness::Exact(0.0));
+    assert!(
+        third.to_string().ends_with("; lost by output_queue_full: 100 bytes, 1 packets, 0 flows"),
+        "{third}"
+    );
+    assert_eq!(third.to_json()["lost"]["output_queue_full"]["packets"], 1);
 }
 
 #[test]

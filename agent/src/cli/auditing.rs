@@ -3,14 +3,14 @@
 use super::reporters::Reporters;
 use super::service;
 use super::status_file::{Gauges, StatusFile};
-use crate::audit::{Auditor, Evidence, Figures};
+use crate::audit::{Auditor, Evidence, Window};
 use std::time::{Duration, Instant};
 
 /// Time between two audits.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Audits in a window.
-const WINDOW: u32 = 6;
+const AUDITS: u32 = 6;
 
 /// The running audit and who hears of it.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Auditing {
     /// Audits in the window that is under way.
     audits: u32,
     /// The last full one.
-    window: Option<Figures>,
+    window: Option<Window>,
 }
 
 impl Auditing {
@@ -47,11 +47,13 @@ impl Auditing {
         let (evidence, gauges) = look();
         let statement = self.auditor.audit(&evidence);
         self.audits += 1;
-        if self.audits >= WINDOW {
+        if self.audits >= AUDITS {
             self.audits = 0;
             let window = self.auditor.turn_window(&statement);
-            if !window.is_whole() {
-                tracing::warn!("audit: something is missing since the last minute: {statement}");
+            if !window.completeness.is_whole() {
+                tracing::warn!(
+                    "audit: something is missing of the last minute: {window}. Since the start: {statement}"
+                );
             }
             self.window = Some(window);
         }

@@ -35,6 +35,9 @@ fn text(agent: &Value) -> String {
     let word = |key: &str| agent.get(key).and_then(Value::as_str).unwrap_or("unknown");
     let pid = agent.get("pid").and_then(Value::as_u64).unwrap_or_default();
     let mut text = format!("agent {pid}: {}\n  {}", word("source"), word("text").replace("; ", "\n  "));
+    if let Some(window) = agent.get("window_text").and_then(Value::as_str) {
+        text.push_str(&format!("\n  of the last minute: {window}"));
+    }
     for (key, words) in [
         ("live_flows", "flows that live now"),
         ("offloaded_uncounted", "of them offloaded without being counted"),
@@ -57,6 +60,8 @@ mod tests {
     fn a_person_reads_one_thing_a_line() {
         let agent = json!({ "pid": 7, "source": "source=bpf", "text": "completeness 100 %; bytes: 1 = 1" });
         assert_eq!(text(&agent), "agent 7: source=bpf\n  completeness 100 %\n  bytes: 1 = 1");
+        let window = json!({ "window_text": "completeness of bytes 100 %" });
+        assert!(text(&window).ends_with("\n  of the last minute: completeness of bytes 100 %"));
         let gauges = json!({ "live_flows": 12, "offloaded_uncounted": 3 });
         let told = "\n  flows that live now: 12\n  of them offloaded without being counted: 3";
         assert!(text(&gauges).ends_with(told));

@@ -1,7 +1,7 @@
 //! What the service manager is told: that the agent is ready, alive, how it is doing, and that it ends. Without one,
 //! nothing; see `sd_notify(3)`.
 
-use crate::audit::{Figures, Statement};
+use crate::audit::Statement;
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,7 @@ pub(super) fn status(live_flows: usize, statement: &Statement) {
 const WORTH_A_WORD: Duration = Duration::from_secs(10);
 
 fn status_text(live_flows: usize, statement: &Statement) -> String {
-    let Figures { flows, packets, bytes } = statement.completeness;
-    let mut text =
-        format!("{live_flows} live flows; completeness of bytes {bytes}, packets {packets}, flows {flows}");
+    let mut text = format!("{live_flows} live flows; completeness of {}", statement.completeness);
     for (sink, waiting) in statement.waiting().filter(|(_, waiting)| waiting.oldest >= WORTH_A_WORD) {
         let (records, seconds) = (waiting.records, waiting.oldest.as_secs());
         text.push_str(&format!("; {records} records wait for {sink}, the oldest for {seconds} s"));

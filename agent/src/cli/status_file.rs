@@ -22,7 +22,7 @@
 //! What waits is told as records, what they add up to, and for how many milliseconds the oldest has waited. Both runs
 //! are in microseconds, and absent without kernel programs.
 
-use crate::audit::{Figures, Statement};
+use crate::audit::{Statement, Window};
 use crate::clock::boot_ns;
 use crate::model::Anchor;
 use crate::sinks::json::status::record;
@@ -84,7 +84,7 @@ impl StatusFile {
     pub(super) fn write(
         &mut self,
         statement: &Statement,
-        window: Option<&Figures>,
+        window: Option<&Window>,
         gauges: Gauges,
         is_final: bool,
     ) {
@@ -99,7 +99,8 @@ impl StatusFile {
             "whole": statement.completeness.is_whole(),
             "text": statement.to_string(),
             "audit": statement.to_json(),
-            "window": window.map(Figures::to_json),
+            "window": window.map(Window::to_json),
+            "window_text": window.map(ToString::to_string),
             "live_flows": gauges.live_flows,
             "offloaded_uncounted": gauges.offloaded_uncounted,
             "longest_sweep_run_us": longest_us(|runs| runs.sweep_ns),
@@ -185,7 +186,8 @@ mod tests {
         assert_eq!((gauge("live_flows"), gauge("offloaded_uncounted")), (Some(12), Some(3)));
         let longest = (gauge("longest_sweep_run_us"), gauge("longest_walk_run_us"));
         assert_eq!(longest, (Some(302), Some(5)), "never told shorter than it was");
-        file.write(&statement, Some(&statement.completeness), gauges, true);
+        let window = Auditor::default().turn_window(&statement);
+        file.write(&statement, Some(&window), gauges, true);
         assert_eq!(running(dir.path()).unwrap(), Vec::<Value>::new());
 
         let killed = dir.path().join("status.1.json");

@@ -187,6 +187,37 @@ pub(super) fn unannounced(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// New flows while the agent is stopped, and how many of them can wait to be announced: as many as the smallest ring holds.
+const UNQUEUED: u16 = 500;
+const QUEUED: u64 = 20;
+
+/// A look follows losses within ten seconds.
+const LOOKED: Duration = Duration::from_secs(20);
+
+/// More new flows than can wait to be announced, and no program at packets that would tell of them: each is counted, and
+/// a look finds them.
+pub(super) fn queue_full(settings: &Settings) -> Result<Outcome> {
+    if settings.hook != Hook::Kprobe {
+        return Ok(Outcome::skip("typed programs announce flows themselves"));
+    }
+    let keys = [TINY[0], ("CONNTALLY_SOURCE__UPDATES", "sweep")];
+    let lab = Lab::direct_tracking(&[CLIENT])?;
+    let mut stage = Stage::open_with(settings, lab, &settings.options_with(&keys))?;
+    stage.agent.pause()?;
+    let sent = traffic::burst(&stage.lab.path(Family::V4)?, 20_000..20_000 + UNQUEUED, 7001)?;
+    sent.into_iter().for_each(|sent| stage.lab.promise(sent));
+    stage.agent.resume()?;
+    let started = |records: &Records| records.accounts().filter(|flow| flow.news > 0).count();
+    let are_known = stage.agent.wait(LOOKED, |records| started(records) >= usize::from(UNQUEUED));
+    let (mut outcome, ended) = stage.finish_with(usize::from(UNQUEUED))?;
+    demand(&mut outcome.verdict, are_known, || "flows are not told of before their end".to_owned());
+    let told = ended.lost("update_ring_full");
+    demand(&mut outcome.verdict, told >= u64::from(UNQUEUED) - QUEUED, || {
+        format!("{UNQUEUED} flows found {QUEUED} places, and {told} of them none")
+    });
+    Ok(outcome)
+}
+
 /// What makes calls of the agent fail.
 struct Tracer(Child);
 

@@ -39,8 +39,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Losses after which flows may live on in the table that are gone.
 const ENDS_MISSED: [&str; 3] = ["end_lost", "end_read_failed", "hook_skipped"];
 
-/// Losses after which flows may rest with bytes that only a look at them, or their end, tells.
-const UPDATES_MISSED: [&str; 2] = ["update_ring_full", "read_failed"];
+/// Losses after which flows may rest, or live unknown, with bytes that only a look at them, or their end, tells. Of the
+/// programs that were skipped some would have given a flow its slot.
+const UPDATES_MISSED: [&str; 3] = ["update_ring_full", "read_failed", "end_reason_unknown"];
 
 /// What the configuration decides.
 #[derive(Clone, Debug)]
@@ -160,7 +161,7 @@ impl BpfSource {
             // The next part of the dump comes after these.
             return tokio::time::sleep(PAUSE).await;
         }
-        let is_busy = self.looks.is_walking() || !self.visits.is_empty() || is_held_up;
+        let is_busy = self.looks.is_walking() || self.visits.are_ready() || is_held_up;
         tokio::select! {
             () = self.rings.woken() => {}
             () = self.looks.part() => {}

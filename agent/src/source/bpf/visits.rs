@@ -21,12 +21,16 @@ const ROOM: usize = 1 << 16;
 /// How long looking may keep the reader from the rings. Single looks are far shorter.
 const GO: Duration = Duration::from_millis(2);
 
+/// How long flows wait after a look that failed.
+const REST: Duration = Duration::from_secs(1);
+
 /// The flows that wait.
 #[derive(Default)]
 pub(super) struct Visits {
     waiting: VecDeque<Visit>,
     list: Vec<Visit>,
-    failed: bool,
+    /// Until when none is looked at, as the last look failed.
+    resting: Option<Instant>,
     looked_at: u64,
     changed: u64,
     /// Sights at whose address the flow was not any more although its slot was: its end was skipped.
@@ -41,9 +45,9 @@ impl Visits {
         taken
     }
 
-    /// Whether none wait.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether some wait that can be looked at now.
+    pub(super) fn are_ready(&self) -> bool {
+        !self.waiting.is_empty() && self.resting.is_none_or(|until| Instant::now() >= until)
     }
 
     /// Forgets those that wait.
@@ -54,18 +58,15 @@ impl Visits {
     /// Has flows looked at until none wait or the time is over, and observes those that changed.
     pub(super) fn run(&mut self, side: &mut KernelSide, observations: &mut Vec<Observation>) {
         let started = Instant::now();
-        while !self.waiting.is_empty() && started.elapsed() < GO {
+        while self.are_ready() && started.elapsed() < GO {
             self.next_list();
             let foreign = &mut self.foreign;
             let swept = side.sweep(&mut self.list, |visit, event| match sight(visit, event) {
                 Some(sight) => observations.push(sight),
                 None => *foreign += 1,
             });
-            if let Err(error) = swept {
-                self.give_up(&error);
-                return;
-            }
             self.put_back();
+            self.rest_if_failed(swept.map(drop));
         }
     }
 
@@ -102,13 +103,18 @@ impl Visits {
         );
     }
 
-    fn give_up(&mut self, error: &anyhow::Error) {
-        self.waiting.clear();
-        if !std::mem::replace(&mut self.failed, true) {
-            tracing::error!(
-                "flows that are due are not looked at: the last bytes of those that went quiet come with their end, and \
-                 with updates = \"sweep\" there are no updates at all: {error:#}"
-            );
+    /// Nothing is lost by a look that failed: the flows wait, and whoever finds no room asks again.
+    fn rest_if_failed(&mut self, looked: anyhow::Result<()>) {
+        let was_resting = self.resting.is_some();
+        self.resting = looked.is_err().then(|| Instant::now() + REST);
+        match looked {
+            Err(error) if !was_resting => tracing::error!(
+                "flows that are due cannot be looked at, which is tried again every second. Until then the last bytes of \
+                 those that went quiet come with their end, and with updates = \"sweep\" there are no updates at all: \
+                 {error:#}"
+            ),
+            Ok(()) if was_resting => tracing::info!("flows that are due are looked at again"),
+            _ => {}
         }
     }
 }
@@ -187,6 +193,22 @@ mod tests {
         visits.put_back();
         assert_eq!(waiting(&visits), [2, 4, 5]);
         assert_eq!((visits.looked_at, visits.changed), (2, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_waits_for_a_while() {
+        let mut visits = Visits::default();
+        visits.take(&[due(1), due(2)]);
+        assert!(visits.are_ready());
+        visits.next_list();
+        visits.put_back();
+        visits.rest_if_failed(Err(anyhow::anyhow!("no")));
+        assert!(!visits.are_ready());
+        assert_eq!(waiting(&visits), [1, 2]);
+        visits.resting = Some(Instant::now());
+        assert!(visits.are_ready());
+        visits.rest_if_failed(Ok(()));
+        assert!(visits.are_ready());
     }
 
     #[test]

@@ -52,8 +52,11 @@ pub(in super::super) struct Constants {
     pub(in super::super) cpus: u32,
 }
 
-/// Bytes of a ring that an end takes.
-const END_BYTES: u32 = BPF_RINGBUF_HDR_SZ + size_of::<Event>() as u32;
+/// Bytes of a ring that an event takes.
+const EVENT_BYTES: u32 = BPF_RINGBUF_HDR_SZ + size_of::<Event>() as u32;
+
+/// Flows that may wait to be announced, 16 bytes each, however large the ring is.
+const MOST_UNANNOUNCED: u32 = 1 << 16;
 
 /// The digest of the built object, which no other has.
 pub(in super::super) fn object_digest() -> &'static str {
@@ -138,7 +141,8 @@ fn set_sizes(definitions: &mut HashMap<String, aya_obj::Map>, constants: &Consta
     let sizes = [
         ("UPDATES", constants.rings.updates),
         ("ENDS", constants.rings.ends),
-        ("ENDS_OVERFLOW", constants.rings.ends_overflow.saturating_mul(END_BYTES)),
+        ("ENDS_OVERFLOW", constants.rings.ends_overflow.saturating_mul(EVENT_BYTES)),
+        ("UNANNOUNCED", constants.rings.updates.div_ceil(EVENT_BYTES).min(MOST_UNANNOUNCED)),
         ("SLOTS", 1 << constants.bucket_bits),
         ("TALLIES", constants.cpus),
     ];
@@ -205,6 +209,7 @@ mod tests {
         set_sizes(&mut definitions, &constants);
         assert_eq!(definitions["ENDS"].max_entries(), 1 << 17);
         assert_eq!(definitions["ENDS_OVERFLOW"].max_entries(), 77 * 208);
+        assert_eq!(definitions["UNANNOUNCED"].max_entries(), 316);
         assert_eq!(definitions["TALLIES"].max_entries(), 6);
         assert_eq!(definitions["SLOTS"].max_entries(), 1 << 17);
     }
