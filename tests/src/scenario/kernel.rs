@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::ends::{while_set, write};
 use super::life::{ADDRESSES, HIDDEN};
-use super::load::{PACED, promise, under_load};
+use super::load::{PACED, promise, promise_changed, under_load};
 use super::races::BUCKETS;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Agent, Hook};
@@ -132,10 +132,7 @@ fn resize_under_load(settings: &Settings, noticed: &str) -> Result<Outcome> {
         }
         Ok(())
     })?;
-    for sent in loads.iter().flat_map(|load| &load.long) {
-        stage.lab.expect(&sent.tuple, |expected| expected.resized = true)?;
-    }
-    let flows = promise(&mut stage, loads);
+    let flows = promise_changed(&mut stage, loads, |expected| expected.resized = true)?;
     let (mut outcome, ended) = stage.finish_with(2 * flows)?;
     if !ended.output.log.iter().any(|line| line.contains(noticed)) {
         outcome.verdict.problem("no look met a table that was resized: nothing is proven".to_owned());

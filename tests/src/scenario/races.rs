@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::ends::{read, write};
+use super::ends::while_set;
 use super::stage::kernel_counts_skips;
 use super::{Outcome, Settings, Stage};
 use crate::agent::Hook;
@@ -39,15 +39,7 @@ pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
     if !settings.knows("reconcile_every")? {
         return Ok(Outcome::skip("this agent does not reconcile: it cannot find what was skipped"));
     }
-    let buckets = settings.alone.then(|| read(BUCKETS)).transpose()?;
-    if buckets.is_some() {
-        write(BUCKETS, FEW)?;
-    }
-    let outcome = force_skips(settings);
-    if let Some(buckets) = buckets {
-        write(BUCKETS, &buckets)?;
-    }
-    outcome
+    if settings.alone { while_set(BUCKETS, FEW, || force_skips(settings)) } else { force_skips(settings) }
 }
 
 fn force_skips(settings: &Settings) -> Result<Outcome> {
