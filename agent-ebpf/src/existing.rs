@@ -120,7 +120,8 @@ impl Seat {
         }
     }
 
-    /// Frees the slot if it was made for this event.
+    /// Frees the slot if it was made for this event, and nobody has noted there who deletes the entry: then its end is
+    /// still to come.
     #[inline(always)]
     fn give_back(&self, conntrack: Conntrack) {
         if let (Some(slot), true) = (self.slot, self.is_new) {
@@ -128,6 +129,7 @@ impl Seat {
             unsafe {
                 if (&raw const (*slot).conntrack).read_volatile() == conntrack.0
                     && slots::born_ns(slot) == self.born_ns
+                    && slots::flags(slot) == self.flags
                 {
                     (&raw mut (*slot).conntrack).write_volatile(0);
                 }

@@ -17,6 +17,10 @@ use crate::{
 /// Where the last slot of a bucket begins.
 const LAST_SLOT: u64 = (size_of::<Bucket>() - size_of::<Slot>()) as u64;
 
+/// How long a program may be stopped between two of its steps, where a virtual CPU is: jiffies, of which a second has
+/// 100 to 1,000.
+const MOMENT: i32 = 1_000;
+
 /// The bucket of an entry.
 #[inline(always)]
 pub fn bucket(conntrack: Conntrack) -> Option<*mut Bucket> {
@@ -59,6 +63,39 @@ pub fn claim_free(
     let slot = forget_place(bucket, find_address(bucket, 0)?)?;
     fill(slot, conntrack, born_ns, due, flags);
     Some(slot)
+}
+
+/// Gives a free slot to an entry that nobody met before it is deleted, with who does so; its birth stays unknown.
+///
+/// The last free one, as all others take the first: whoever meets the entry at this very moment takes another slot, and
+/// [`release`] brings the two together.
+#[inline(always)]
+pub fn claim_deleted(bucket: *mut Bucket, conntrack: Conntrack, who: u8, now: u32) {
+    let mut i = SLOTS_PER_BUCKET;
+    while i > 0 {
+        i -= 1;
+        // SAFETY: the bucket is a map value with this many slots. Volatile, because other CPUs write it.
+        let slot = unsafe { (&raw mut (*bucket).slots).cast::<Slot>().add(i) };
+        // SAFETY: as above.
+        if unsafe { (&raw const (*slot).conntrack).read_volatile() } == 0 {
+            return fill(slot, conntrack, 0, now, u32::from(who) << (8 * FlagByte::Deleted as u32));
+        }
+    }
+}
+
+/// What [`claim_deleted`] left in an entry's slot, if that was a moment ago, or on another CPU a moment later than `now`;
+/// else it is of an earlier entry, whose end the kernel skipped.
+#[inline(always)]
+pub fn deletion(slot: *const Slot, now: u32) -> u32 {
+    // SAFETY: the slot lies in a map value. Volatile, because others write it.
+    let (born_ns, claimed, word) = unsafe {
+        (born_ns(slot), (&raw const (*slot).due).read_volatile(), (&raw const (*slot).flags).read_volatile())
+    };
+    if born_ns == 0 && (now.wrapping_sub(claimed) as i32) < MOMENT {
+        word & 0xff << (8 * FlagByte::Deleted as u32)
+    } else {
+        0
+    }
 }
 
 /// When the flow was met. Another program that met it at the same moment may have set the slot since this one did.

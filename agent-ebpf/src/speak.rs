@@ -82,7 +82,9 @@ fn meet_new(conntrack: Conntrack, now_ns: u64) -> Option<Met> {
     if owner == conntrack.0 && (now_ns.wrapping_sub(slots::born_ns(slot)) as i64) < CLASH_NS {
         return Some(Met::Before(slot));
     }
-    slots::fill(slot, conntrack, now_ns, due, 0);
+    // Who deletes an entry may come by before whoever put it into the table, and then has a slot for it.
+    let deletion = if owner == conntrack.0 { slots::deletion(slot, due) } else { 0 };
+    slots::fill(slot, conntrack, now_ns, due, deletion);
     Some(if slots::born_ns(slot) == now_ns { Met::Anew(slot) } else { Met::Before(slot) })
 }
 
@@ -146,11 +148,10 @@ pub extern "C" fn announce_next() -> u32 {
 pub fn on_delete(conntrack: Conntrack, netlink_port: u32) {
     let who = if netlink_port == 0 { EventFlags::DELETED_BY_KERNEL } else { EventFlags::DELETED_BY_NETLINK };
     let Some(bucket) = slots::bucket(conntrack) else { return };
-    // A flow that is in the table can be deleted before whoever put it there has met it: its birth stays unknown.
-    let slot =
-        slots::find(bucket, conntrack).or_else(|| slots::claim_free(bucket, conntrack, 0, jiffies(), 0));
-    if let Some(slot) = slot {
-        slots::set_flag(slot, FlagByte::Deleted, who);
+    match slots::find(bucket, conntrack) {
+        Some(slot) => slots::set_flag(slot, FlagByte::Deleted, who),
+        // A flow that is in the table can be deleted before whoever put it there has met it.
+        None => slots::claim_deleted(bucket, conntrack, who, jiffies()),
     }
 }
 

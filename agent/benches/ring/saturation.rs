@@ -22,10 +22,12 @@ use super::{
 /// How long each part produces.
 const LASTS: Duration = Duration::from_secs(3);
 
-/// Of the rate of the bare consumer.
+/// Of the rate of the bare consumer: what has to be taken, and what is offered, as pauses come out a bit long.
 const SHARE: f64 = 0.7;
+const OFFERED: f64 = 0.71;
 
-/// How often it is tried while other programs take the CPUs away, and what is no such disturbance.
+/// How often it is tried while other programs take the CPUs away from the reader or from the producer, which then does not
+/// get to its rate, and what is no such disturbance.
 const ATTEMPTS: usize = 8;
 const ALONE: f64 = 0.97;
 
@@ -54,7 +56,7 @@ pub(super) fn measure() -> Result<Line> {
     ensure!(thread::available_parallelism()?.get() > 1, "producer and reader need a CPU each");
     let mut line = attempt()?;
     for _ in 1..ATTEMPTS {
-        if line.ok || line.cpu >= ALONE {
+        if line.ok || (line.cpu >= ALONE && line.share >= SHARE) {
             break;
         }
         line = attempt()?;
@@ -71,7 +73,7 @@ fn attempt() -> Result<Line> {
     reader.read_all();
     let (made_before, _) = kernel.made_and_lost();
     let mut records = 0;
-    let (took, cpu) = beside(&kernel, Some(bare * SHARE), || records += reader.read_once().0)?;
+    let (took, cpu) = beside(&kernel, Some(bare * OFFERED), || records += reader.read_once().0)?;
     records += reader.read_all();
     let (made, lost) = kernel.made_and_lost();
     let offered = (made - made_before) as f64 / took.as_secs_f64();
@@ -85,7 +87,7 @@ fn attempt() -> Result<Line> {
         records,
         share,
         cpu,
-        ok: lost == 0 && is_whole && share >= SHARE * 0.99,
+        ok: lost == 0 && is_whole && share >= SHARE,
     })
 }
 

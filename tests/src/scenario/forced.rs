@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::ops::RangeFrom;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -218,6 +220,124 @@ pub(super) fn queue_full(settings: &Settings) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// The smallest table of slots, and flows until one is where the one before it was, at most.
+const FEW_SLOTS: (&str, &str) = ("CONNTALLY_SOURCE__SLOTS", "1024");
+const TRIES: u16 = 40;
+
+/// An entry is deleted before whoever put it into the table has met it: who did so stays noted in the entry's slot. What an
+/// earlier entry left behind at its address does not.
+pub(super) fn deleted_unmet(settings: &Settings) -> Result<Outcome> {
+    /// Jiffies, of which a second has 1,000 at most.
+    const LONG_AGO: u32 = 1_000_000;
+    if settings.hook == Hook::Kprobe {
+        return Ok(Outcome::skip("probes meet a flow before it enters the table"));
+    }
+    let lab = Lab::direct_tracking(&[CLIENT])?;
+    let mut stage = Stage::open_with(settings, lab, &settings.options_with(&[FEW_SLOTS]))?;
+    if stage.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no slots"));
+    }
+    let mut ports = 20_001..;
+    let (noted, left_behind) = on_one_cpu(|| {
+        Ok((begin_at_note(&mut stage, &mut ports, 0)?, begin_at_note(&mut stage, &mut ports, LONG_AGO)?))
+    })?;
+    let mut outcome = stage.finish(usize::from(ports.start - 20_001))?;
+    demand(&mut outcome.verdict, noted == SeenSlot::DELETED, || {
+        "who deletes the entry is forgotten".to_owned()
+    });
+    demand(&mut outcome.verdict, left_behind == 0, || "a new flow is taken for a deleted one".to_owned());
+    Ok(outcome)
+}
+
+/// Has a flow begin at an address for whose slot a deletion was noted so many jiffies ago; what is noted there then.
+fn begin_at_note(stage: &mut Stage<'_>, ports: &mut RangeFrom<u16>, ago: u32) -> Result<u8> {
+    begin(stage, ports)?;
+    for _ in 0..TRIES {
+        let found = SeenSlot::all()?.into_iter().next().context("a flow has no slot")?;
+        stage.lab.flush()?;
+        let due = found.due.wrapping_sub(ago);
+        SeenSlot { born_ns: 0, due, deleted: SeenSlot::DELETED, ..found.clone() }.write()?;
+        begin(stage, ports)?;
+        let mut there = SeenSlot::all()?.into_iter().filter(|slot| slot.address == found.address);
+        if let Some(met) = there.find(|slot| slot.born_ns != 0) {
+            return Ok(met.deleted);
+        }
+        SeenSlot { address: 0, ..found }.write()?;
+    }
+    bail!("no flow began where another had ended")
+}
+
+fn begin(stage: &mut Stage<'_>, ports: &mut RangeFrom<u16>) -> Result<()> {
+    let port = ports.next().context("no port is left")?;
+    let sent = traffic::burst(&stage.lab.path(Family::V4)?, port..port + 1, 7001)?;
+    sent.into_iter().for_each(|sent| stage.lab.promise(sent));
+    Ok(())
+}
+
+/// Does something on one CPU, which hands out the memory next that it was given back last.
+fn on_one_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let alone = || {
+        let mut cpus = CpuSet::new();
+        cpus.set(0)?;
+        sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot choose a CPU")?;
+        work()
+    };
+    thread::scope(|scope| scope.spawn(alone).join()).map_err(|_| anyhow!("the work on one CPU panicked"))?
+}
+
+/// A slot of the agent's kernel programs that is in use.
+#[derive(Clone)]
+struct SeenSlot {
+    bucket: Vec<u8>,
+    index: usize,
+    address: u64,
+    born_ns: u64,
+    due: u32,
+    /// The byte of the flags that says who deleted the entry.
+    deleted: u8,
+}
+
+impl SeenSlot {
+    const MAP: &str = "SLOTS";
+    const LENGTH: usize = 24;
+    /// By a request.
+    const DELETED: u8 = 4;
+
+    fn all() -> Result<Vec<Self>> {
+        let mut slots = Vec::new();
+        for (bucket, value) in elements(Self::MAP)? {
+            for (index, slot) in value.as_chunks::<{ Self::LENGTH }>().0.iter().enumerate() {
+                let [a, b, c, d, e, f, g, h, rest @ ..] = *slot;
+                let [i, j, k, l, m, n, o, p, q, r, s, t, _, _, deleted, _] = rest;
+                slots.push(Self {
+                    bucket: bucket.clone(),
+                    index,
+                    address: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+                    born_ns: u64::from_le_bytes([i, j, k, l, m, n, o, p]),
+                    due: u32::from_le_bytes([q, r, s, t]),
+                    deleted,
+                });
+            }
+        }
+        slots.retain(|slot| slot.address != 0);
+        Ok(slots)
+    }
+
+    /// Writes it to where it was seen; nobody else uses the bucket.
+    fn write(&self) -> Result<()> {
+        let mut value = [0; 4 * Self::LENGTH];
+        let fields = [
+            &self.address.to_le_bytes()[..],
+            &self.born_ns.to_le_bytes(),
+            &self.due.to_le_bytes(),
+            &[0, 0, self.deleted, 0],
+        ];
+        let place = value.get_mut(self.index * Self::LENGTH..).context("no such slot")?;
+        place.iter_mut().zip(fields.concat()).for_each(|(byte, set)| *byte = set);
+        set_element(Self::MAP, &self.bucket, &value)
+    }
+}
+
 /// What makes calls of the agent fail.
 struct Tracer(Child);
 
@@ -307,29 +427,40 @@ fn miscounted(
 
 /// The first three words of a tally are flows, packets and bytes of the ends on its CPU.
 fn change_tally(change: impl Fn([u64; 3]) -> [u64; 3]) -> Result<()> {
-    let tallies: Vec<Value> =
-        serde_json::from_str(&run("bpftool", &["-j", "map", "dump", "name", "TALLIES"])?)?;
-    let read = |element: &Value| -> Option<(Vec<u8>, Vec<u8>)> {
-        let bytes = |name: &str| {
-            let digits = element[name].as_array()?.iter().map(|byte| byte.as_str()?.strip_prefix("0x"));
-            digits.map(|digits| u8::from_str_radix(digits?, 16).ok()).collect::<Option<Vec<_>>>()
-        };
-        Some((bytes("key")?, bytes("value")?))
-    };
-    let elements = tallies.iter().map(read).collect::<Option<Vec<_>>>().context("bpftool shows no bytes")?;
-    let used = elements.into_iter().find(|(_, value)| value.iter().any(|byte| *byte != 0));
-    let (key, mut value) = used.context("nothing was counted")?;
+    let is_used = |(_, value): &(_, Vec<u8>)| value.iter().any(|byte| *byte != 0);
+    let (key, mut value) = elements("TALLIES")?.into_iter().find(is_used).context("nothing was counted")?;
     let word = |number: usize| value.get(8 * number..)?.first_chunk().copied().map(u64::from_le_bytes);
     let [Some(flows), Some(packets), Some(bytes)] = [0, 1, 2].map(word) else {
         bail!("a tally is too short")
     };
     let changed = change([flows, packets, bytes]).map(u64::to_le_bytes).concat();
     value.splice(..changed.len(), changed);
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
-    let words =
-        |name: &'static str, bytes: &[u8]| [vec![name.to_owned(), "hex".to_owned()], hex(bytes)].concat();
-    let update = ["map", "update", "name", "TALLIES"].map(str::to_owned).to_vec();
-    let arguments = [update, words("key", &key), words("value", &value)].concat();
+    set_element("TALLIES", &key, &value)
+}
+
+/// Key and value.
+type Element = (Vec<u8>, Vec<u8>);
+
+/// What is in a map of the agent.
+fn elements(map: &str) -> Result<Vec<Element>> {
+    let read = |element: &Value| -> Option<Element> {
+        let bytes = |name: &str| {
+            let digits = element[name].as_array()?.iter().map(|byte| byte.as_str()?.strip_prefix("0x"));
+            digits.map(|digits| u8::from_str_radix(digits?, 16).ok()).collect::<Option<Vec<_>>>()
+        };
+        Some((bytes("key")?, bytes("value")?))
+    };
+    let dump: Vec<Value> = serde_json::from_str(&run("bpftool", &["-j", "map", "dump", "name", map])?)?;
+    dump.iter().map(read).collect::<Option<_>>().context("bpftool shows no bytes")
+}
+
+fn set_element(map: &str, key: &[u8], value: &[u8]) -> Result<()> {
+    let words = |name: &str, bytes: &[u8]| {
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
+        [name, "hex"].map(str::to_owned).into_iter().chain(hex).collect::<Vec<_>>()
+    };
+    let update = ["map", "update", "name", map].map(str::to_owned).to_vec();
+    let arguments = [update, words("key", key), words("value", value)].concat();
     run("bpftool", &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(())
 }

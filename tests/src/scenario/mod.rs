@@ -216,6 +216,7 @@ pub const SCENARIOS: &[Scenario] = &[
     guest_only("reused_memory", forced::reused_memory),
     guest_only("unannounced", forced::unannounced),
     guest_only("queue_full", forced::queue_full),
+    guest_only("deleted_unmet", forced::deleted_unmet),
     guest_only("unassigned", forced::unassigned),
     guest_only("unexplained", forced::unexplained),
     guest_only("uncounted", forced::uncounted),
