@@ -26,8 +26,8 @@ const LASTS: Duration = Duration::from_secs(3);
 const SHARE: f64 = 0.7;
 const OFFERED: f64 = 0.71;
 
-/// How often it is tried while other programs take the CPUs away from the reader or from the producer, which then does not
-/// get to its rate, and what is no such disturbance.
+/// How often it is tried while other programs take the CPUs away, and what the reader has of its own without that. The
+/// producer then gets to its rate.
 const ATTEMPTS: usize = 8;
 const ALONE: f64 = 0.97;
 

@@ -299,24 +299,21 @@ struct SeenSlot {
 
 impl SeenSlot {
     const MAP: &str = "SLOTS";
-    const LENGTH: usize = 24;
+    /// Of a slot: address, birth, and in the third when it is due and the flags.
+    const WORDS: usize = 3;
+    const PER_BUCKET: usize = 4;
+    /// Where the byte begins in the third word.
+    const DELETED_AT: u32 = 48;
     /// By a request.
     const DELETED: u8 = 4;
 
     fn all() -> Result<Vec<Self>> {
         let mut slots = Vec::new();
         for (bucket, value) in elements(Self::MAP)? {
-            for (index, slot) in value.as_chunks::<{ Self::LENGTH }>().0.iter().enumerate() {
-                let [a, b, c, d, e, f, g, h, rest @ ..] = *slot;
-                let [i, j, k, l, m, n, o, p, q, r, s, t, _, _, deleted, _] = rest;
-                slots.push(Self {
-                    bucket: bucket.clone(),
-                    index,
-                    address: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-                    born_ns: u64::from_le_bytes([i, j, k, l, m, n, o, p]),
-                    due: u32::from_le_bytes([q, r, s, t]),
-                    deleted,
-                });
+            for (index, slot) in words(&value).as_chunks::<{ Self::WORDS }>().0.iter().enumerate() {
+                let [address, born_ns, rest] = *slot;
+                let (due, deleted) = (rest as u32, (rest >> Self::DELETED_AT) as u8);
+                slots.push(Self { bucket: bucket.clone(), index, address, born_ns, due, deleted });
             }
         }
         slots.retain(|slot| slot.address != 0);
@@ -325,15 +322,10 @@ impl SeenSlot {
 
     /// Writes it to where it was seen; nobody else uses the bucket.
     fn write(&self) -> Result<()> {
-        let mut value = [0; 4 * Self::LENGTH];
-        let fields = [
-            &self.address.to_le_bytes()[..],
-            &self.born_ns.to_le_bytes(),
-            &self.due.to_le_bytes(),
-            &[0, 0, self.deleted, 0],
-        ];
-        let place = value.get_mut(self.index * Self::LENGTH..).context("no such slot")?;
-        place.iter_mut().zip(fields.concat()).for_each(|(byte, set)| *byte = set);
+        let rest = u64::from(self.due) | u64::from(self.deleted) << Self::DELETED_AT;
+        let mut slots = [[0; Self::WORDS]; Self::PER_BUCKET];
+        *slots.get_mut(self.index).context("no such slot")? = [self.address, self.born_ns, rest];
+        let value: Vec<u8> = slots.into_iter().flatten().flat_map(u64::to_le_bytes).collect();
         set_element(Self::MAP, &self.bucket, &value)
     }
 }
@@ -429,11 +421,8 @@ fn miscounted(
 fn change_tally(change: impl Fn([u64; 3]) -> [u64; 3]) -> Result<()> {
     let is_used = |(_, value): &(_, Vec<u8>)| value.iter().any(|byte| *byte != 0);
     let (key, mut value) = elements("TALLIES")?.into_iter().find(is_used).context("nothing was counted")?;
-    let word = |number: usize| value.get(8 * number..)?.first_chunk().copied().map(u64::from_le_bytes);
-    let [Some(flows), Some(packets), Some(bytes)] = [0, 1, 2].map(word) else {
-        bail!("a tally is too short")
-    };
-    let changed = change([flows, packets, bytes]).map(u64::to_le_bytes).concat();
+    let found = *words(&value).first_chunk().context("a tally is too short")?;
+    let changed = change(found).map(u64::to_le_bytes).concat();
     value.splice(..changed.len(), changed);
     set_element("TALLIES", &key, &value)
 }
@@ -454,13 +443,17 @@ fn elements(map: &str) -> Result<Vec<Element>> {
     dump.iter().map(read).collect::<Option<_>>().context("bpftool shows no bytes")
 }
 
+fn words(value: &[u8]) -> Vec<u64> {
+    value.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
+}
+
 fn set_element(map: &str, key: &[u8], value: &[u8]) -> Result<()> {
-    let words = |name: &str, bytes: &[u8]| {
+    let named = |name: &str, bytes: &[u8]| {
         let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
         [name, "hex"].map(str::to_owned).into_iter().chain(hex).collect::<Vec<_>>()
     };
     let update = ["map", "update", "name", map].map(str::to_owned).to_vec();
-    let arguments = [update, words("key", key), words("value", value)].concat();
+    let arguments = [update, named("key", key), named("value", value)].concat();
     run("bpftool", &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     Ok(())
 }
