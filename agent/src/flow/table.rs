@@ -552,12 +552,12 @@ impl FlowTable {
     }
 
     /// Whether it must have begun after the kernel's table was walked, as it was not met then; its birth went unseen,
-    /// and no stamp tells of it.
+    /// and no stamp tells of it. A dump may show what a flow was a while ago.
     fn is_newcomer(&self, hash: u64, o: &Observation) -> bool {
-        let is_met_by_hook = o.kind != ObservationKind::Existing && o.start_ns == 0;
+        let is_dumped = o.kind == ObservationKind::Existing && o.conntrack == 0;
         let may_be_known =
             || o.midlife && self.flows.same_tuple(hash, o).any(|(_, flow)| may_be_met_anew(flow, o));
-        self.walked && is_met_by_hook && self.strangers.is_empty() && !may_be_known()
+        self.walked && o.start_ns == 0 && !is_dumped && self.strangers.is_empty() && !may_be_known()
     }
 
     fn flow_id(&self, o: &Observation) -> FlowId {

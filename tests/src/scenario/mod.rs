@@ -208,6 +208,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("flowtable", offload::counted).long(),
     harmless("flowtable_uncounted", offload::uncounted).long(),
     harmless("skips", races::skips).long().racing(),
+    harmless("skips_unstamped", races::skips_unstamped).long().racing(),
     harmless("udp_clash", races::udp_clash).racing(),
     harmless("no_room", races::no_room).long(),
     harmless("reuse_storm", load::reuse_storm).long().racing(),

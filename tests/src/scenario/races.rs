@@ -27,9 +27,27 @@ const FEW: &str = "512";
 /// The agent looks at its losses every second.
 const TOLD: Duration = Duration::from_millis(1500);
 
+/// An agent that leaves the kernel's settings alone.
+const UNMANAGED: (&str, &str) = ("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false");
+
+/// The kernel counts, but keeps no start by which two entries of a tuple could be told apart.
+fn unstamp(lab: &Lab) -> Result<()> {
+    lab.netfilter("nf_conntrack_acct", 1)?;
+    lab.netfilter("nf_conntrack_timestamp", 0)
+}
+
 /// Flows end while packets are handled by a CPU that is just ending flows: the kernel skips programs there. No flow is
 /// left behind, and no more ends are missing than the agent says were skipped.
 pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
+    skip(settings, &[])
+}
+
+/// The same where no stamp tells that a flow whose first program was skipped is a new one.
+pub(super) fn skips_unstamped(settings: &Settings) -> Result<Outcome> {
+    skip(settings, &[UNMANAGED])
+}
+
+fn skip(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Outcome> {
     if cpus() < 2 {
         return Ok(Outcome::skip("one CPU does not interrupt itself"));
     }
@@ -39,15 +57,20 @@ pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
     if !settings.knows("reconcile_every")? {
         return Ok(Outcome::skip("this agent does not reconcile: it cannot find what was skipped"));
     }
-    if settings.alone { while_set(BUCKETS, FEW, || force_skips(settings)) } else { force_skips(settings) }
+    let force = || force_skips(settings, keys);
+    if settings.alone { while_set(BUCKETS, FEW, force) } else { force() }
 }
 
-fn force_skips(settings: &Settings) -> Result<Outcome> {
+fn force_skips(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Outcome> {
     // Where nothing tells of skips, only the looks that come anyway find what they cost.
     let often = [("CONNTALLY_SOURCE__RECONCILE_EVERY", "2s")];
     let is_told = kernel_counts_skips(settings.hook != Hook::Kprobe);
-    let options = settings.options_with(if is_told { &[] } else { &often });
-    let mut stage = Stage::open_with(settings, Lab::direct()?, &options)?;
+    let options = settings.options_with(&[keys, if is_told { &[] } else { &often }].concat());
+    let lab = Lab::direct()?;
+    if keys.contains(&UNMANAGED) {
+        unstamp(&lab)?;
+    }
+    let mut stage = Stage::open_with(settings, lab, &options)?;
     steer(stage.lab.namespace(CLIENT)?, "left")?;
     steer(stage.lab.namespace(SERVER)?, "right")?;
     // Whoever looks a flow up ends the expired ones in its way: the sender in its own time, the receiver in an interrupt.
@@ -117,9 +140,8 @@ const CLASHES: u16 = 300;
 /// Two sockets race for one flow, and the kernel keeps no start by which its two entries could be told apart.
 pub(super) fn udp_clash(settings: &Settings) -> Result<Outcome> {
     let lab = Lab::direct()?;
-    lab.netfilter("nf_conntrack_acct", 1)?;
-    lab.netfilter("nf_conntrack_timestamp", 0)?;
-    let options = settings.options_with(&[("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false")]);
+    unstamp(&lab)?;
+    let options = settings.options_with(&[UNMANAGED]);
     let stage = Stage::open_with(settings, lab, &options)?;
     for family in FAMILIES {
         traffic::race(&stage.lab.path(family)?, 20_000..20_000 + CLASHES, 7001)?;

@@ -29,15 +29,16 @@ fn a_flow_that_two_looks_did_not_see_has_ended_unseen() {
 
 #[test]
 fn a_flow_whose_birth_went_unseen_after_a_walk_is_billed_from_its_birth() {
-    let met =
-        |port, at| Observation { midlife: true, start_ns: 0, ..hooked(Kind::Update, port, 0xA0, at, at, 7) };
-    let mut table = table();
-    let before = apply(&mut table, &[met(1, SECOND)]);
-    assert_eq!(story(&before), [(RecordKind::New, 0)]);
-    look(&mut table, 2 * SECOND, &[]);
-    let after = apply(&mut table, &[met(2, 3 * SECOND)]);
-    assert_eq!(story(&after), [(RecordKind::New, 7)]);
-    assert!(before[0].flags.first_seen_midlife && !after[0].flags.first_seen_midlife);
+    for kind in [Kind::Update, Kind::Existing] {
+        let met =
+            |port, at| Observation { midlife: true, start_ns: 0, ..hooked(kind, port, 0xA0, at, at, 7) };
+        let mut table = table();
+        let before = look(&mut table, SECOND, &[met(1, SECOND)]);
+        assert_eq!(story(&before), [(RecordKind::New, 0)]);
+        let after = look(&mut table, 3 * SECOND, &[met(2, 3 * SECOND)]);
+        assert_eq!(story(&after), [(RecordKind::New, 7)], "{kind:?}");
+        assert!(before[0].flags.first_seen_midlife && !after[0].flags.first_seen_midlife);
+    }
 }
 
 /// A table after a complete look that met one old flow, which had moved 1,000 packets, at `0xA0`.
