@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::races::UNMANAGED;
 use super::{Outcome, Settings, Stage};
 use crate::agent::{Hook, Process};
 use crate::compare::Verdict;
@@ -19,7 +20,7 @@ const UNCOUNTED: &str = "the kernel does not count new flows";
 /// Flows that the kernel does not count, because accounting is off and the agent may not turn it on.
 pub(super) fn no_counters(settings: &Settings) -> Result<Outcome> {
     let mut options = settings.options();
-    options.environment.push(("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false"));
+    options.environment.push(UNMANAGED);
     let lab = Lab::direct()?;
     lab.netfilter("nf_conntrack_acct", 0)?;
     // Without the kernel's stamp a dump does not tell a new flow from an old one; hooks see its first packet.

@@ -28,7 +28,7 @@ const FEW: &str = "512";
 const TOLD: Duration = Duration::from_millis(1500);
 
 /// An agent that leaves the kernel's settings alone.
-const UNMANAGED: (&str, &str) = ("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false");
+pub(super) const UNMANAGED: (&str, &str) = ("CONNTALLY_SOURCE__MANAGE_SYSCTLS", "false");
 
 /// The kernel counts, but keeps no start by which two entries of a tuple could be told apart.
 fn unstamp(lab: &Lab) -> Result<()> {
@@ -39,15 +39,15 @@ fn unstamp(lab: &Lab) -> Result<()> {
 /// Flows end while packets are handled by a CPU that is just ending flows: the kernel skips programs there. No flow is
 /// left behind, and no more ends are missing than the agent says were skipped.
 pub(super) fn skips(settings: &Settings) -> Result<Outcome> {
-    skip(settings, &[])
+    skip(settings, true)
 }
 
 /// The same where no stamp tells that a flow whose first program was skipped is a new one.
 pub(super) fn skips_unstamped(settings: &Settings) -> Result<Outcome> {
-    skip(settings, &[UNMANAGED])
+    skip(settings, false)
 }
 
-fn skip(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Outcome> {
+fn skip(settings: &Settings, has_stamps: bool) -> Result<Outcome> {
     if cpus() < 2 {
         return Ok(Outcome::skip("one CPU does not interrupt itself"));
     }
@@ -57,18 +57,19 @@ fn skip(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Ou
     if !settings.knows("reconcile_every")? {
         return Ok(Outcome::skip("this agent does not reconcile: it cannot find what was skipped"));
     }
-    let force = || force_skips(settings, keys);
+    let force = || force_skips(settings, has_stamps);
     if settings.alone { while_set(BUCKETS, FEW, force) } else { force() }
 }
 
-fn force_skips(settings: &Settings, keys: &[(&'static str, &'static str)]) -> Result<Outcome> {
+fn force_skips(settings: &Settings, has_stamps: bool) -> Result<Outcome> {
     // Where nothing tells of skips, only the looks that come anyway find what they cost.
     let often = [("CONNTALLY_SOURCE__RECONCILE_EVERY", "2s")];
     let is_told = kernel_counts_skips(settings.hook != Hook::Kprobe);
-    let options = settings.options_with(&[keys, if is_told { &[] } else { &often }].concat());
+    let mut options = settings.options_with(if is_told { &[] } else { &often });
     let lab = Lab::direct()?;
-    if keys.contains(&UNMANAGED) {
+    if !has_stamps {
         unstamp(&lab)?;
+        options.environment.push(UNMANAGED);
     }
     let mut stage = Stage::open_with(settings, lab, &options)?;
     steer(stage.lab.namespace(CLIENT)?, "left")?;
