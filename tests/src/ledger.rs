@@ -29,6 +29,12 @@ pub struct Expectation {
     /// (`nf_ct_acct_merge`). Only the sum of both directions is the wire's; `conntrack -L` tells which it was.
     /// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_core.c>
     pub resized: bool,
+    /// Two CPUs opened it at once, and this kernel reads twice whether the entry's counters may be used. Where the entry
+    /// is confirmed between the two (`nf_ct_ext_valid_post`), `__nf_ct_ext_find` finds none, and the packet of the other
+    /// CPU is not counted: one of the opener's is missing, in `conntrack -L` too. From 5.19 on (c56716c69ce1) until that
+    /// infrastructure was reverted in 2026.
+    /// <https://github.com/torvalds/linux/blob/v6.18/net/netfilter/nf_conntrack_extend.c>
+    pub raced: bool,
     /// Marks that its records must show, in this order; the last of them in its end.
     pub marks: Vec<u32>,
     /// Label bits that its end must show, in the kernel's byte order; any when `None`.

@@ -544,6 +544,34 @@ fn an_agent_that_adds_a_byte_to_what_was_merged_fails() {
     }
 }
 
+/// Two CPUs opened the first flow at once, and the kernel did not count so many packets of it.
+fn uncounted(bench: &mut Bench, packets: u64) {
+    let account = &mut bench.ledger[0];
+    account.expected.raced = true;
+    account.totals.original += Counter { packets, bytes: 128 * packets };
+}
+
+#[test]
+fn an_agent_that_says_what_the_kernel_counted_of_a_race_passes() {
+    let mut bench = Bench::exact();
+    uncounted(&mut bench, 1);
+    let verdict = bench.verdict();
+    assert!(verdict.exact(), "{:?}", verdict.problems);
+    bench.ledger[0].expected.raced = false;
+    assert!(!bench.verdict().exact());
+}
+
+#[test]
+fn an_agent_that_misses_more_of_a_race_than_the_kernel_may_fails() {
+    let mut bench = Bench::exact();
+    uncounted(&mut bench, 2);
+    assert!(!bench.verdict().exact());
+    let mut bench = Bench::exact();
+    uncounted(&mut bench, 1);
+    bench.ledger[0].totals.reply += ANSWER;
+    assert!(!bench.verdict().exact());
+}
+
 #[test]
 fn an_agent_that_takes_a_packet_of_the_opener_for_an_answer_fails() {
     let mut bench = Bench::exact();

@@ -202,11 +202,13 @@ pub fn burst(path: &Path<'_>, source_ports: std::ops::Range<u16>, port: u16) -> 
 const RACED: usize = 3;
 
 /// One flow per source port, opened at the same moment by two threads with a socket each. What arrives is for a
-/// capture to tell.
+/// capture to tell. Returns the flows' tuples.
 ///
 /// # Errors
 /// When a packet cannot be sent.
-pub fn race(path: &Path<'_>, source_ports: std::ops::Range<u16>, port: u16) -> Result<()> {
+pub fn race(path: &Path<'_>, source_ports: std::ops::Range<u16>, port: u16) -> Result<Vec<Tuple>> {
+    let tuples =
+        source_ports.clone().map(|source_port| path.tuple(protocol::UDP, source_port, port)).collect();
     let _listener = path.server.within(|| socket(path.listen(port)))?;
     let mut pairs = path.client.within(|| {
         let shared = |source_port| shared_socket(SocketAddr::new(path.from, source_port));
@@ -230,7 +232,8 @@ pub fn race(path: &Path<'_>, source_ports: std::ops::Range<u16>, port: u16) -> R
         let other = scope.spawn(|| run(first, 100));
         run(second, 200)?;
         other.join().map_err(|_| anyhow!("a sender panicked"))?
-    })
+    })?;
+    Ok(tuples)
 }
 
 /// A socket whose address others may have too.
