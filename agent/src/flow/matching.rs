@@ -44,10 +44,11 @@ pub(super) fn relation(flow: &FlowState, o: &Observation) -> Relation {
         return same_if(flow.start_ns == o.start_ns);
     }
     if has_incarnation(flow.conntrack, flow.born_ns) && has_incarnation(o.conntrack, o.born_ns) {
-        if is_met_anew(flow, o) || is_met_twice(flow, o) {
-            return Relation::MetAnew;
+        if (flow.conntrack, flow.born_ns) == (o.conntrack, o.born_ns) {
+            return Relation::Same;
         }
-        return same_if((flow.conntrack, flow.born_ns) == (o.conntrack, o.born_ns));
+        let is_met_again = flow.conntrack == o.conntrack && (is_met_anew(flow, o) || is_met_twice(flow, o));
+        return if is_met_again { Relation::MetAnew } else { Relation::Other };
     }
     if differ(flow.conntrack, o.conntrack) || differ(flow.born_ns, o.born_ns) {
         return Relation::Other;
@@ -97,18 +98,34 @@ fn is_lower(flow: &FlowState, o: &Observation) -> bool {
 /// flow at the same address has moved less.
 fn is_met_anew(flow: &FlowState, o: &Observation) -> bool {
     let lives = !flow.facts.has(Facts::ENDED) && o.kind != ObservationKind::Gone;
-    let is_later = o.midlife && o.born_ns > flow.born_ns;
-    lives && is_later && flow.conntrack == o.conntrack && !is_lower(flow, o)
+    lives && o.midlife && o.born_ns > flow.born_ns && !is_lower(flow, o)
 }
 
-/// Two CPUs that meet a flow at the same moment, one at its birth and one at a packet, may each give it a slot: two
-/// births of one flow, told of in any order. Sights may be late and lower; an end has all.
+/// Two CPUs that meet a flow at the same moment may each give it a slot: two births of one flow, told of in any order.
+/// One of them is at a packet; or both had a packet that opened it, and one of these was merged into the other's entry,
+/// which then has two.
+///
+/// Should it be the next flow at that address after all, its predecessor's end either has all that was told, and ends this
+/// one, or is lower, and then what was told was the successor's: what is billed stays exact, unless one of the two has
+/// more packets and the other more bytes.
 fn is_met_twice(flow: &FlowState, o: &Observation) -> bool {
-    let lives = !flow.facts.has(Facts::ENDED) && o.kind != ObservationKind::Gone;
-    let is_twin = flow.facts.has(Facts::MET_MIDLIFE) || o.midlife;
+    let is_at_packet = flow.facts.has(Facts::MET_MIDLIFE) || o.midlife;
+    let has_merged = flow.totals.original.packets.max(o.totals.original.packets) > 1;
+    // A program that announces a flow may have looked at the clock before the one that overtook it.
+    let is_later = o.kind == ObservationKind::New || o.boot_ns >= flow.start_boot_ns;
     let is_same_moment = flow.born_ns.abs_diff(o.born_ns) < MET_TWICE_NS;
-    let is_final = o.kind == ObservationKind::End;
-    lives && is_twin && is_same_moment && flow.conntrack == o.conntrack && !(is_final && is_lower(flow, o))
+    (is_at_packet || has_merged && is_later) && is_same_moment && fits(flow, o)
+}
+
+/// Whether an observation with another birth can be of the time when this flow was at their address. Sights may be late
+/// and lower; an end is told once, and has all.
+fn fits(flow: &FlowState, o: &Observation) -> bool {
+    let has_ended = flow.facts.has(Facts::ENDED);
+    match o.kind {
+        ObservationKind::Gone => false,
+        ObservationKind::End => (!has_ended || flow.facts.has(Facts::MISSED)) && !is_lower(flow, o),
+        _ => !has_ended || o.boot_ns <= flow.last_seen_ns,
+    }
 }
 
 /// Whether an observation from midlife may be of this flow although it was judged to be another: then what it has

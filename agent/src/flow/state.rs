@@ -267,12 +267,13 @@ impl FlowState {
     }
 
     /// Learns what tells this flow apart from others of its tuple. A flow that lost its slot gets another one, with a
-    /// later birth, and is found by that.
+    /// later birth, and is found by that; of two births of one moment the one that was told last is its slot's.
     pub(super) fn identify(&mut self, o: &Observation) {
         if self.conntrack == 0 {
             self.conntrack = o.conntrack;
         }
-        if o.born_ns > self.born_ns {
+        let is_latest = o.boot_ns >= self.last_seen_ns || o.kind == ObservationKind::End;
+        if o.born_ns > self.born_ns || (is_latest && o.born_ns != 0 && o.born_ns != self.born_ns) {
             self.born_ns = o.born_ns;
             self.facts.set(Facts::MET_MIDLIFE, o.midlife);
         }

@@ -94,7 +94,7 @@ const SKIPPED: [Stray; 2] =
 
 /// Where the kernel shows its tracepoints, and the number of one that is come by when that file is written. Nobody else does
 /// so in a guest. Those of system calls would not do: on 7.2 a program there keeps no other from running.
-const TRACEPOINTS: &str = "/sys/kernel/tracing";
+pub(super) const TRACING: &str = "/sys/kernel/tracing";
 const TRACEPOINT: &str = "/sys/kernel/tracing/events/oom/oom_score_adj_update/id";
 const SCORE: &str = "/proc/self/oom_score_adj";
 
@@ -125,7 +125,7 @@ pub(super) fn skipped(settings: &Settings) -> Result<Outcome> {
 
 fn skip_programs() -> Result<()> {
     if !Path::new(TRACEPOINT).exists() {
-        run("mount", &["-t", "tracefs", "none", TRACEPOINTS])?;
+        run("mount", &["-t", "tracefs", "none", TRACING])?;
     }
     let reader = sys::load_clock_reader().context("a program that reads the clock cannot be loaded")?;
     let _reading = sys::run_at(Event::Tracepoint(read(TRACEPOINT)?.parse()?), reader.as_fd())

@@ -210,6 +210,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("skips", races::skips).long().racing(),
     harmless("skips_unstamped", races::skips_unstamped).long().racing(),
     harmless("udp_clash", races::udp_clash).racing(),
+    guest_only("udp_clash_slow", races::udp_clash_slow).racing(),
     harmless("no_room", races::no_room).long(),
     harmless("reuse_storm", load::reuse_storm).long().racing(),
     guest_only("unreadable", forced::unreadable),

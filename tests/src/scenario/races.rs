@@ -1,19 +1,22 @@
 //! Scenarios in which the CPUs get in each other's way, or flows in each other's place.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::num::NonZero;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::ends::while_set;
+use super::forced::TRACING;
 use super::stage::kernel_counts_skips;
 use super::{Outcome, Settings, Stage};
 use crate::agent::Hook;
 use crate::lab::{CLIENT, FAMILIES, Family, Lab, SERVER};
 use crate::netns::Namespace;
-use crate::traffic::{self, Path};
+use crate::traffic;
 
 /// Flows of one family in each burst of `skips`.
 const STEERED: u16 = 2000;
@@ -118,7 +121,7 @@ fn steer(namespace: &Namespace, interface: &str) -> Result<()> {
 /// Bursts of both families at once, while entries are deleted; how many flows were sent.
 fn send_on_all_cpus(stage: &Stage<'_>, port: u16) -> Result<usize> {
     let paths = [stage.lab.path(Family::V4)?, stage.lab.path(Family::V6)?];
-    let send = |path: &Path<'_>| traffic::burst(path, 20_000..20_000 + STEERED, port);
+    let send = |path: &traffic::Path<'_>| traffic::burst(path, 20_000..20_000 + STEERED, port);
     thread::scope(|scope| {
         let senders = paths.each_ref().map(|path| scope.spawn(move || send(path)));
         while senders.iter().any(|sender| !sender.is_finished()) {
@@ -141,18 +144,70 @@ const CLASHES: u16 = 300;
 
 /// Two sockets race for one flow, and the kernel keeps no start by which its two entries could be told apart.
 pub(super) fn udp_clash(settings: &Settings) -> Result<Outcome> {
+    clash(settings, &[7001])
+}
+
+/// The same where whoever has put a flow into the table takes long to say so: meanwhile the packet that lost the race is
+/// counted there, and both programs meet the flow.
+pub(super) fn udp_clash_slow(settings: &Settings) -> Result<Outcome> {
+    if cpus() < 2 {
+        return Ok(Outcome::skip("one CPU does not race with itself"));
+    }
+    // Between the insertion and the return of `__nf_conntrack_confirm` nothing else can be probed on every kernel.
+    let _slow = Slow::function("__local_bh_enable_ip")?;
+    clash(settings, &[7001, 7002, 7003])
+}
+
+fn clash(settings: &Settings, ports: &[u16]) -> Result<Outcome> {
     let lab = Lab::direct()?;
     unstamp(&lab)?;
     let options = settings.options_with(&[UNMANAGED]);
     let stage = Stage::open_with(settings, lab, &options)?;
     let may_miss = cpus() > 1 && kernel_misses_counters()?;
     let mut tuples = Vec::new();
-    for family in FAMILIES {
-        tuples.extend(traffic::race(&stage.lab.path(family)?, 20_000..20_000 + CLASHES, 7001)?);
+    for (family, port) in
+        FAMILIES.into_iter().flat_map(|family| ports.iter().map(move |port| (family, *port)))
+    {
+        tuples.extend(traffic::race(&stage.lab.path(family)?, 20_000..20_000 + CLASHES, port)?);
     }
     stage.lab.quiet();
     tuples.iter().try_for_each(|tuple| stage.lab.expect(tuple, |expected| expected.raced = may_miss))?;
-    stage.finish(2 * 2 * usize::from(CLASHES))
+    stage.finish(2 * tuples.len())
+}
+
+/// The event by which a function is slowed down, and what happens at it.
+const SLOW: &str = "conntally_slow";
+const TAKES_LONG: &str = "stacktrace";
+
+/// Makes a function of the kernel take some microseconds longer, by a stack trace at each of its calls, until dropped
+/// (`Documentation/trace/kprobetrace.rst`).
+struct Slow;
+
+impl Slow {
+    fn function(name: &str) -> Result<Self> {
+        append("kprobe_events", &format!("p:{SLOW} {name}"))?;
+        let slow = Self;
+        append(&format!("events/kprobes/{SLOW}/trigger"), TAKES_LONG)?;
+        append(&format!("events/kprobes/{SLOW}/enable"), "1")?;
+        Ok(slow)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        // The guest ends after its scenarios in any case.
+        let _ = append(&format!("events/kprobes/{SLOW}/enable"), "0")
+            .and_then(|()| append(&format!("events/kprobes/{SLOW}/trigger"), &format!("!{TAKES_LONG}")))
+            .and_then(|()| append("kprobe_events", &format!("-:{SLOW}")));
+    }
+}
+
+/// Writes a line into a file of the kernel's tracing. Not to append empties the list of probes.
+fn append(file: &str, line: &str) -> Result<()> {
+    let path = Path::new(TRACING).join(file);
+    let written =
+        OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes()));
+    written.with_context(|| format!("cannot write {line} to {}", path.display()))
 }
 
 /// Whether a packet may find an entry without its counters; see [`Expectation::raced`](crate::ledger::Expectation).

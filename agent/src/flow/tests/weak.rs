@@ -138,3 +138,79 @@ fn a_dump_with_stamps_and_hooks_without_speak_of_one_flow() {
     );
     assert_eq!(story(&records), [(RecordKind::New, 0), (RecordKind::Update, 10), (RecordKind::End, 2)]);
 }
+
+/// Two CPUs meet a flow at the same moment: one at its birth, the other at its second packet, which was merged into it and
+/// then counts as the flow's birth, too.
+fn met_twice() -> [Observation; 5] {
+    [
+        hooked(Kind::New, 1, 0xA0, 800, 800, 1),
+        midlife(hooked(Kind::Update, 1, 0xA0, 300, 300, 1)),
+        midlife(hooked(Kind::Update, 1, 0xA0, 300, 300, 2)),
+        hooked(Kind::Update, 1, 0xA0, 300, 20_000, 2),
+        hooked(Kind::End, 1, 0xA0, 300, SECOND, 6),
+    ]
+}
+
+#[test]
+fn a_flow_that_two_cpus_met_at_its_birth_is_one() {
+    let [birth, before, at, twin, end] = met_twice();
+    for sights in [[birth, before, at, twin], [before, birth, at, twin], [before, at, twin, birth]] {
+        let mut table = table();
+        let mut records = apply(&mut table, &sights);
+        assert_eq!(table.len(), 1);
+        records.extend(apply(&mut table, &[end]));
+        let starts = records.iter().filter(|record| record.kind == RecordKind::New).count();
+        assert_eq!((starts, records[records.len() - 1].kind), (1, RecordKind::End));
+        assert_eq!(story(&records).iter().map(|(_, packets)| packets).sum::<u64>(), 6);
+        assert!(table.is_empty());
+    }
+}
+
+#[test]
+fn a_flow_that_two_cpus_announced_is_one() {
+    let one = hooked(Kind::New, 1, 0xA0, 800, 800, 1);
+    let other = hooked(Kind::New, 1, 0xA0, 300, 300, 2);
+    for (first, second) in [(one, other), (other, one)] {
+        for born in [300, 800] {
+            let mut table = table();
+            let end = hooked(Kind::End, 1, 0xA0, born, 50_000, 6);
+            let records = apply(&mut table, &[first, second, end]);
+            assert_eq!(story(&records).iter().map(|(_, packets)| packets).sum::<u64>(), 6);
+            assert!(records[1..].iter().all(|record| record.kind != RecordKind::New) && table.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_second_birth_of_a_flow_may_be_told_after_its_end() {
+    let [sights @ .., _] = met_twice();
+    for late in sights {
+        let mut table = table();
+        let end = hooked(Kind::End, 1, 0xA0, 800, SECOND, 6);
+        assert_eq!(story(&apply(&mut table, &[end])), [(RecordKind::End, 6)]);
+        assert_eq!(apply(&mut table, &[late]), []);
+        assert!(table.is_empty());
+    }
+}
+
+#[test]
+fn flows_that_follow_each_other_within_a_moment_are_billed_whole() {
+    let first = [hooked(Kind::New, 1, 0xA0, 100, 100, 1), hooked(Kind::Update, 1, 0xA0, 100, 200, 2)];
+    let first_end = hooked(Kind::End, 1, 0xA0, 100, 300, 2);
+    let (born, grown) = (hooked(Kind::New, 1, 0xA0, 400, 400, 1), hooked(Kind::Update, 1, 0xA0, 400, 500, 4));
+    let second_end = hooked(Kind::End, 1, 0xA0, 400, 600, 5);
+    for order in [
+        [first_end, born, grown, second_end],
+        [born, first_end, grown, second_end],
+        [born, grown, first_end, second_end],
+        [born, grown, second_end, first_end],
+    ] {
+        let mut table = table();
+        let mut records = apply(&mut table, &first);
+        for o in order {
+            records.extend(apply(&mut table, &[o]));
+        }
+        assert_eq!(story(&records).iter().map(|(_, packets)| packets).sum::<u64>(), 2 + 5, "{order:?}");
+        assert!(table.is_empty());
+    }
+}
