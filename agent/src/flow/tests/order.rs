@@ -20,6 +20,19 @@ struct Life {
     lingers: bool,
     /// Whether a dump sees it, after how many updates.
     dumped_after: Option<usize>,
+    /// Whether two CPUs met it at its birth.
+    twin: Option<Twin>,
+}
+
+/// What the CPU that came second made of a flow.
+#[derive(Clone, Debug)]
+struct Twin {
+    /// Whether its clock is behind the other's.
+    is_earlier: bool,
+    /// Whether it announced the flow, too, rather than met it at a packet.
+    announces: bool,
+    /// Which of the later sights show its birth.
+    shows: Vec<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -31,9 +44,42 @@ struct Lane {
 
 fn life() -> impl Strategy<Value = Life> {
     let updates = prop::collection::vec(0..5u8, 0..5);
-    (updates, any::<bool>(), any::<bool>(), prop::option::of(0..5usize)).prop_map(
-        |(updates, address, lingers, dumped_after)| Life { updates, address, lingers, dumped_after },
+    let shows = prop::collection::vec(any::<bool>(), 6);
+    let twin = (any::<bool>(), any::<bool>(), shows).prop_map(|(is_earlier, announces, shows)| Twin {
+        is_earlier,
+        announces,
+        shows,
+    });
+    let twin = prop::option::weighted(0.3, twin);
+    (updates, any::<bool>(), any::<bool>(), prop::option::of(0..5usize), twin).prop_map(
+        |(updates, address, lingers, dumped_after, twin)| Life {
+            updates,
+            address,
+            lingers,
+            dumped_after,
+            twin,
+        },
     )
+}
+
+impl Twin {
+    /// The second birth of a flow that began at this moment.
+    const fn born(&self, begin: u64) -> u64 {
+        SINCE + if self.is_earlier { begin - 400 } else { begin + 400 }
+    }
+
+    /// What the second CPU says first: by then both packets are counted.
+    fn first_sight(&self, birth: &Observation, begin: u64) -> Observation {
+        let born_ns = self.born(begin);
+        let (kind, midlife) = if self.announces { (Kind::New, false) } else { (Kind::Update, true) };
+        Observation { kind, midlife, born_ns, boot_ns: born_ns, totals: totals(2), ..*birth }
+    }
+
+    /// Gives the second birth to those of the sights that show it.
+    fn touch(&self, sights: &mut [Observation], begin: u64) {
+        let hooked = sights.iter_mut().filter(|o| o.conntrack != 0).zip(&self.shows);
+        hooked.filter(|(_, shows)| **shows).for_each(|(o, _)| o.born_ns = self.born(begin));
+    }
 }
 
 fn lane() -> impl Strategy<Value = Lane> {
@@ -66,11 +112,19 @@ fn happenings(lane: &Lane, port: u16, stamps: bool) -> Vec<(usize, Observation)>
             ..hooked(kind, port, conntrack, begin, at, packets)
         };
         let dump = |(kind, packets, at)| Observation { start_ns, ..dumped(kind, port, at, packets) };
+        // A flow met at a packet may be one that was at that address before, whose end is not read yet.
+        let is_first_there = lane.lives[..number].iter().all(|before| before.address != life.address);
+        let twin = life.twin.as_ref().filter(|twin| !midlife && (twin.announces || is_first_there));
         let mut packets = if midlife { 1000 } else { 1 };
         let mut mine = Vec::new();
         if !midlife {
             mine.push(observe((Kind::New, packets, begin)));
         }
+        if let (Some(twin), [birth]) = (twin, mine.as_slice()) {
+            packets = 2;
+            mine.push(twin.first_sight(birth, begin));
+        }
+        let met = mine.len();
         for (position, moved) in life.updates.iter().enumerate() {
             packets += u64::from(*moved);
             mine.push(observe(sight_of(Kind::Update, packets)));
@@ -79,12 +133,19 @@ fn happenings(lane: &Lane, port: u16, stamps: bool) -> Vec<(usize, Observation)>
                 mine.push(dump(sight_of(Kind::Existing, packets)));
             }
         }
+        if let Some(twin) = twin {
+            twin.touch(&mut mine[met..], begin);
+        }
         events.extend(mine.into_iter().map(|o| (number, o)));
         events.extend(lingering.take().map(|(number, mut end)| {
             end.boot_ns = SINCE + sight_of(Kind::End, 0).2;
             (number, end)
         }));
-        let end = (number, observe(sight_of(Kind::End, packets + 2)));
+        let mut end = observe(sight_of(Kind::End, packets + 2));
+        if let Some(twin) = twin {
+            twin.touch(std::slice::from_mut(&mut end), begin);
+        }
+        let end = (number, end);
         let next_elsewhere = lane.lives.get(number + 1).is_some_and(|next| next.address != life.address);
         if life.lingers && next_elsewhere { lingering = Some(end) } else { events.push(end) }
     }
