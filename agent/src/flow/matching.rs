@@ -1,8 +1,9 @@
 //! Which known flow an observation speaks of, among those of the same namespace, zone and original tuple.
 //!
-//! A start stamp settles it, and so does the pair of entry address and birth. Only where one of the two sides
-//! has neither in common with the other (a kernel without timestamps, seen by a dump and by the hooks) it is
-//! judged by what is possible in time; then the rule is: rather bill too little, and count it, than twice.
+//! A start stamp settles it, and so does the pair of entry address and birth, which may be two births of one moment.
+//! Only where one of the two sides has neither in common with the other (a kernel without timestamps, seen by a dump and
+//! by the hooks) it is judged by what is possible in time; then the rule is: rather bill too little, and count it, than
+//! twice.
 
 use super::state::{Facts, FlowState};
 use crate::model::{Counter, Observation, ObservationKind};
@@ -32,7 +33,7 @@ pub(super) enum Relation {
     Redundant,
     /// It may well speak of this one, and nothing tells otherwise.
     Possible,
-    /// It speaks of this one, which the kernel programs met once more, in the middle of its life.
+    /// It speaks of this one, which the kernel programs met once more.
     MetAnew,
     /// It speaks of this one.
     Same,
@@ -103,18 +104,29 @@ fn is_met_anew(flow: &FlowState, o: &Observation) -> bool {
 
 /// Two CPUs that meet a flow at the same moment may each give it a slot: two births of one flow, told of in any order.
 /// One of them is at a packet; or both had a packet that opened it, and one of these was merged into the other's entry,
-/// which then has two.
+/// which then counts two, unless the kernel missed one.
 ///
-/// Should it be the next flow at that address after all, its predecessor's end either has all that was told, and ends this
-/// one, or is lower, and then what was told was the successor's: what is billed stays exact, unless one of the two has
-/// more packets and the other more bytes.
+/// Where it is the next flow at that address after all, whose announcement was read before its predecessor's end, that end
+/// either has all that was told, and ends this one, or is lower, and then what was told was the successor's. Only if one of
+/// the two has more packets and the other more bytes, or if the predecessor's end comes after the successor's, some is
+/// billed twice.
 fn is_met_twice(flow: &FlowState, o: &Observation) -> bool {
-    let is_at_packet = flow.facts.has(Facts::MET_MIDLIFE) || o.midlife;
-    let has_merged = flow.totals.original.packets.max(o.totals.original.packets) > 1;
-    // A program that announces a flow may have looked at the clock before the one that overtook it.
-    let is_later = o.kind == ObservationKind::New || o.boot_ns >= flow.start_boot_ns;
     let is_same_moment = flow.born_ns.abs_diff(o.born_ns) < MET_TWICE_NS;
-    (is_at_packet || has_merged && is_later) && is_same_moment && fits(flow, o)
+    let is_at_packet = flow.facts.has(Facts::MET_MIDLIFE) || o.midlife;
+    is_same_moment && (is_at_packet || are_both_openers(flow, o)) && fits(flow, o)
+}
+
+/// Whether both births may be those of a packet that opened the flow.
+fn are_both_openers(flow: &FlowState, o: &Observation) -> bool {
+    let may_be_later = o.kind != ObservationKind::New && o.boot_ns >= flow.start_boot_ns;
+    let packets = flow.totals.original.packets.max(o.totals.original.packets);
+    packets > 1 && (is_at_birth(o) || may_be_later)
+}
+
+/// Whether a program that met the flow at its birth says so at once. Others may overtake it in between.
+pub(super) const fn is_at_birth(o: &Observation) -> bool {
+    let is_announcement = matches!(o.kind, ObservationKind::New | ObservationKind::Update) && !o.midlife;
+    is_announcement && o.born_ns != 0 && o.boot_ns.abs_diff(o.born_ns) < MET_TWICE_NS
 }
 
 /// Whether an observation with another birth can be of the time when this flow was at their address. Sights may be late

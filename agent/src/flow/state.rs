@@ -1,5 +1,6 @@
 //! What is remembered of one flow, and how an observation changes it.
 
+use super::matching::is_at_birth;
 use super::{WallClock, nat_kind};
 use crate::model::{
     Counter, EndReason, FlowId, Observation, ObservationKind, ProtocolState, Record, RecordFlags, RecordKind,
@@ -272,8 +273,9 @@ impl FlowState {
         if self.conntrack == 0 {
             self.conntrack = o.conntrack;
         }
-        let is_latest = o.boot_ns >= self.last_seen_ns || o.kind == ObservationKind::End;
-        if o.born_ns > self.born_ns || (is_latest && o.born_ns != 0 && o.born_ns != self.born_ns) {
+        let is_latest = o.boot_ns >= self.last_seen_ns.max(self.born_ns) || o.kind == ObservationKind::End;
+        let is_told_last = o.born_ns != 0 && (is_latest || is_at_birth(o));
+        if o.born_ns > self.born_ns || is_told_last {
             self.born_ns = o.born_ns;
             self.facts.set(Facts::MET_MIDLIFE, o.midlife);
         }

@@ -470,7 +470,7 @@ impl FlowTable {
         self.counts.end_of_forgotten += u64::from(!may_be_billed);
         let is_ours =
             self.is_born_while_counting(o) || self.is_started_while_counting(o) || self.is_newcomer(hash, o);
-        let mut flow = FlowState::first_seen(o, self.flow_id(o), &self.clock);
+        let mut flow = FlowState::first_seen(o, self.new_id(hash, o), &self.clock);
         let mut change = flow.merge(o, is_ours && may_be_billed);
         if !is_end && self.options.wanted != Wanted::ALL {
             flow.facts.set(Facts::HELD, true);
@@ -560,10 +560,15 @@ impl FlowTable {
         self.walked && o.start_ns == 0 && !is_dumped && self.strangers.is_empty() && !may_be_known()
     }
 
-    fn flow_id(&self, o: &Observation) -> FlowId {
-        let first_sight = if o.born_ns == 0 { o.boot_ns } else { o.born_ns };
-        let start = if o.start_ns == 0 { first_sight } else { o.start_ns };
-        flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start)
+    /// The identity of a flow that nobody knows. A weak one may be that of a flow for which another was taken.
+    fn new_id(&self, hash: u64, o: &Observation) -> FlowId {
+        let of = |start| flow_id(&self.options.boot_id, o.netns, o.zone, &o.original, start);
+        if o.start_ns != 0 {
+            return of(o.start_ns);
+        }
+        let id = of(if o.born_ns == 0 { o.boot_ns } else { o.born_ns });
+        let is_taken = self.flows.same_tuple(hash, o).any(|(_, flow)| { flow.flow_id } == id);
+        if is_taken { of(o.boot_ns) } else { id }
     }
 }
 

@@ -72,7 +72,8 @@ fn check_counts(verdict: &mut Verdict, account: &Account, flow: &FlowAccount) {
     if account.expected.resized && flow.deltas == flow.totals && is_merged(wire, flow.totals) {
         return;
     }
-    if account.expected.raced && flow.deltas == flow.totals && lacks_opening(wire, flow.totals) {
+    let is_steady = flow.deltas == flow.totals && flow.regressions == 0;
+    if account.expected.raced && is_steady && lacks_opening(wire, flow.totals) {
         return;
     }
     *counts_field(verdict, wire, flow) += 1;

@@ -144,7 +144,8 @@ const CLASHES: u16 = 300;
 
 /// Two sockets race for one flow, and the kernel keeps no start by which its two entries could be told apart.
 pub(super) fn udp_clash(settings: &Settings) -> Result<Outcome> {
-    clash(settings, &[7001])
+    let (outcome, _) = clash(settings, &[7001])?;
+    Ok(outcome)
 }
 
 /// The same where whoever has put a flow into the table takes long to say so: meanwhile the packet that lost the race is
@@ -155,10 +156,22 @@ pub(super) fn udp_clash_slow(settings: &Settings) -> Result<Outcome> {
     }
     // Between the insertion and the return of `__nf_conntrack_confirm` nothing else can be probed on every kernel.
     let _slow = Slow::function("__local_bh_enable_ip")?;
-    clash(settings, &[7001, 7002, 7003])
+    let (mut outcome, merged) = clash(settings, &[7001, 7002, 7003])?;
+    if merged == 0 {
+        outcome.verdict.problem("no packet lost the race for its entry: nothing is proven".to_owned());
+    }
+    Ok(outcome)
 }
 
-fn clash(settings: &Settings, ports: &[u16]) -> Result<Outcome> {
+/// Packets that the kernel merged into an entry which was faster, in a namespace since it was made.
+fn merged(namespace: &Namespace) -> Result<u64> {
+    let text = namespace.exec("conntrack", &["-S"])?;
+    let words = text.split_whitespace().filter_map(|word| word.strip_prefix("clash_resolve="));
+    words.map(|count| count.parse::<u64>().with_context(|| format!("{count} is no number of clashes"))).sum()
+}
+
+/// Plays it with flows to these ports; and how many packets of the client's lost the race.
+fn clash(settings: &Settings, ports: &[u16]) -> Result<(Outcome, u64)> {
     let lab = Lab::direct()?;
     unstamp(&lab)?;
     let options = settings.options_with(&[UNMANAGED]);
@@ -172,7 +185,8 @@ fn clash(settings: &Settings, ports: &[u16]) -> Result<Outcome> {
     }
     stage.lab.quiet();
     tuples.iter().try_for_each(|tuple| stage.lab.expect(tuple, |expected| expected.raced = may_miss))?;
-    stage.finish(2 * tuples.len())
+    let merged = merged(stage.lab.namespace(CLIENT)?)?;
+    Ok((stage.finish(2 * tuples.len())?, merged))
 }
 
 /// The event by which a function is slowed down, and what happens at it.

@@ -75,9 +75,9 @@ impl Twin {
         Observation { kind, midlife, born_ns, boot_ns: born_ns, totals: totals(2), ..*birth }
     }
 
-    /// Gives the second birth to those of the sights that show it.
-    fn touch(&self, sights: &mut [Observation], begin: u64) {
-        let hooked = sights.iter_mut().filter(|o| o.conntrack != 0).zip(&self.shows);
+    /// Gives the second birth to those of the sights that show it, of which this is the first.
+    fn touch(&self, first: usize, sights: &mut [Observation], begin: u64) {
+        let hooked = sights.iter_mut().filter(|o| o.conntrack != 0).zip(&self.shows[first..]);
         hooked.filter(|(_, shows)| **shows).for_each(|(o, _)| o.born_ns = self.born(begin));
     }
 }
@@ -134,7 +134,7 @@ fn happenings(lane: &Lane, port: u16, stamps: bool) -> Vec<(usize, Observation)>
             }
         }
         if let Some(twin) = twin {
-            twin.touch(&mut mine[met..], begin);
+            twin.touch(0, &mut mine[met..], begin);
         }
         events.extend(mine.into_iter().map(|o| (number, o)));
         events.extend(lingering.take().map(|(number, mut end)| {
@@ -143,7 +143,7 @@ fn happenings(lane: &Lane, port: u16, stamps: bool) -> Vec<(usize, Observation)>
         }));
         let mut end = observe(sight_of(Kind::End, packets + 2));
         if let Some(twin) = twin {
-            twin.touch(std::slice::from_mut(&mut end), begin);
+            twin.touch(twin.shows.len() - 1, std::slice::from_mut(&mut end), begin);
         }
         let end = (number, end);
         let next_elsewhere = lane.lives.get(number + 1).is_some_and(|next| next.address != life.address);

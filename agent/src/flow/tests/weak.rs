@@ -168,9 +168,15 @@ fn a_flow_that_two_cpus_met_at_its_birth_is_one() {
 
 #[test]
 fn a_flow_that_two_cpus_announced_is_one() {
-    let one = hooked(Kind::New, 1, 0xA0, 800, 800, 1);
-    let other = hooked(Kind::New, 1, 0xA0, 300, 300, 2);
-    for (first, second) in [(one, other), (other, one)] {
+    let announced = |kind, born, n| hooked(kind, 1, 0xA0, born, born, n);
+    // Who was overtaken by the other's announcement says it as an update.
+    for (first, second) in [
+        (announced(Kind::New, 800, 1), announced(Kind::New, 300, 2)),
+        (announced(Kind::New, 300, 1), announced(Kind::New, 800, 2)),
+        (announced(Kind::New, 300, 2), announced(Kind::New, 800, 1)),
+        (announced(Kind::New, 800, 1), announced(Kind::Update, 300, 2)),
+        (announced(Kind::New, 300, 1), announced(Kind::Update, 800, 2)),
+    ] {
         for born in [300, 800] {
             let mut table = table();
             let end = hooked(Kind::End, 1, 0xA0, born, 50_000, 6);
@@ -211,6 +217,7 @@ fn flows_that_follow_each_other_within_a_moment_are_billed_whole() {
             records.extend(apply(&mut table, &[o]));
         }
         assert_eq!(story(&records).iter().map(|(_, packets)| packets).sum::<u64>(), 2 + 5, "{order:?}");
-        assert!(table.is_empty());
+        let ends: Vec<_> = records.iter().filter(|record| record.kind == RecordKind::End).collect();
+        assert!(table.is_empty() && ends.len() == 2 && ends[0].flow_id != ends[1].flow_id);
     }
 }
