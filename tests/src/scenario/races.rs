@@ -144,8 +144,7 @@ const CLASHES: u16 = 300;
 
 /// Two sockets race for one flow, and the kernel keeps no start by which its two entries could be told apart.
 pub(super) fn udp_clash(settings: &Settings) -> Result<Outcome> {
-    let (outcome, _) = clash(settings, &[7001])?;
-    Ok(outcome)
+    Ok(clash(settings, &[7001])?.0)
 }
 
 /// The same where whoever has put a flow into the table takes long to say so: meanwhile the packet that lost the race is
