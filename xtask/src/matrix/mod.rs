@@ -8,7 +8,7 @@ mod report;
 
 use std::{
     path::Path,
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -118,7 +118,7 @@ pub(crate) fn play(paths: &Paths, options: &Options) -> Result<Report> {
     let progress = options.progress(paths, &binaries)?.map(Mutex::new);
     let mut written = Ok(());
     let work = |piece: &Piece| match &progress {
-        Some(progress) => done_or_run(paths, &binaries, piece, progress),
+        Some(progress) => done_or_run(piece, progress, || run_piece(paths, &binaries, piece)),
         None => run_piece(paths, &binaries, piece),
     };
     let report = crowd::run(&pieces, crowd::room(), work, |report| written = write(paths, report));
@@ -161,22 +161,20 @@ fn list(tests: &Path) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-fn done_or_run(paths: &Paths, binaries: &Binaries, piece: &Piece, progress: &Mutex<Progress>) -> CaseResult {
-    let progress = || progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(done) = progress().take(piece) {
+/// The result that is kept of the piece, or that of `run`, which is kept then.
+fn done_or_run(piece: &Piece, progress: &Mutex<Progress>, run: impl FnOnce() -> CaseResult) -> CaseResult {
+    let progress = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+    // A statement of its own, because a condition would hold the lock for as long as what depends on it.
+    let before = progress().done(piece);
+    if let Some(done) = before {
         println!("{}: done before, {} s", piece.case, done.seconds);
-        keep(&mut progress(), piece, &done);
         return done;
     }
-    let result = run_piece(paths, binaries, piece);
-    keep(&mut progress(), piece, &result);
-    result
-}
-
-fn keep(progress: &mut Progress, piece: &Piece, result: &CaseResult) {
-    if let Err(error) = progress.keep(piece, result) {
+    let result = run();
+    if let Err(error) = progress().keep(piece, &result) {
         println!("{}: the result is not kept: {error:#}", piece.case);
     }
+    result
 }
 
 fn run_piece(paths: &Paths, binaries: &Binaries, piece: &Piece) -> CaseResult {
@@ -247,6 +245,32 @@ fn script(piece: &Piece) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_was_broken_off_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Progress::open(folder.path().join("state.json"), &[]).unwrap();
+        let pieces = all(&supported(), MODES, &[], true);
+        let exact = |piece: &Piece| {
+            let mut result = CaseResult::new(&piece.case);
+            result.scenarios.extend(ScenarioResult::parse(r#"{"scenario":"tcp","verdict":"exact"}"#));
+            result
+        };
+        let (first, rest) = pieces.split_first().unwrap();
+        done_or_run(first, &Mutex::new(open()), || exact(first));
+
+        let (progress, played) = (Mutex::new(open()), Mutex::new(0));
+        let work = |piece: &Piece| {
+            done_or_run(piece, &progress, || {
+                *played.lock().unwrap() += 1;
+                exact(piece)
+            })
+        };
+        let report = crowd::run(&pieces, crowd::room(), work, |_| ());
+        assert_eq!(report.cases.len(), pieces.len());
+        assert!(report.cases.iter().all(|case| case.tally().passed == 1));
+        assert_eq!(played.into_inner().unwrap(), rest.len());
+    }
 
     #[test]
     fn only_a_full_run_asks_for_all_kills_and_flows() {
