@@ -133,7 +133,7 @@ impl PinDirectory {
     /// # Errors
     /// When something cannot be renamed.
     pub(in super::super) fn retire(&self, maps: &[&str]) -> Result<(), PinError> {
-        let last = self.retired().into_iter().next_back();
+        let last = self.all_retired().into_iter().next_back();
         let begun = last.as_ref().filter(|last| !description(last).exists());
         let to = begun.map_or_else(|| self.next_retired(last.as_deref()), |begun| Ok(begun.clone()))?;
         let pins = maps.iter().map(|map| self.map(map)).chain([board(&self.path), description(&self.path)]);
@@ -154,19 +154,30 @@ impl PinDirectory {
 
     /// Where what was set aside is, the oldest first.
     pub(in super::super) fn retired(&self) -> Vec<PathBuf> {
+        let mut found = self.all_retired();
+        found.retain(|path| description(path).exists());
+        found
+    }
+
+    /// Also those without a description, which were not set aside to the end or not removed to the end.
+    fn all_retired(&self) -> Vec<PathBuf> {
         let mut found = self.named(|name| name.starts_with(RETIRED)).unwrap_or_default();
         found.sort();
         found
     }
 
-    /// Removes what was set aside.
+    /// Removes what was set aside, the descriptions first: of what whoever dies meanwhile leaves, nothing is read again.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub(in super::super) fn forget_retired(&self) -> Result<(), PinError> {
-        self.retired()
-            .iter()
-            .try_for_each(|path| fs::remove_dir_all(path).map_err(|cause| failed("remove", path, cause)))
+        for path in self.retired().iter().map(|path| description(path)) {
+            fs::remove_file(&path).map_err(|cause| failed("remove", &path, cause))?;
+        }
+        for path in self.all_retired() {
+            fs::remove_dir_all(&path).map_err(|cause| failed("remove", &path, cause))?;
+        }
+        Ok(())
     }
 
     /// Removes all pins but what was set aside.
@@ -311,5 +322,28 @@ mod tests {
         let retired = directory.retired();
         assert_eq!(retired.len(), 2);
         assert!(retired.iter().all(|path| map_at(path, "ENDS").exists() && description(path).exists()));
+    }
+
+    #[test]
+    fn what_was_removed_in_part_is_not_read_again() {
+        let (temp, directory) = directory();
+        for number in 0..2 {
+            write(&directory, number);
+            directory.retire(&["ENDS", "TALLIES"]).unwrap();
+        }
+        let [first, second] = directory.retired().try_into().unwrap();
+        fs::remove_file(description(&second)).unwrap();
+        fs::create_dir(description(&second)).unwrap();
+        assert!(directory.forget_retired().is_err(), "it is a directory");
+        assert_eq!(directory.retired(), std::slice::from_ref(&second));
+        fs::remove_dir(description(&second)).unwrap();
+        assert!([first, second].iter().all(|path| map_at(path, "ENDS").exists()));
+
+        write(&directory, 2);
+        directory.retire(&["ENDS", "TALLIES"]).unwrap();
+        let [whole] = directory.retired().try_into().unwrap();
+        assert_eq!(fs::read_to_string(map_at(&whole, "ENDS")).unwrap(), "2");
+        directory.remove().unwrap();
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 }
