@@ -16,6 +16,9 @@ use crate::traffic::{self, Load, Path, Reins, Sent};
 /// Flushes that it takes to prove anything.
 const FLUSHES: u32 = 5;
 
+/// Starts of an agent that it takes to prove anything.
+const STARTS: u32 = 3;
+
 /// How long the load goes on beside the trouble.
 const LASTING: Duration = Duration::from_secs(3);
 
@@ -236,6 +239,20 @@ pub(super) fn second_agent(settings: &Settings) -> Result<Outcome> {
         outcome.verdict.problem(format!("the last agent ended with {}", ended.status));
     }
     Ok(outcome)
+}
+
+/// Agents with rings of the smallest size start under a load that fills these at any moment.
+pub(super) fn tiny_start(settings: &Settings) -> Result<Outcome> {
+    let mut stage = Stage::open(settings, Lab::direct()?)?;
+    if stage.by_netlink() {
+        return Ok(Outcome::skip("the netlink source has no rings"));
+    }
+    let options = settings.options_with(&TINY);
+    let (loads, ()) = under_load(&stage.lab, DENSE, |_| {
+        (0..STARTS).try_for_each(|_| Agent::start(&options)?.stop().map(drop))
+    })?;
+    let flows = promise(&mut stage, loads);
+    stage.finish(2 * flows)
 }
 
 /// Flows that end while the agent is stopped, many times what the smallest ring of ends holds.

@@ -198,6 +198,7 @@ pub const SCENARIOS: &[Scenario] = &[
     harmless("flush", load::flush).long().racing(),
     harmless("ns_storm", load::namespace_storm).long(),
     harmless("second_agent", load::second_agent).long(),
+    harmless("tiny_start", load::tiny_start).long(),
     harmless("tiny_rings", load::tiny_rings).long(),
     harmless("ends_lost", load::ends_lost).long(),
     harmless("link_down", faults::link_down).long(),

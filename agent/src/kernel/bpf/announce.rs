@@ -27,11 +27,16 @@ impl Announcer {
     /// Announces what waits in the queue.
     pub(super) fn run(&self) -> anyhow::Result<()> {
         for _ in 0..RUNS {
-            self.program.run().context("the program announce cannot be run")?;
-            if self.taken.get(0).unwrap_or(0) < ANNOUNCE_BATCH {
+            if !self.step()? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Announces the first flows that wait in the queue. Returns whether more may wait.
+    pub(super) fn step(&self) -> anyhow::Result<bool> {
+        self.program.run().context("the program announce cannot be run")?;
+        Ok(self.taken.get(0).unwrap_or(0) == ANNOUNCE_BATCH)
     }
 }

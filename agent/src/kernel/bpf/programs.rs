@@ -239,6 +239,11 @@ impl KernelSide {
         self.announcer.as_ref().map_or(Ok(()), Announcer::run)
     }
 
+    /// Has the first of those flows announced. Returns whether more may wait.
+    pub(super) fn announce_some(&mut self) -> anyhow::Result<bool> {
+        self.announcer.as_ref().map_or(Ok(false), Announcer::step)
+    }
+
     /// Hands what the programs logged to this process's log.
     pub fn flush_log(&mut self) {
         let Ok(ring) = self.object.maps.get("AYA_LOGS") else { return };
